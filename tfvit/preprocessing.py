@@ -1,0 +1,97 @@
+"""What an image goes through before a model sees it: decode, resize, crop, normalise.
+
+The protocol is the one the published weights were evaluated with: resize the short side to `resize_px` (bicubic, aspect kept), round,
+clip, cut the centre `crop_px` square, then subtract the ImageNet mean and divide by the ImageNet standard deviation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# RGB, on the 0..255 scale (torchvision's 0..1 constants times 255)
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+_INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """Geometry and normalisation of a model's input.
+
+    Attributes:
+        resize_px: length the short side is resized to (both sides where `keep_aspect` is false).
+        crop_px: side of the centre square that is cut out.
+        interpolation: "bicubic" or "bilinear", antialiased when shrinking.
+        keep_aspect: False squashes the image to a square first.
+        mean, std: per channel (RGB), on the 0..255 scale.
+    """
+
+    resize_px: int
+    crop_px: int
+    interpolation: str = "bicubic"
+    keep_aspect: bool = True
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    @classmethod
+    def for_image_size(cls, size_px: int, crop_fraction: float = 0.875) -> Preprocessing:
+        """The published evaluation protocol at another input size."""
+        return cls(resize_px=int(size_px / crop_fraction), crop_px=size_px)
+
+    def geometry(self) -> dict[str, Any]:
+        """The manifest's `preprocessing` block."""
+        return {"resize_px": self.resize_px, "crop_px": self.crop_px, "interpolation": self.interpolation, "keep_aspect": self.keep_aspect}
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow image as upright 8-bit RGB: EXIF rotation applied, 16-bit scaled down, transparency laid over white."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "I" or image.mode.startswith("I;16"):  # Pillow opens 16-bit grayscale as one of these
+        wide = np.asarray(image).astype(np.float64)
+        image = Image.fromarray(np.clip(np.round(wide / 257.0), 0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or (image.mode == "P" and "transparency" in image.info):
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def resize_and_crop(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    """An RGB Pillow image as the model's pixels.
+
+    Returns:
+        [crop_px, crop_px, 3] uint8, RGB.
+    """
+    width, height = image.size
+    size = preprocessing.resize_px
+    if preprocessing.keep_aspect:
+        scale = size / min(width, height)
+        width, height = max(size, round(width * scale)), max(size, round(height * scale))
+    else:
+        width = height = size
+    resized = image.resize((width, height), _INTERPOLATIONS[preprocessing.interpolation])
+    left, top = (width - preprocessing.crop_px) // 2, (height - preprocessing.crop_px) // 2
+    return np.asarray(resized.crop((left, top, left + preprocessing.crop_px, top + preprocessing.crop_px)), dtype=np.uint8)
+
+
+def normalize(pixels: Any, preprocessing: Preprocessing) -> Any:
+    """(pixels - mean) / std for RGB pixels 0..255, [..., 3]: a NumPy array stays one, a backend tensor stays one.
+
+    Integers become the default float type; floats keep theirs.
+    """
+    if isinstance(pixels, np.ndarray):
+        dtype = pixels.dtype if pixels.dtype.kind == "f" else np.dtype("float32")
+        values = pixels.astype(np.float32)
+        return ((values - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)).astype(dtype)
+    import keras
+
+    dtype = keras.backend.standardize_dtype(pixels.dtype)
+    if "float" not in dtype:
+        dtype = keras.config.floatx()
+    values = keras.ops.cast(pixels, "float32")
+    values = (values - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
+    return keras.ops.cast(values, dtype)
