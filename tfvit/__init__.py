@@ -1,0 +1,32 @@
+"""Hierarchical vision transformers with shifted windows for Keras 3.
+
+    from tfvit import ViTTransformerTiny224, preprocess_input
+
+Importing the package does not import Keras; touching a constructor does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfvit.variants import VARIANTS
+
+__version__ = "0.1.0"
+
+__all__ = ["ViTTransformer", "preprocess_input", *(variant.constructor for variant in VARIANTS.values())]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "preprocess_input":
+        from tfvit.imagenet import preprocess_input
+
+        return preprocess_input
+    if name in __all__:
+        from tfvit import model
+
+        return model.CONSTRUCTORS.get(name) or model.ViTTransformer
+    raise AttributeError(f"module 'tfvit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

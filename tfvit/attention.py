@@ -1,0 +1,247 @@
+"""Window attention, V1 and V2.
+
+V1 (arXiv:2103.14030): scaled dot product plus a learned table of relative position biases.
+V2 (arXiv:2111.09883): scaled cosine plus a bias that a small MLP makes of log-spaced relative coordinates.
+
+Both take and return the [B, H, W, C] grid and do their own padding, shifting and partitioning. nH heads of d = C / nH channels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from tfvit import windows
+from tfvit.windows import WindowPlan
+
+# V2: the logit scale may not exceed 1 / 0.01
+MAX_LOGIT_SCALE = math.log(1.0 / 0.01)
+# V2: hidden units of the continuous position bias MLP
+CPB_HIDDEN = 512
+# V2: floor of the squared norm that q and k are divided by
+SQUARED_NORM_FLOOR = 1e-12
+
+
+class _WindowAttention(layers.Layer):
+    """What V1 and V2 share: windows, heads, the position bias and the mask added to the scores, the output projection.
+
+    Args:
+        num_heads: nH; must divide the channels.
+        window_size: nominal side of a window; it shrinks to a smaller grid.
+        shifted: whether the grid is shifted by half a window first (where it is larger than the window).
+        qkv_bias: whether query, key and value have biases (V2 never has one on the key).
+        attention_dropout, projection_dropout: rates in training.
+    """
+
+    key_bias = True
+
+    def __init__(
+        self,
+        num_heads: int,
+        window_size: int,
+        shifted: bool = False,
+        qkv_bias: bool = True,
+        attention_dropout: float = 0.0,
+        projection_dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.shifted = shifted
+        self.qkv_bias = qkv_bias
+        self.attention_dropout = attention_dropout
+        self.projection_dropout = projection_dropout
+        self.constant_bias = False
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        channels = input_shape[-1]
+        if channels % self.num_heads:
+            raise ValueError(f"channels must be a multiple of num_heads. Received: channels={channels}, num_heads={self.num_heads}")
+        tokens_shape = (None, None, None, channels)
+        self.query = _dense(self, channels, "query", self.qkv_bias)
+        self.key = _dense(self, channels, "key", self.qkv_bias and self.key_bias)
+        self.value = _dense(self, channels, "value", self.qkv_bias)
+        self.projection = _dense(self, channels, "projection")
+        for dense in (self.query, self.key, self.value, self.projection):
+            dense.build(tokens_shape)
+        self.drop_scores = layers.Dropout(self.attention_dropout, name="drop_scores", dtype=self.dtype_policy)
+        self.drop_projection = layers.Dropout(self.projection_dropout, name="drop_projection", dtype=self.dtype_policy)
+        self._build_position_bias()
+        self.built = True
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        plan = windows.plan_windows(inputs.shape[1], inputs.shape[2], self.window_size, self.shifted)
+        grid = windows.roll(windows.pad(inputs, plan), *plan.shift)
+        tokens = windows.partition(grid, plan)
+        tokens = self.projection(self._attend(tokens, plan, training))
+        tokens = self.drop_projection(tokens, training=training)
+        grid = windows.reverse(tokens, plan)
+        return windows.crop(windows.roll(grid, *(-shift for shift in plan.shift)), plan)
+
+    def _attend(self, tokens: Any, plan: WindowPlan, training: bool | None) -> Any:
+        """[B, nW, N, C] -> [B, nW, N, C]."""
+        channels, num_maps = tokens.shape[-1], plan.num_windows * self.num_heads
+        query, key, value = self._heads(tokens, plan)
+        scores = ops.matmul(query, key)  # [B, nW * nH, N, N]
+        # The bias is the same for every window and the mask for every head. Two additions with a reshape between them keep two small
+        # constants; fused they would be one of [nW * nH, N, N] in every block.
+        scores = ops.reshape(scores, (-1, plan.num_windows, self.num_heads * plan.tokens, plan.tokens))
+        scores = ops.add(scores, self._bias(plan))
+        scores = ops.reshape(scores, (-1, num_maps, plan.tokens, plan.tokens))
+        mask = windows.attention_mask(plan)
+        if mask is not None:
+            scores = ops.add(scores, ops.cast(np.repeat(mask, self.num_heads, axis=0)[None], scores.dtype))
+        weights = self.drop_scores(ops.softmax(scores, axis=-1), training=training)
+        mixed = ops.reshape(ops.matmul(weights, value), (-1, self.num_heads, plan.tokens, channels // self.num_heads))
+        return ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, plan.num_windows, plan.tokens, channels))
+
+    def _split_heads(self, tokens: Any, plan: WindowPlan, perm: tuple[int, ...]) -> Any:
+        """[B, nW, N, C] -> [B, nW * nH, N, d], or [B, nW * nH, d, N] for perm (0, 2, 3, 1)."""
+        depth = tokens.shape[-1] // self.num_heads
+        heads = ops.transpose(ops.reshape(tokens, (-1, plan.tokens, self.num_heads, depth)), perm)
+        return ops.reshape(heads, (-1, plan.num_windows * self.num_heads, heads.shape[2], heads.shape[3]))
+
+    def _bias(self, plan: WindowPlan) -> Any:
+        """The position bias as [1, 1, nH * N, N]."""
+        bias = _outside_the_graph(lambda: self.position_bias(plan.window)) if self.constant_bias else self.position_bias(plan.window)
+        return ops.cast(ops.reshape(bias, (1, 1, self.num_heads * plan.tokens, plan.tokens)), self.compute_dtype)
+
+    def position_bias(self, window: tuple[int, int]) -> Any:
+        """The bias added to the scores of a window: [nH, N, N]."""
+        raise NotImplementedError
+
+    def _gather_bias(self, table: Any, window: tuple[int, int], table_window: tuple[int, int]) -> Any:
+        """[rows, nH] table -> [nH, N, N]."""
+        tokens = window[0] * window[1]
+        rows = ops.take(table, windows.relative_position_index(window, table_window), axis=0)
+        return ops.reshape(ops.transpose(rows, (1, 0)), (self.num_heads, tokens, tokens))
+
+    def _build_position_bias(self) -> None:
+        raise NotImplementedError
+
+    def _heads(self, tokens: Any, plan: WindowPlan) -> tuple[Any, Any, Any]:
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "window_size": self.window_size,
+            "shifted": self.shifted,
+            "qkv_bias": self.qkv_bias,
+            "attention_dropout": self.attention_dropout,
+            "projection_dropout": self.projection_dropout,
+        }
+
+
+@keras.saving.register_keras_serializable(package="tfvit")
+class WindowAttention(_WindowAttention):
+    """V1: scaled dot-product window attention with a relative position bias table.
+
+    Source: microsoft/Swin-Transformer, models/swin_transformer.py, WindowAttention.
+    """
+
+    def _build_position_bias(self) -> None:
+        self.relative_position_bias_table = self.add_weight(
+            name="relative_position_bias_table",
+            shape=((2 * self.window_size - 1) ** 2, self.num_heads),
+            initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+        )
+
+    def position_bias(self, window: tuple[int, int]) -> Any:
+        return self._gather_bias(self.relative_position_bias_table, window, (self.window_size, self.window_size))
+
+    def _heads(self, tokens: Any, plan: WindowPlan) -> tuple[Any, Any, Any]:
+        scale = (tokens.shape[-1] // self.num_heads) ** -0.5
+        query = self._split_heads(ops.multiply(self.query(tokens), scale), plan, (0, 2, 1, 3))
+        key = self._split_heads(self.key(tokens), plan, (0, 2, 3, 1))
+        return query, key, self._split_heads(self.value(tokens), plan, (0, 2, 1, 3))
+
+
+@keras.saving.register_keras_serializable(package="tfvit")
+class CosineWindowAttention(_WindowAttention):
+    """V2: scaled cosine window attention with a log-spaced continuous position bias.
+
+    Source: microsoft/Swin-Transformer, models/swin_transformer_v2.py, WindowAttention.
+
+    Args:
+        pretrained_window_size: the window this layer's bias MLP was trained with; 0 for the window in use.
+    """
+
+    key_bias = False
+
+    def __init__(self, num_heads: int, window_size: int, pretrained_window_size: int = 0, **kwargs: Any) -> None:
+        super().__init__(num_heads, window_size, **kwargs)
+        self.pretrained_window_size = pretrained_window_size
+
+    def _build_position_bias(self) -> None:
+        self.logit_scale = self.add_weight(
+            name="logit_scale", shape=(self.num_heads, 1), initializer=keras.initializers.Constant(math.log(10.0))
+        )
+        self.cpb_fc1 = layers.Dense(CPB_HIDDEN, activation="relu", name="cpb_fc1", dtype=self.dtype_policy)
+        self.cpb_fc2 = layers.Dense(self.num_heads, use_bias=False, name="cpb_fc2", dtype=self.dtype_policy)
+        self.cpb_fc1.build((None, 2))
+        self.cpb_fc2.build((None, CPB_HIDDEN))
+
+    def position_bias(self, window: tuple[int, int]) -> Any:
+        coordinates = windows.log_spaced_coordinates(window, self.pretrained_window_size)
+        table = self.cpb_fc2(self.cpb_fc1(ops.convert_to_tensor(coordinates)))
+        return 16.0 * ops.sigmoid(self._gather_bias(table, window, window))
+
+    def _heads(self, tokens: Any, plan: WindowPlan) -> tuple[Any, Any, Any]:
+        scale = ops.cast(ops.exp(ops.minimum(self.logit_scale, MAX_LOGIT_SCALE)), self.compute_dtype)
+        query = self._unit_heads(self.query(tokens), scale)
+        key = self._unit_heads(self.key(tokens), None)
+        value = self._split_heads(self.value(tokens), plan, (0, 2, 1, 3))
+        return self._split_heads(query, plan, (0, 2, 1, 3)), self._split_heads(key, plan, (0, 2, 3, 1)), value
+
+    def _unit_heads(self, tokens: Any, scale: Any) -> Any:
+        """[B, nW, N, C] with every head's d channels scaled to unit length, times `scale` [nH, 1]."""
+        shape = (-1, *tokens.shape[1:])
+        heads = ops.reshape(tokens, (-1, tokens.shape[1] * tokens.shape[2], self.num_heads, tokens.shape[3] // self.num_heads))
+        squared_norm = ops.sum(ops.cast(ops.square(heads), "float32"), axis=-1, keepdims=True)
+        factor = ops.cast(ops.rsqrt(ops.maximum(squared_norm, SQUARED_NORM_FLOOR)), heads.dtype)
+        if scale is not None:
+            factor = ops.multiply(factor, scale)
+        return ops.reshape(ops.multiply(heads, factor), shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "pretrained_window_size": self.pretrained_window_size}
+
+
+@contextlib.contextmanager
+def constant_position_bias(model: keras.Model) -> Iterator[None]:
+    """While it lasts, tracing `model` bakes the position biases in as constants instead of the operations that make them.
+
+    For exporting on the TensorFlow backend: converters do not fold large gathers and broadcasts by themselves.
+    """
+    attentions = [layer for layer in model._flatten_layers() if isinstance(layer, _WindowAttention)]
+    for layer in attentions:
+        layer.constant_bias = True
+    try:
+        yield
+    finally:
+        for layer in attentions:
+            layer.constant_bias = False
+
+
+def _outside_the_graph(compute: Any) -> np.ndarray:
+    import tensorflow as tf
+
+    with tf.init_scope():
+        return ops.convert_to_numpy(compute())
+
+
+def _dense(owner: layers.Layer, units: int, name: str, use_bias: bool = True) -> layers.Dense:
+    initializer = keras.initializers.TruncatedNormal(stddev=0.02)
+    return layers.Dense(units, use_bias=use_bias, kernel_initializer=initializer, name=name, dtype=owner.dtype_policy)

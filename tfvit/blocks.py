@@ -1,0 +1,251 @@
+"""Patch embedding, normalisation, MLP, the transformer block and patch merging, on [B, H, W, C] grids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from tfvit.attention import CosineWindowAttention, WindowAttention
+
+LAYER_NORM_EPSILON = 1.001e-5
+
+
+@keras.saving.register_keras_serializable(package="tfvit")
+class LayerNorm(layers.Layer):
+    """Layer normalisation over the channels, computed in float32 whatever the dtype policy. [..., C] -> [..., C]."""
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.gamma = self.add_weight(name="gamma", shape=(input_shape[-1],), initializer="ones", autocast=False)
+        self.beta = self.add_weight(name="beta", shape=(input_shape[-1],), initializer="zeros", autocast=False)
+        self.built = True
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def call(self, inputs: Any) -> Any:
+        centred = ops.cast(inputs, "float32")
+        centred = ops.subtract(centred, ops.mean(centred, axis=-1, keepdims=True))
+        variance = ops.mean(ops.multiply(centred, centred), axis=-1, keepdims=True)
+        normalized = ops.multiply(centred, ops.rsqrt(ops.add(variance, LAYER_NORM_EPSILON)))
+        return ops.cast(ops.add(ops.multiply(normalized, self.gamma), self.beta), self.compute_dtype)
+
+
+@keras.saving.register_keras_serializable(package="tfvit")
+class DropPath(layers.Layer):
+    """Stochastic depth (arXiv:1603.09382): in training, drops whole samples of a residual branch with probability `rate`."""
+
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not 0.0 <= rate < 1.0:
+            raise ValueError(f"rate must be in [0, 1). Received: rate={rate}")
+        self.rate = rate
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.built = True
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        if not training or not self.rate:
+            return inputs
+        shape = (ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
+        kept = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator) >= self.rate
+        return ops.multiply(inputs, ops.cast(kept, inputs.dtype) / (1.0 - self.rate))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="tfvit")
+class PatchEmbedding(layers.Layer):
+    """[B, H, W, 3] pixels -> [B, H / patch_size, W / patch_size, embed_dim]: a strided convolution and a layer norm."""
+
+    def __init__(self, patch_size: int, embed_dim: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.patch_size = patch_size
+        self.embed_dim = embed_dim
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.projection = layers.Conv2D(
+            self.embed_dim, self.patch_size, strides=self.patch_size, padding="valid", name="projection", dtype=self.dtype_policy
+        )
+        self.projection.build(input_shape)
+        self.norm = LayerNorm(name="norm", dtype=self.dtype_policy)
+        self.norm.build((None, None, None, self.embed_dim))
+        self.built = True
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (input_shape[0], *(side and -(-side // self.patch_size) for side in input_shape[1:3]), self.embed_dim)
+
+    def call(self, inputs: Any) -> Any:
+        return self.norm(self.projection(_pad_to_multiple(inputs, self.patch_size)))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "patch_size": self.patch_size, "embed_dim": self.embed_dim}
+
+
+@keras.saving.register_keras_serializable(package="tfvit")
+class MLP(layers.Layer):
+    """[B, H, W, C] -> [B, H, W, C] through one hidden layer of mlp_ratio * C units and exact GELU."""
+
+    def __init__(self, mlp_ratio: float = 4.0, dropout: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.mlp_ratio = mlp_ratio
+        self.dropout = dropout
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        channels = input_shape[-1]
+        hidden = int(channels * self.mlp_ratio)
+        initializer = keras.initializers.TruncatedNormal(stddev=0.02)
+        self.fc1 = layers.Dense(hidden, kernel_initializer=initializer, name="fc1", dtype=self.dtype_policy)
+        self.fc2 = layers.Dense(channels, kernel_initializer=initializer, name="fc2", dtype=self.dtype_policy)
+        self.drop = layers.Dropout(self.dropout, name="drop", dtype=self.dtype_policy)
+        self.fc1.build((None, None, None, channels))
+        self.fc2.build((None, None, None, hidden))
+        self.built = True
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        hidden = self.drop(ops.gelu(self.fc1(inputs), approximate=False), training=training)
+        return self.drop(self.fc2(hidden), training=training)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "mlp_ratio": self.mlp_ratio, "dropout": self.dropout}
+
+
+@keras.saving.register_keras_serializable(package="tfvit")
+class Block(layers.Layer):
+    """One transformer block: attention and MLP, each in a residual branch. [B, H, W, C] -> [B, H, W, C].
+
+    V1 normalises what enters a branch (pre-norm), V2 what leaves it (res-post-norm).
+
+    Args:
+        version: 1 or 2.
+        num_heads, window_size, shifted, qkv_bias, attention_dropout: of the attention.
+        mlp_ratio: hidden units of the MLP over its channels.
+        dropout: rate after the projections and in the MLP.
+        drop_path: rate of dropping a residual branch in training.
+        pretrained_window_size: V2 only, see `CosineWindowAttention`.
+    """
+
+    def __init__(
+        self,
+        version: int,
+        num_heads: int,
+        window_size: int,
+        shifted: bool = False,
+        qkv_bias: bool = True,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        drop_path: float = 0.0,
+        pretrained_window_size: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.config = {
+            "version": version,
+            "num_heads": num_heads,
+            "window_size": window_size,
+            "shifted": shifted,
+            "qkv_bias": qkv_bias,
+            "mlp_ratio": mlp_ratio,
+            "dropout": dropout,
+            "attention_dropout": attention_dropout,
+            "drop_path": drop_path,
+            "pretrained_window_size": pretrained_window_size,
+        }
+        shared = {
+            "num_heads": num_heads,
+            "window_size": window_size,
+            "shifted": shifted,
+            "qkv_bias": qkv_bias,
+            "attention_dropout": attention_dropout,
+            "projection_dropout": dropout,
+            "name": "attention",
+            "dtype": self.dtype_policy,
+        }
+        self.post_norm = version == 2
+        if self.post_norm:
+            self.attention = CosineWindowAttention(pretrained_window_size=pretrained_window_size, **shared)
+        else:
+            self.attention = WindowAttention(**shared)
+        self.norm1 = LayerNorm(name="norm1", dtype=self.dtype_policy)
+        self.mlp = MLP(mlp_ratio, dropout, name="mlp", dtype=self.dtype_policy)
+        self.norm2 = LayerNorm(name="norm2", dtype=self.dtype_policy)
+        self.drop_path = DropPath(drop_path, name="drop_path", dtype=self.dtype_policy)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        for layer in (self.norm1, self.attention, self.norm2, self.mlp):
+            layer.build(input_shape)
+        self.built = True
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        outputs = inputs
+        for norm, branch in ((self.norm1, self.attention), (self.norm2, self.mlp)):
+            if self.post_norm:
+                change = norm(branch(outputs, training=training))
+            else:
+                change = branch(norm(outputs), training=training)
+            outputs = ops.add(outputs, self.drop_path(change, training=training))
+        return outputs
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **self.config}
+
+
+@keras.saving.register_keras_serializable(package="tfvit")
+class PatchMerging(layers.Layer):
+    """Halves the grid and doubles the channels: [B, H, W, C] -> [B, H / 2, W / 2, 2 * C].
+
+    The 2 x 2 neighbours are brought together by one 4-D transpose, in the order (0,0), (0,1), (1,0), (1,1). The original concatenates
+    (0,0), (1,0), (0,1), (1,1): its norm and reduction weights are permuted once, when they are loaded (see `tfvit.weights`).
+
+    Args:
+        post_norm: False (V1) normalises before the reduction, over 4 * C channels; True (V2) after it, over 2 * C.
+    """
+
+    def __init__(self, post_norm: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.post_norm = post_norm
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        channels = input_shape[-1]
+        initializer = keras.initializers.TruncatedNormal(stddev=0.02)
+        self.reduction = layers.Dense(
+            2 * channels, use_bias=False, kernel_initializer=initializer, name="reduction", dtype=self.dtype_policy
+        )
+        self.reduction.build((None, None, None, 4 * channels))
+        self.norm = LayerNorm(name="norm", dtype=self.dtype_policy)
+        self.norm.build((None, None, None, (2 if self.post_norm else 4) * channels))
+        self.built = True
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (input_shape[0], *(side and -(-side // 2) for side in input_shape[1:3]), 2 * input_shape[-1])
+
+    def call(self, inputs: Any) -> Any:
+        inputs = _pad_to_multiple(inputs, 2)
+        _, height, width, channels = inputs.shape
+        rows = ops.reshape(inputs, (-1, 2, width // 2, 2 * channels))
+        merged = ops.reshape(ops.transpose(rows, (0, 2, 1, 3)), (-1, height // 2, width // 2, 4 * channels))
+        if self.post_norm:
+            return self.norm(self.reduction(merged))
+        return self.reduction(self.norm(merged))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "post_norm": self.post_norm}
+
+
+def _pad_to_multiple(grid: Any, multiple: int) -> Any:
+    extra_h, extra_w = (-side % multiple for side in grid.shape[1:3])
+    if not (extra_h or extra_w):
+        return grid
+    return ops.pad(grid, ((0, 0), (0, extra_h), (0, extra_w), (0, 0)))
