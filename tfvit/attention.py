@@ -209,7 +209,9 @@ class CosineWindowAttention(_WindowAttention):
         """[B, nW, N, C] with every head's d channels scaled to unit length, times `scale` [nH, 1]."""
         shape = (-1, *tokens.shape[1:])
         heads = ops.reshape(tokens, (-1, tokens.shape[1] * tokens.shape[2], self.num_heads, tokens.shape[3] // self.num_heads))
-        squared_norm = ops.sum(ops.cast(ops.square(heads), "float32"), axis=-1, keepdims=True)
+        # x * x, not square(x): converters would fuse the latter into L2_NORMALIZATION, which no delegate takes
+        wide = ops.cast(heads, "float32")
+        squared_norm = ops.sum(ops.multiply(wide, wide), axis=-1, keepdims=True)
         factor = ops.cast(ops.rsqrt(ops.maximum(squared_norm, SQUARED_NORM_FLOOR)), heads.dtype)
         if scale is not None:
             factor = ops.multiply(factor, scale)
