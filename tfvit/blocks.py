@@ -188,6 +188,13 @@ class Block(layers.Layer):
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
 
+    @property
+    def residual_writers(self) -> tuple[keras.Variable, ...]:
+        """The weights that scale what the branches add: V1's last dense kernels, V2's norms."""
+        if self.post_norm:
+            return self.norm1.gamma, self.norm2.gamma
+        return self.attention.projection.kernel, self.mlp.fc2.kernel
+
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         outputs = inputs
         for norm, branch in ((self.norm1, self.attention), (self.norm2, self.mlp)):

@@ -54,7 +54,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "I" or image.mode.startswith("I;16"):  # Pillow opens 16-bit grayscale as one of these
         wide = np.asarray(image).astype(np.float64)
         image = Image.fromarray(np.clip(np.round(wide / 257.0), 0, 255).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or (image.mode == "P" and "transparency" in image.info):
+    if image.has_transparency_data:  # an alpha channel, or one colour or palette entry declared transparent
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
@@ -63,18 +63,20 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def resize_and_crop(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
     """An RGB Pillow image as the model's pixels.
 
+    The long side is rounded down and an odd margin split half to even, as torchvision's Resize and CenterCrop do.
+
     Returns:
         [crop_px, crop_px, 3] uint8, RGB.
     """
     width, height = image.size
     size = preprocessing.resize_px
     if preprocessing.keep_aspect:
-        scale = size / min(width, height)
-        width, height = max(size, round(width * scale)), max(size, round(height * scale))
+        short = min(width, height)
+        width, height = size * width // short, size * height // short
     else:
         width = height = size
     resized = image.resize((width, height), _INTERPOLATIONS[preprocessing.interpolation])
-    left, top = (width - preprocessing.crop_px) // 2, (height - preprocessing.crop_px) // 2
+    left, top = round((width - preprocessing.crop_px) / 2), round((height - preprocessing.crop_px) / 2)
     return np.asarray(resized.crop((left, top, left + preprocessing.crop_px, top + preprocessing.crop_px)), dtype=np.uint8)
 
 

@@ -306,10 +306,13 @@ def randomize(model: keras.Model, seed: int) -> WeightsOrigin:
     Kernels are scaled by fan-in; biases, norm scales (V2's zero-initialised ones included), position tables and logit scales are drawn
     too. The values depend on the seed and on each weight's own name alone, and are the same on every backend.
     """
+    writers = {id(weight) for layer in tfvit_layers(model) if isinstance(layer, Block) for weight in layer.residual_writers}
     digest = hashlib.sha256()
-    for path, variable in sorted((_stable_path(variable, model), variable) for variable in model.weights):
+    for path, variable in sorted(((_stable_path(weight, model), weight) for weight in model.weights), key=lambda pair: pair[0]):
         rng = np.random.Generator(np.random.PCG64([seed, zlib.crc32(path.encode())]))
-        value = _draw(path.rsplit("/", 1)[-1], tuple(variable.shape), rng).astype(np.float32)
+        # residual branches at half gain, nearer to a trained network's: the stream stays the sum of many small changes
+        gain = 0.5 if id(variable) in writers else 1.0
+        value = (gain * _draw(path.rsplit("/", 1)[-1], tuple(variable.shape), rng)).astype(np.float32)
         digest.update(path.encode() + value.tobytes())
         variable.assign(value)
     return WeightsOrigin(source=f"random:{seed}", sha256=digest.hexdigest())

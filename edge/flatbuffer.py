@@ -1,0 +1,220 @@
+"""Reading and writing `.tflite` flatbuffers: operations, tensors, ranks, signatures, versions. Nothing here runs a model.
+
+The schema is TFLite's own (`schema.fbs`, version 3), through the object API that ai-edge-litert generates from it.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tfvit.errors import InputError
+
+FILE_IDENTIFIER = b"TFL3"
+# TFLite maps constant data straight from the file; kernels may load it as aligned vectors (schema.fbs: force_align 16)
+BUFFER_ALIGNMENT = 16
+# A flatbuffer's own offsets are 32-bit and signed in readers
+MAX_FLATBUFFER_BYTES = 2**31 - 1
+
+_OPERATOR_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+_TYPE_NAMES = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
+
+# First TensorFlow Lite runtime that knows a version of an operation.
+# Source: LiteRT, tflite/tools/versioning/runtime_version.cc, the operations this project's graphs use.
+_MIN_RUNTIME = {
+    "ADD": ("1.5.0", "1.14.0", "2.4.0", "2.6.0", "2.13.0"),
+    "BATCH_MATMUL": ("2.3.0", "2.3.0", "2.4.0", "2.5.0"),
+    "CAST": ("1.5.0", "2.7.0", "2.8.0", "2.9.0", "2.12.0", "2.15.0", "2.17.0"),
+    "CONCATENATION": ("1.5.0", "1.14.0", "2.3.0", "2.14.0"),
+    "CONV_2D": ("1.5.0", "1.14.0", "1.14.0", "2.3.0", "2.4.0", "2.9.0", "2.11.0", "2.15.0"),
+    "DEQUANTIZE": ("1.13.1", "1.14.0", "1.15.0", "2.2.0", "2.7.0", "2.18.0"),
+    "DIV": ("1.6.0", "2.3.0"),
+    "EXP": ("1.7.0", "2.12.0"),
+    "FULLY_CONNECTED": (
+        "1.5.0", "1.10.0", "1.14.0", "1.14.0", "2.0.0", "2.1.0", "2.3.0", "2.3.0", "2.3.0", "2.11.0", "2.15.0", "2.17.0", "2.18.0",
+    ),
+    "GELU": ("2.9.0", "2.9.0"),
+    "LOGISTIC": ("1.14.0", "1.14.0", "2.3.0"),
+    "MAXIMUM": ("1.14.0", "1.14.0", "2.3.0", "2.3.0"),
+    "MEAN": ("1.6.0", "1.14.0", "2.4.0"),
+    "MINIMUM": ("1.14.0", "1.14.0", "2.3.0", "2.3.0"),
+    "MUL": ("1.5.0", "1.14.0", "1.15.0", "2.3.0", "2.6.0", "2.11.0", "2.13.0"),
+    "PAD": ("1.5.0", "1.14.0", "2.4.0", "2.6.0"),
+    "QUANTIZE": ("1.14.0", "1.15.0", "2.7.0"),
+    "RELU": ("1.5.0", "2.1.0", "2.5.0"),
+    "RESHAPE": ("1.5.0",),
+    "RSQRT": ("1.10.0", "2.5.0", "2.15.0"),
+    "SLICE": ("1.14.0", "1.14.0", "1.14.0", "2.4.0", "2.5.0", "2.14.0"),
+    "SOFTMAX": ("1.5.0", "1.14.0", "2.3.0"),
+    "SPLIT": ("1.5.0", "1.14.0", "1.14.0", "2.3.0"),
+    "SQRT": ("1.10.0",),
+    "SQUARE": ("1.12.0",),
+    "SQUARED_DIFFERENCE": ("1.13.1", "2.5.0"),
+    "STRIDED_SLICE": ("1.6.0", "1.14.0", "2.1.0", "2.2.0", "2.5.0", "2.6.0", "2.14.0", "2.14.0"),
+    "SUB": ("1.6.0", "1.14.0", "2.3.0", "2.4.0", "2.4.0"),
+    "SUM": ("1.10.0", "1.15.0"),
+    "TANH": ("1.14.0", "1.14.0", "2.3.0"),
+    "TRANSPOSE": ("1.6.0", "1.14.0", "1.15.0", "2.3.0", "2.4.0", "2.12.0", "2.14.4"),
+}  # fmt: skip
+
+
+def read_model(data: bytes | bytearray | memoryview) -> schema.ModelT:
+    """Parses a `.tflite` file; constants are views into `data`, wherever in the file they lie.
+
+    Raises:
+        InputError: not a TFLite flatbuffer.
+    """
+    if len(data) < 8 or bytes(data[4:8]) != FILE_IDENTIFIER:
+        raise InputError(
+            "not a TFLite file",
+            expected="a flatbuffer with the identifier TFL3",
+            received=f"{len(data)} bytes, identifier {bytes(data[4:8])!r}",
+            action="pass a .tflite file",
+        )
+    try:
+        model = schema.ModelT.InitFromPackedBuf(data, 0)
+        for buffer in model.buffers:
+            if buffer.offset > 1:  # large constants lie behind the flatbuffer
+                if buffer.offset + buffer.size > len(data):
+                    raise ValueError(f"a constant ends at byte {buffer.offset + buffer.size}")
+                buffer.data = np.frombuffer(data, np.uint8, buffer.size, buffer.offset)
+                buffer.offset = buffer.size = 0
+    except Exception as error:  # the generated parser raises whatever the broken offset leads to
+        raise InputError(
+            "damaged TFLite file",
+            expected="a complete flatbuffer",
+            received=f"{len(data)} bytes: {error}",
+            action="convert or download the file again",
+        ) from error
+    return model
+
+
+def write_model(model: schema.ModelT) -> bytes:
+    """Serialises a model, all constants inside the flatbuffer and 16-byte aligned, so that every runtime reads it.
+
+    Raises:
+        InputError: the model is larger than a flatbuffer can be (2 GiB).
+    """
+    constant_bytes = sum(len(buffer.data) for buffer in model.buffers if buffer.data is not None)
+    if constant_bytes > MAX_FLATBUFFER_BYTES - (64 << 20):
+        raise InputError(
+            "the file would be too large",
+            expected="less than 2 GiB of constants in one .tflite file",
+            received=f"{constant_bytes / 1e9:.2f} GB",
+            action="use the float16 or an int8 recipe, or a smaller variant",
+        )
+    for buffer in model.buffers:
+        buffer.Pack = functools.partial(_pack_buffer, buffer)
+    try:
+        builder = flatbuffers.Builder(constant_bytes + (8 << 20))
+        builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
+    finally:
+        for buffer in model.buffers:
+            del buffer.Pack
+    return bytes(builder.Output())
+
+
+def _pack_buffer(buffer: schema.BufferT, builder: flatbuffers.Builder) -> int:
+    vector = None
+    if buffer.data is not None:
+        raw = np.ascontiguousarray(np.asarray(buffer.data, dtype=np.uint8))
+        builder.StartVector(1, raw.size, BUFFER_ALIGNMENT)
+        head = builder.head = builder.Head() - raw.size
+        builder.Bytes[head : head + raw.size] = raw.tobytes()
+        vector = builder.EndVector()
+    schema.BufferStart(builder)
+    if vector is not None:
+        schema.BufferAddData(builder, vector)
+    return schema.BufferEnd(builder)
+
+
+def operator_name(model: schema.ModelT, operator: schema.OperatorT) -> str:
+    """The builtin operation's name, for example "FULLY_CONNECTED"; a custom operation's own name."""
+    code = model.operatorCodes[operator.opcodeIndex]
+    if code.customCode:
+        return _text(code.customCode)
+    return _OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+
+def operators(model: schema.ModelT) -> Iterator[tuple[str, schema.OperatorT]]:
+    """(name, operator) of the main subgraph in execution order."""
+    for operator in model.subgraphs[0].operators:
+        yield operator_name(model, operator), operator
+
+
+def operator_counts(model: schema.ModelT) -> dict[str, int]:
+    """How often each operation occurs, by name."""
+    return dict(sorted(collections.Counter(name for name, _ in operators(model)).items()))
+
+
+def tensor_name(model: schema.ModelT, index: int) -> str:
+    return _text(model.subgraphs[0].tensors[index].name)
+
+
+def tensor_type(model: schema.ModelT, index: int) -> str:
+    """The element type's name, for example "FLOAT32"."""
+    return _TYPE_NAMES[model.subgraphs[0].tensors[index].type]
+
+
+def tensor_shape(model: schema.ModelT, index: int) -> tuple[int, ...]:
+    shape = model.subgraphs[0].tensors[index].shape
+    return tuple(int(side) for side in shape) if shape is not None else ()
+
+
+def constant(model: schema.ModelT, index: int) -> np.ndarray | None:
+    """The raw bytes of a constant tensor, or None if it is computed."""
+    data = model.buffers[model.subgraphs[0].tensors[index].buffer].data
+    return None if data is None or len(data) == 0 else data
+
+
+def max_rank(model: schema.ModelT) -> int:
+    """The largest number of dimensions of any tensor."""
+    return max(len(tensor_shape(model, index)) for index in range(len(model.subgraphs[0].tensors)))
+
+
+def min_runtime_version(model: schema.ModelT) -> str | None:
+    """The oldest TensorFlow Lite runtime that knows every operation version in the file; None where one is not in the table."""
+    newest = (0,)
+    for code in model.operatorCodes:
+        name = _OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        versions = _MIN_RUNTIME.get(name, ())
+        if code.customCode or not 1 <= code.version <= len(versions):
+            return None
+        newest = max(newest, tuple(int(part) for part in versions[code.version - 1].split(".")))
+    return ".".join(str(part) for part in newest)
+
+
+def set_min_runtime_version(model: schema.ModelT) -> None:
+    """Brings the file's own `min_runtime_version` metadata up to date with its operations."""
+    version = min_runtime_version(model)
+    for entry in model.metadata or []:
+        if _text(entry.name) == "min_runtime_version":
+            model.buffers[entry.buffer].data = np.frombuffer((version or "").encode().ljust(16, b"\0"), np.uint8)
+
+
+def keras_layer(name: str) -> str:
+    """The Keras layer that made a tensor, read from the tensor's name: "tiny224/stage1_block1/mlp/fc1/…" -> "stage1_block1/mlp/fc1"."""
+    parts = [part for part in name.split(";")[0].split("/") if part]
+    known = [index for index, part in enumerate(parts) if part.startswith(("stage", "patch_embedding", "norm", "head", "avg_pool"))]
+    if not known:
+        return "/".join(parts[:-1]) or name
+    scope = parts[known[0] :]
+    return "/".join(scope[:-1] if len(scope) > 1 else scope)
+
+
+def with_outputs(data: bytes, tensors: list[int]) -> bytes:
+    """The same graph with `tensors` (indices) as its only outputs, without a signature: for looking inside with any delegate."""
+    model = read_model(data)
+    model.subgraphs[0].outputs = np.asarray(tensors, np.int32)
+    model.signatureDefs = None
+    return write_model(model)
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name or "")

@@ -1,0 +1,142 @@
+"""Float flatbuffer + recipe + ranges -> flatbuffer. Every recipe starts from the same float file."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edge import flatbuffer
+from edge.recipes import Recipe
+
+# Constants below this many elements stay float32: they are shapes, scales and biases, and weigh nothing.
+MIN_COMPACT_ELEMENTS = 1024
+
+
+def quantize(float_file: bytes, recipe: Recipe, ranges: Mapping[str, tuple[float, float]] | None = None) -> bytes:
+    """Makes a recipe's file.
+
+    Args:
+        float_file: the float flatbuffer.
+        recipe: what to do.
+        ranges: tensor name -> (min, max) of every activation a static recipe quantizes (see `edge.ranges`).
+
+    Raises:
+        ValueError: a static recipe without the ranges it needs.
+    """
+    quantized = float_file
+    if recipe.static_ops or recipe.dynamic_ops:
+        quantized = _quantize_operations(float_file, recipe, ranges)
+    model = flatbuffer.read_model(quantized)
+    if recipe.float16_constants:
+        _store_as_float16(model)
+    flatbuffer.set_min_runtime_version(model)
+    return flatbuffer.write_model(model)
+
+
+def static_tensors(float_file: bytes, recipe: Recipe) -> dict[str, int]:
+    """Name and index of every activation a recipe quantizes statically: the inputs and outputs of its operations."""
+    model = flatbuffer.read_model(float_file)
+    tensors: dict[str, int] = {}
+    for name, operator in flatbuffer.operators(model):
+        if name not in recipe.static_ops:
+            continue
+        for index in (*operator.inputs, *operator.outputs):
+            if index >= 0 and flatbuffer.constant(model, index) is None:
+                tensors[flatbuffer.tensor_name(model, index)] = int(index)
+    return tensors
+
+
+def _quantize_operations(float_file: bytes, recipe: Recipe, ranges: Mapping[str, tuple[float, float]] | None) -> bytes:
+    from ai_edge_quantizer import qtyping, quantizer
+
+    engine = quantizer.Quantizer(float_file)
+    for name in recipe.static_ops:
+        engine.add_static_config(".*", qtyping.TFLOperationName[name], activation_num_bits=8, weight_num_bits=8)
+    for name in recipe.dynamic_ops:
+        engine.add_dynamic_config(".*", qtyping.TFLOperationName[name], num_bits=8)
+    statistics = None
+    if recipe.static_ops:
+        needed = static_tensors(float_file, recipe)
+        missing = sorted(set(needed) - set(ranges or {}))
+        if missing:
+            raise ValueError(f"ranges must cover every static activation. Missing: {len(missing)}, first {missing[0]!r}")
+        model = flatbuffer.read_model(float_file)
+        statistics = {}
+        for name, index in needed.items():
+            shape = (1,) * len(flatbuffer.tensor_shape(model, index))
+            low, high = ranges[name]
+            statistics[name] = {"min": np.full(shape, low, np.float32), "max": np.full(shape, high, np.float32)}
+    silence = io.StringIO()  # the quantizer reports on stdout, which belongs to our results, and draws a bar of its own
+    with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
+        result = engine.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
+    return bytes(result.quantized_model)
+
+
+def _store_as_float16(model: schema.ModelT) -> None:
+    """Stores every large float32 constant as float16 behind a DEQUANTIZE, which runtimes undo once at load time."""
+    graph = model.subgraphs[0]
+    dequantize = _operator_code(model, schema.BuiltinOperator.DEQUANTIZE, version=3)
+    unpacked: dict[int, int] = {}
+    rewritten = []
+    for operator in graph.operators:
+        inputs = np.array(operator.inputs)
+        for position, index in enumerate(inputs):
+            if index not in unpacked:
+                if index < 0 or flatbuffer.tensor_type(model, index) != "FLOAT32":
+                    continue
+                data = flatbuffer.constant(model, index)
+                if data is None or len(data) < 4 * MIN_COMPACT_ELEMENTS:
+                    continue
+                unpacked[index] = _add_float16(model, index, data)
+                operation = schema.OperatorT()
+                operation.opcodeIndex = dequantize
+                operation.inputs, operation.outputs = np.array([index], np.int32), np.array([unpacked[index]], np.int32)
+                rewritten.append(operation)
+            inputs[position] = unpacked[index]
+        operator.inputs = inputs
+        rewritten.append(operator)
+    graph.operators = rewritten
+    _drop_unused_buffers(model)
+
+
+def _add_float16(model: schema.ModelT, index: int, data: np.ndarray) -> int:
+    """Turns constant `index` into float16 in place; returns the new float32 tensor that its DEQUANTIZE writes."""
+    graph = model.subgraphs[0]
+    source = graph.tensors[index]
+    values = np.frombuffer(data.tobytes(), np.float32).astype(np.float16)
+    if not np.isfinite(values).all():
+        raise ValueError(f"constant {flatbuffer.tensor_name(model, index)!r} does not fit float16")
+    unpacked = schema.TensorT()
+    unpacked.shape, unpacked.type, unpacked.buffer = source.shape, schema.TensorType.FLOAT32, 0
+    unpacked.name, source.name = source.name, (source.name or b"") + b"_float16"
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+    model.buffers.append(buffer)
+    source.type, source.buffer = schema.TensorType.FLOAT16, len(model.buffers) - 1
+    graph.tensors.append(unpacked)
+    return len(graph.tensors) - 1
+
+
+def _drop_unused_buffers(model: schema.ModelT) -> None:
+    used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
+    used |= {entry.buffer for entry in model.metadata or []}
+    for index, buffer in enumerate(model.buffers):
+        if index not in used:
+            buffer.data = None
+
+
+def _operator_code(model: schema.ModelT, builtin: int, version: int) -> int:
+    for index, code in enumerate(model.operatorCodes):
+        if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
+            code.version = max(code.version, version)
+            return index
+    code = schema.OperatorCodeT()
+    code.builtinCode = builtin
+    code.deprecatedBuiltinCode = min(builtin, 127)
+    code.version = version
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1

@@ -1,0 +1,72 @@
+"""What each `--quant` name means, as data."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tfvit.errors import unknown_name
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """The drift gate: what a file must reach against the float Keras model on images it was not calibrated on.
+
+    Attributes:
+        min_snr_db: signal-to-noise ratio of the logits.
+        min_agreement: fraction of images with the same top-1. Not applied to random weights, whose top-1 means nothing.
+        max_top1_drop: percentage points of top-1 accuracy lost, where the images have labels.
+    """
+
+    min_snr_db: float
+    min_agreement: float
+    max_top1_drop: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a float flatbuffer becomes the file that ships.
+
+    Attributes:
+        name: what `--quant` takes.
+        summary: one line for help and reports.
+        static_ops: operations with int8 weights and calibrated int8 activations.
+        dynamic_ops: operations with int8 weights whose activations are quantized as they come.
+        float16_constants: every large float constant stored as float16.
+        limits: the default drift gate.
+    """
+
+    name: str
+    summary: str
+    limits: Limits
+    static_ops: tuple[str, ...] = ()
+    dynamic_ops: tuple[str, ...] = ()
+    float16_constants: bool = False
+
+    @property
+    def needs_calibration(self) -> bool:
+        return bool(self.static_ops)
+
+
+_DENSE = ("FULLY_CONNECTED", "CONV_2D")
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("float32", "no quantization: the reference file", Limits(80.0, 0.999, 0.05)),
+        Recipe("float16", "float16 constants, float arithmetic: half the size, for GPUs", Limits(50.0, 0.98, 0.1), float16_constants=True),
+        Recipe("int8", "calibrated int8 dense and convolution layers, the rest float: for CPUs", Limits(20.0, 0.9, 1.0), static_ops=_DENSE),
+        Recipe("dynamic", "int8 weights, activations quantized as they come: no calibration", Limits(20.0, 0.9, 1.0), dynamic_ops=_DENSE),
+    )
+}
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe called `name`.
+
+    Raises:
+        UsageError: no such recipe; near misses are named.
+    """
+    recipe = RECIPES.get(name.strip().lower())
+    if recipe is None:
+        raise unknown_name("recipe", name, RECIPES)
+    return recipe
