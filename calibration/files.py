@@ -1,0 +1,149 @@
+"""Where image files lie: a folder or a zip, listed by relative path and read one file at a time. Nothing is unpacked to disk."""
+
+from __future__ import annotations
+
+import collections
+import os
+import zipfile
+from pathlib import Path
+
+from calibration.decoding import EXTENSIONS, MAX_FILE_BYTES, UnreadableImageError
+from tfvit.errors import InputError
+
+
+class Files:
+    """Image files by relative path, with `/` between the parts.
+
+    Attributes:
+        name: the last part of the folder's or zip's own path: it is the same on every machine.
+        paths: of the image files, sorted.
+        others: how many other files there are, by extension in lower case ("" for none). Hidden files and __MACOSX do not count.
+    """
+
+    def __init__(self, location: Path) -> None:
+        self.name = Path(os.path.abspath(location)).name or "root"
+        found = {path: item for path, item in self._list(location) if not _hidden(path)}
+        self.paths = sorted(path for path in found if _extension(path) in EXTENSIONS)
+        self.others = collections.Counter(_extension(path) for path in found if _extension(path) not in EXTENSIONS)
+        self._found = {path: found[path] for path in self.paths}
+
+    def read(self, path: str) -> bytes:
+        """The bytes of one of `paths`.
+
+        Raises:
+            UnreadableImageError: gone, not permitted, encrypted, damaged, or larger than MAX_FILE_BYTES.
+        """
+        try:
+            return self._read(self._found[path])
+        except UnreadableImageError:
+            raise
+        except Exception as error:  # zipfile passes on the errors of every compression library
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+            raise UnreadableImageError(f"cannot be read: {reason}") from error
+
+    def _list(self, location: Path):
+        raise NotImplementedError
+
+    def _read(self, item) -> bytes:
+        raise NotImplementedError
+
+
+class FolderFiles(Files):
+    """The files under a folder, in subfolders too. Links are followed, each folder once."""
+
+    def _list(self, location: Path):
+        yield from _walk(os.fspath(location), "", set())
+
+    def _read(self, item: str) -> bytes:
+        with open(item, "rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        _check_size(len(content))
+        return content
+
+
+class ZipFiles(Files):
+    """The members of a zip, which stays open. A single folder around everything in it, as file managers add, is not part of the paths."""
+
+    def _list(self, location: Path):
+        try:
+            self._zip = zipfile.ZipFile(location)
+        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+            raise InputError(
+                f"cannot open {shown(location.name)} as a zip",
+                expected="a folder, or a zip of images",
+                received=str(error),
+                action="check the file, or unpack it and name the folder",
+            ) from error
+        members = {}
+        for member in self._zip.infolist():
+            parts = [part for part in member.filename.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+            if parts and not member.is_dir() and not _hidden("/".join(parts)):
+                members[tuple(parts)] = member
+        if len({parts[0] for parts in members}) == 1 and all(len(parts) > 1 for parts in members):
+            members = {parts[1:]: member for parts, member in members.items()}
+        for parts, member in members.items():
+            yield "/".join(parts), member
+
+    def _read(self, item: zipfile.ZipInfo) -> bytes:
+        _check_size(item.file_size)  # zipfile never gives more than the size it announces
+        return self._zip.read(item)
+
+
+def open_files(location: Path) -> Files:
+    """A folder or zip.
+
+    Raises:
+        InputError: there is nothing, or something else.
+    """
+    if location.is_dir():
+        return FolderFiles(location)
+    if location.is_file() and (location.suffix.lower() == ".zip" or zipfile.is_zipfile(location)):
+        return ZipFiles(location)
+    raise InputError(
+        "no image set there",
+        expected="a folder or a .zip of images, or builtin",
+        received=f"{shown(os.fspath(location))} ({'a file of another kind' if location.exists() else 'which does not exist'})",
+        action="check the path",
+    )
+
+
+def shown(path: str) -> str:
+    """A file name for the eye: control characters, line ends and undecodable bytes escaped."""
+    return "".join(character if character.isprintable() else character.encode("unicode_escape").decode() for character in path)
+
+
+def _walk(folder: str, prefix: str, seen: set[tuple[int, int]]):
+    try:
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            return
+        seen.add((status.st_dev, status.st_ino))
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise InputError(
+            "cannot list a folder of the image set",
+            expected="a folder that may be read",
+            received=f"{shown(prefix or folder)}: {error.strerror}",
+            action="change its permissions, or move it elsewhere",
+        ) from error
+    for entry in entries:
+        path = prefix + entry.name
+        if _hidden(entry.name):
+            continue
+        if entry.is_dir():
+            yield from _walk(entry.path, path + "/", seen)
+        elif entry.is_file():  # no pipes or devices, no broken links
+            yield path, entry.path
+
+
+def _hidden(path: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
+
+
+def _extension(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
+def _check_size(size_bytes: int) -> None:
+    if size_bytes > MAX_FILE_BYTES:
+        raise UnreadableImageError(f"larger than {MAX_FILE_BYTES // 2**20} MiB")

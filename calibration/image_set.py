@@ -1,0 +1,307 @@
+"""Image sets: a folder, a zip or the built-in set; which images are chosen, and their pixels.
+
+The choice depends on the seed, the relative paths and the images themselves: not on where the set lies or on the order in which the
+file system lists it. Images are ranked by the SHA-256 of seed and path, so adding one leaves the others' order as it is.
+
+    image_set = open_image_set("photos")
+    split = image_set.split(samples=128, held_out=64, seed=0)
+    for pixels in image_set.read(split.calibration, variant.preprocessing): ...
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from calibration import builtin
+from calibration.decoding import UnreadableImageError, check_decodes, decode_pixels
+from calibration.files import Files, open_files, shown
+from tfvit.errors import InputError, UsageError
+from tfvit.preprocessing import Preprocessing
+
+BUILTIN = "builtin"
+MAX_UNREADABLE_FRACTION = 0.1  # of the images asked for; one unreadable image is always forgiven
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageReference:
+    """One image of a set.
+
+    Attributes:
+        path: within the set, `/` between the parts.
+        label: the folder's name where the image is at LABEL/NAME, otherwise None.
+    """
+
+    path: str
+    label: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class SkippedImage:
+    """An image that could not be used, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Images to calibrate with and others to judge the result by; no image, and no copy of one, is on both sides.
+
+    Attributes:
+        calibration, held_out: in the order of choice.
+        note: a sentence for the user where there were fewer images than asked for, otherwise None.
+    """
+
+    calibration: tuple[ImageReference, ...]
+    held_out: tuple[ImageReference, ...]
+    note: str | None = None
+
+
+class ImageSet(abc.ABC):
+    """A set of images to choose from.
+
+    Attributes:
+        source: for the manifest: "builtin", or the last part of the folder's or zip's path.
+        skipped: the images that could not be used so far, each once.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.skipped: list[SkippedImage] = []
+
+    @abc.abstractmethod
+    def split(self, samples: int, held_out: int, seed: int) -> Split:
+        """Chooses images, all different from one another in content.
+
+        Where fewer than samples + held_out are there, at most half of them go to calibration (all of them up to `samples` where
+        `held_out` is 0). An unreadable image is left out and the next one in order takes its place.
+
+        Args:
+            samples: how many to calibrate with.
+            held_out: how many others at most.
+            seed: another seed is another choice.
+
+        Raises:
+            UsageError: samples below 1, held_out or seed below 0.
+            InputError: fewer than two usable images, or too many unreadable ones (`MAX_UNREADABLE_FRACTION`).
+        """
+
+    @abc.abstractmethod
+    def read_with_references(
+        self, references: Iterable[ImageReference], preprocessing: Preprocessing
+    ) -> Iterator[tuple[ImageReference, np.ndarray]]:
+        """Like `read`, with each image's reference: for labels, since an unreadable image leaves no gap."""
+
+    @abc.abstractmethod
+    def digest(self, references: Iterable[ImageReference], preprocessing: Preprocessing) -> str:
+        """SHA-256 (hexadecimal) of exactly these images in this order.
+
+        It covers the files' bytes, not their names, and not `preprocessing`: only the built-in set, whose images have no bytes until
+        their size is known, is named by generator version, size, seeds and indices.
+
+        Raises:
+            InputError: an image is not readable.
+        """
+
+    def read(self, references: Iterable[ImageReference], preprocessing: Preprocessing) -> Iterator[np.ndarray]:
+        """The images' pixels, one at a time: [crop_px, crop_px, 3] uint8, RGB.
+
+        Unreadable images are left out and recorded in `skipped`.
+
+        Raises:
+            InputError: more than `MAX_UNREADABLE_FRACTION` of `references` are unreadable.
+        """
+        for _, pixels in self.read_with_references(references, preprocessing):
+            yield pixels
+
+
+class FileImageSet(ImageSet):
+    """The images of a folder or zip.
+
+    Attributes:
+        references: every image by its extension, sorted by path.
+        other_files: how many files were ignored, by extension.
+    """
+
+    def __init__(self, files: Files) -> None:
+        name = shown(files.name)
+        super().__init__(name if name != BUILTIN else f"./{name}")
+        self._files = files
+        self._hashes: dict[str, bytes] = {}
+        self.references = tuple(ImageReference(path, _label(path)) for path in files.paths)
+        self.other_files = dict(sorted(files.others.items()))
+        if not self.references:
+            raise InputError(
+                "no images in the image set",
+                expected="JPEG, PNG, WebP, BMP, TIFF or GIF files, in subfolders too",
+                received=f"{self.source}: {_counted(self.other_files)}",
+                action="name a folder or zip that holds images, or use builtin",
+                other_files=self.other_files,
+            )
+
+    def split(self, samples: int, held_out: int, seed: int) -> Split:
+        _check_split_arguments(samples, held_out, seed)
+        asked = samples + held_out
+        chosen: dict[bytes, ImageReference] = {}
+        unreadable, copies = [], 0
+        limit = _unreadable_limit(min(asked, len(self.references)))
+        for reference in self.shuffled(seed):
+            if len(chosen) == asked:
+                break
+            try:
+                content = self.read_bytes(reference)
+                check_decodes(content)
+            except UnreadableImageError as error:
+                self._skip(reference, error, unreadable, limit)
+                continue
+            if chosen.setdefault(self._hashes[reference.path], reference) is not reference:
+                copies += 1
+        found = list(chosen.values())
+        if len(found) < 2:
+            raise InputError(
+                "too few images in the image set",
+                expected="at least 2 different readable images: one to calibrate with, another to judge by",
+                received=f"{self.source}: {len(found)} ({len(unreadable)} unreadable, {copies} identical to another)",
+                action="add images, 128 or more for a good calibration, or use builtin",
+            )
+        if len(found) == asked:
+            return Split(tuple(found[:samples]), tuple(found[samples:]))
+        taken = min(samples, len(found) // 2 if held_out else len(found))
+        rest = found[taken : taken + held_out]
+        left_out = f" ({len(unreadable)} unreadable and {copies} identical to another left out)" if unreadable or copies else ""
+        note = (
+            f"{self.source} has {len(found)} images{left_out} where {samples} to calibrate and {held_out} to judge by were asked for: "
+            f"using {taken} and {len(rest)}"
+        )
+        return Split(tuple(found[:taken]), tuple(rest), note)
+
+    def shuffled(self, seed: int) -> list[ImageReference]:
+        """Every reference in the order in which `split` tries them."""
+        return sorted(
+            self.references,
+            key=lambda reference: hashlib.sha256(f"{seed}/{reference.path}".encode("utf-8", "surrogateescape")).digest(),
+        )
+
+    def read_bytes(self, reference: ImageReference) -> bytes:
+        """One image file as it is.
+
+        Raises:
+            UnreadableImageError: with the reason.
+        """
+        content = self._files.read(reference.path)
+        self._hashes[reference.path] = hashlib.sha256(content).digest()
+        return content
+
+    def read_with_references(
+        self, references: Iterable[ImageReference], preprocessing: Preprocessing
+    ) -> Iterator[tuple[ImageReference, np.ndarray]]:
+        references = tuple(references)
+        unreadable: list[SkippedImage] = []
+        for reference in references:
+            try:
+                pixels = decode_pixels(self.read_bytes(reference), preprocessing)
+            except UnreadableImageError as error:
+                self._skip(reference, error, unreadable, _unreadable_limit(len(references)))
+                continue
+            yield reference, pixels
+
+    def digest(self, references: Iterable[ImageReference], preprocessing: Preprocessing) -> str:
+        total = hashlib.sha256()
+        for reference in references:
+            if reference.path not in self._hashes:
+                try:
+                    self.read_bytes(reference)
+                except UnreadableImageError as error:
+                    raise _unreadable([SkippedImage(reference.path, str(error))], self.source, 0) from error
+            total.update(self._hashes[reference.path])
+        return total.hexdigest()
+
+    def _skip(self, reference: ImageReference, error: UnreadableImageError, unreadable: list[SkippedImage], limit: int) -> None:
+        skipped = SkippedImage(reference.path, str(error))
+        unreadable.append(skipped)
+        if skipped not in self.skipped:
+            self.skipped.append(skipped)
+        if len(unreadable) > limit:
+            raise _unreadable(unreadable, self.source, limit) from error
+
+
+class BuiltinImageSet(ImageSet):
+    """Generated scenes (see `calibration.builtin`), as many as anyone asks for."""
+
+    def __init__(self) -> None:
+        super().__init__(BUILTIN)
+
+    def split(self, samples: int, held_out: int, seed: int) -> Split:
+        _check_split_arguments(samples, held_out, seed)
+        references = tuple(ImageReference(f"{seed}/{index}") for index in range(samples + held_out))
+        return Split(references[:samples], references[samples:])
+
+    def read_with_references(
+        self, references: Iterable[ImageReference], preprocessing: Preprocessing
+    ) -> Iterator[tuple[ImageReference, np.ndarray]]:
+        for reference in references:  # at the size of the crop: there is nothing to resize
+            seed, index = map(int, reference.path.split("/"))
+            yield reference, builtin.generate(index, preprocessing.crop_px, seed)
+
+    def digest(self, references: Iterable[ImageReference], preprocessing: Preprocessing) -> str:
+        names = " ".join(reference.path for reference in references)
+        return hashlib.sha256(f"builtin {builtin.VERSION} {preprocessing.crop_px} {names}".encode()).hexdigest()
+
+
+def open_image_set(source: str | os.PathLike[str]) -> ImageSet:
+    """The set of images at `source`.
+
+    Args:
+        source: "builtin", a folder (searched with its subfolders) or a zip. A folder called builtin is "./builtin".
+
+    Raises:
+        InputError: nothing is there, it is neither folder nor zip, or there are no images in it.
+    """
+    if source == BUILTIN:
+        return BuiltinImageSet()
+    return FileImageSet(open_files(Path(source)))
+
+
+def _label(path: str) -> str | None:
+    parts = path.split("/")
+    return parts[0] if len(parts) == 2 else None
+
+
+def _check_split_arguments(samples: int, held_out: int, seed: int) -> None:
+    if samples < 1 or held_out < 0 or seed < 0:
+        raise UsageError(
+            "cannot choose that many images",
+            expected="samples >= 1, held_out >= 0, seed >= 0",
+            received=f"samples={samples}, held_out={held_out}, seed={seed}",
+            action="pass numbers in these ranges",
+        )
+
+
+def _unreadable_limit(asked: int) -> int:
+    return max(1, int(asked * MAX_UNREADABLE_FRACTION))
+
+
+def _unreadable(skipped: Sequence[SkippedImage], source: str, limit: int) -> InputError:
+    named = "; ".join(f"{shown(image.path)} ({shown(image.reason)})" for image in skipped[:3])
+    return InputError(
+        f"too many unreadable images in {source}",
+        expected=f"at most {limit} that cannot be read",
+        received=named + (f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""),
+        action="repair or remove these files",
+        skipped=tuple(skipped),
+    )
+
+
+def _counted(others: dict[str, int]) -> str:
+    if not others:
+        return "no files at all"
+    most = sorted(others.items(), key=lambda item: (-item[1], item[0]))[:5]
+    kinds = ", ".join(f"{count} {shown(extension) or 'without an extension'}" for extension, count in most)
+    return f"{sum(others.values())} files, none of them images ({kinds}{', ...' if len(others) > 5 else ''})"
