@@ -1,0 +1,252 @@
+"""`python -m calibration.inspect DIR`: is this image set fit to calibrate a variant with?
+
+Every check ends in ok, warn or fail. A warning is for the reader; a failure makes the exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import dataclasses
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from calibration.files import shown
+from calibration.image_set import MAX_UNREADABLE_FRACTION, FileImageSet, open_image_set
+from calibration.progress import with_progress
+from calibration.survey import Overlap, Survey, overlap, survey
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError, UserError
+from tfvit.preprocessing import Preprocessing
+from tfvit.variants import find_variant
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+
+ADVISED_IMAGES = 128  # the default number of calibration samples: with fewer, ranges depend on the single image
+MAX_DUPLICATE_FRACTION = 0.1  # beyond it the set is much smaller than it looks
+MAX_SMALL_FRACTION = 0.1  # images that must be enlarged, which removes the fine detail a photograph has
+NORMALIZED_HIGHEST = 8  # pixels of a normalised image saved as 8 bits, (x - mean) / std or x / 255, end far below this
+# How far the set's mean may be from what the variant was trained with, in its standard deviations, and the ratio of the spreads.
+# Any 100 photographs stay within the first of each; the second is nearly black, nearly white or nearly flat.
+MEAN_WARN, MEAN_FAIL = 0.6, 1.4
+STD_WARN, STD_FAIL = (0.6, 1.6), (0.2, 2.2)
+MAX_BLUE_EXCESS = 12.0  # photographs have more red than blue, by 20 on ImageNet's average
+_NAMED = 5  # paths named in a table; --json has all of them
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """The outcome of one check: status is ok, warn or fail."""
+
+    name: str
+    status: str
+    detail: str
+
+
+def run_checks(found: Survey, preprocessing: Preprocessing, shared: Overlap | None) -> list[Check]:
+    """All checks of a survey with at least one readable image; `shared` with a validation set where there is one."""
+    checks = [_check_readable(found), _check_count(found), _check_duplicates(found), _check_sizes(found, preprocessing)]
+    checks += [_check_content(found), _check_color(found), *_check_statistics(found, preprocessing), _check_channel_order(found)]
+    return checks + ([] if shared is None else [_check_overlap(shared)])
+
+
+def _check_readable(found: Survey) -> Check:
+    total, broken = len(found.images) + len(found.unreadable), len(found.unreadable)
+    status = OK if not broken else FAIL if broken > MAX_UNREADABLE_FRACTION * total else WARN
+    return Check("readable", status, f"{broken} of {total} cannot be read" if broken else f"all {total}")
+
+
+def _check_count(found: Survey) -> Check:
+    different = len({image.digest for image in found.images})
+    if different < 2:
+        return Check("count", FAIL, f"{different} image: at least 2 different ones are needed")
+    short = different < ADVISED_IMAGES
+    return Check("count", WARN if short else OK, f"{different} different images" + (f", {ADVISED_IMAGES} are advised" if short else ""))
+
+
+def _check_duplicates(found: Survey) -> Check:
+    extra = sum(len(paths) - 1 for paths in found.duplicates())
+    status = OK if not extra else FAIL if extra > MAX_DUPLICATE_FRACTION * len(found.images) else WARN
+    return Check("duplicates", status, f"{extra} identical to another" if extra else "none")
+
+
+def _check_sizes(found: Survey, preprocessing: Preprocessing) -> Check:
+    small = sum(min(image.width_px, image.height_px) < preprocessing.resize_px for image in found.images)
+    status = WARN if small > MAX_SMALL_FRACTION * len(found.images) else OK
+    return Check("sizes", status, f"{small} of {len(found.images)} are smaller than {preprocessing.resize_px} px and enlarged")
+
+
+def _check_content(found: Survey) -> Check:
+    plain = sum(image.plain for image in found.images)
+    status = OK if not plain else FAIL if plain == len(found.images) else WARN
+    return Check("content", status, f"{plain} of {len(found.images)} are one colour" if plain else "no image is one colour")
+
+
+def _check_color(found: Survey) -> Check:
+    gray = sum(image.gray for image in found.images)
+    if gray == len(found.images):
+        return Check("colour", WARN, "every image is grayscale: right only if the app sees nothing else")
+    return Check("colour", OK, f"{gray} of {len(found.images)} are grayscale")
+
+
+def _check_statistics(found: Survey, preprocessing: Preprocessing) -> list[Check]:
+    highest = max(image.highest for image in found.images)
+    if highest <= NORMALIZED_HIGHEST:
+        return [Check("brightness", FAIL, f"no pixel is above {highest}: already normalised? expected RGB 0..255, as it was photographed")]
+    distance = (found.channel_mean() - preprocessing.mean) / np.array(preprocessing.std)
+    worst = float(distance[np.argmax(np.abs(distance))])
+    brightness = _status(abs(worst) <= MEAN_WARN, abs(worst) <= MEAN_FAIL)
+    word = "" if brightness == OK else ": too bright" if worst > 0 else ": too dark"
+    ratio = found.channel_std() / np.array(preprocessing.std)
+    within = [all(low <= value <= high for value in ratio) for low, high in (STD_WARN, STD_FAIL)]
+    farthest = float(ratio[np.argmax(np.abs(ratio - 1))])
+    return [
+        Check("brightness", brightness, f"mean is {worst:+.2f} standard deviations from the variant's{word}"),
+        Check("contrast", _status(*within), f"standard deviation is {farthest:.2f} x the variant's"),
+    ]
+
+
+def _check_channel_order(found: Survey) -> Check:
+    red, _, blue = found.channel_mean()
+    if blue - red > MAX_BLUE_EXCESS:
+        return Check("channel order", WARN, f"blue is {blue - red:.0f} above red: sea and sky, or red and blue swapped (BGR)?")
+    return Check("channel order", OK, f"red - blue is {red - blue:+.0f}")
+
+
+def _check_overlap(shared: Overlap) -> Check:
+    if not shared.identical and not shared.near:
+        return Check("overlap", OK, "no image is in the validation set too")
+    detail = f"{len(shared.identical)} identical and {len(shared.near)} nearly identical to an image of the validation set"
+    return Check("overlap", FAIL, detail)
+
+
+def _status(fine: bool, bearable: bool) -> str:
+    """NaN compares as false, and so fails."""
+    return OK if fine else WARN if bearable else FAIL
+
+
+def inspect(directory: str, variant_id: str, validation: str | None, quiet: bool) -> dict[str, Any]:
+    """The document that `--json` prints.
+
+    Raises:
+        UserError: unknown variant, or a set without a readable image.
+    """
+    preprocessing = find_variant(variant_id).preprocessing
+    image_set, found = _read(directory, preprocessing, "reading", quiet)
+    shared = None
+    if validation is not None:
+        shared = overlap(found, _read(validation, preprocessing, "reading validation", quiet)[1])
+    checks = run_checks(found, preprocessing, shared)
+    labels = collections.Counter(reference.label for reference in image_set.references if reference.label is not None)
+    return {
+        "schema_version": 1,
+        "source": image_set.source,
+        "variant": find_variant(variant_id).id,
+        "passed": all(check.status != FAIL for check in checks),
+        "checks": [dataclasses.asdict(check) for check in checks],
+        "images": {"found": len(image_set.references), "readable": len(found.images), "labels": dict(sorted(labels.items()))},
+        "other_files": image_set.other_files,
+        "unreadable": [dataclasses.asdict(image) for image in found.unreadable],
+        "duplicates": found.duplicates(),
+        "sizes": {
+            side: dict(zip(("min_px", "median_px", "max_px"), map(int, np.percentile(values, (0, 50, 100))), strict=True))
+            for side, values in (
+                ("width", [image.width_px for image in found.images]),
+                ("height", [image.height_px for image in found.images]),
+            )
+        },
+        "channels": {
+            "mean": [round(float(value), 3) for value in found.channel_mean()],
+            "std": [round(float(value), 3) for value in found.channel_std()],
+            "expected_mean": list(preprocessing.mean),
+            "expected_std": list(preprocessing.std),
+        },
+        "one_colour": [image.path for image in found.images if image.plain],
+        "grayscale": sum(image.gray for image in found.images),
+        "overlap": None if shared is None else dataclasses.asdict(shared),
+    }
+
+
+def _read(directory: str, preprocessing: Preprocessing, what: str, quiet: bool) -> tuple[FileImageSet, Survey]:
+    image_set = open_image_set(directory)
+    if not isinstance(image_set, FileImageSet):
+        raise UsageError(
+            "the built-in set needs no inspection",
+            expected="a folder or zip of images",
+            received=directory,
+            action="name your own images; a folder called builtin is ./builtin",
+        )
+    found = survey(image_set, with_progress(image_set.references, len(image_set.references), what, quiet), preprocessing)
+    if not found.images:
+        first = found.unreadable[0]
+        raise InputError(
+            f"no readable image in {image_set.source}",
+            expected="images that can be decoded",
+            received=f"{len(found.unreadable)} that cannot, first {shown(first.path)} ({shown(first.reason)})",
+            action="check how these files were made",
+        )
+    return image_set, found
+
+
+def table(document: dict[str, Any]) -> str:
+    """The document for the eye."""
+    images, sizes, channels = document["images"], document["sizes"], document["channels"]
+    lines = [f"{shown(document['source'])} for {document['variant']}: {images['found']} images, {images['readable']} readable"]
+    if document["other_files"]:
+        others = ", ".join(f"{count} {shown(extension) or 'without extension'}" for extension, count in document["other_files"].items())
+        lines.append(f"  ignored      {others}")
+    if images["labels"]:
+        lines.append(f"  labels       {len(images['labels'])}")
+    for side in ("width", "height"):
+        size = sizes[side]
+        lines.append(f"  {side:12} {size['min_px']} to {size['max_px']} px, median {size['median_px']}")
+    for name in ("mean", "std"):
+        values, expected = (" ".join(f"{value:6.1f}" for value in channels[key]) for key in (name, f"expected_{name}"))
+        lines.append(f"  RGB {name:8} {values}   (variant {expected})")
+    lines += [f"{check['status']:>4}  {check['name']:14} {check['detail']}" for check in document["checks"]]
+    lines += _named("unreadable", [f"{shown(image['path'])}: {shown(image['reason'])}" for image in document["unreadable"]])
+    lines += _named("duplicates", [" = ".join(map(shown, paths[:_NAMED])) for paths in document["duplicates"]])
+    lines += _named("one colour", [shown(path) for path in document["one_colour"]])
+    for kind, sign in (("identical", "="), ("near", "~")):
+        pairs = (document["overlap"] or {kind: []})[kind]
+        lines += _named(f"{kind} in validation", [f"{shown(here)} {sign} {shown(there)}" for here, there in pairs])
+    return "\n".join(lines)
+
+
+def _named(title: str, items: list[str]) -> list[str]:
+    more = [f"  ... and {len(items) - _NAMED} more"] if len(items) > _NAMED else []
+    return [f"{title}:", *(f"  {item}" for item in items[:_NAMED]), *more] if items else []
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Returns its exit code: 0 passed, 1 a check failed, 2 wrong usage, 3 unusable input."""
+    parser = argparse.ArgumentParser(prog="python -m calibration.inspect", description="Checks a set of calibration images.")
+    parser.add_argument("directory", metavar="DIR", help="folder or zip of images")
+    parser.add_argument("--variant", default="small224", help="what the images are to calibrate (default: %(default)s)")
+    parser.add_argument("--validation", metavar="DIR2", help="folder or zip of validation images that must not be among them")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    try:
+        options = parser.parse_args(argv)
+    except SystemExit as stop:  # argparse has printed why; its codes are 0 and 2
+        return int(stop.code or 0)
+    try:
+        document = inspect(options.directory, options.variant, options.validation, options.quiet)
+    except UserError as error:
+        if options.debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    print(json.dumps(document, indent=2) if options.json else table(document))
+    return EXIT_OK if document["passed"] else EXIT_CHECK_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""What is known of an image set after reading all of it once: the facts behind `python -m calibration.inspect`."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+from PIL import Image
+
+from calibration.decoding import UnreadableImageError, decode
+from calibration.image_set import FileImageSet, ImageReference, SkippedImage
+from tfvit.preprocessing import Preprocessing, resize_and_crop
+
+# Of 256 bits. Measured on 42 photographs and 1,667 CIFAR-10 images: no two different ones are closer than 69, and copies that were
+# recompressed (JPEG quality 30), scaled to 64 px, brightened by 15 % or cropped by 3 % differ by 10 at the median and 47 at most.
+NEAR_BITS = 40
+_HASH_SIDE = 16
+_PLAIN_STD = 2.0  # on the 0..255 scale: below it an image is one colour, and its perceptual hash says nothing
+_GRAY_SPREAD = 2.0  # mean difference between an image's channels, on the 0..255 scale, below which it counts as grayscale
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFacts:
+    """One readable image.
+
+    Attributes:
+        path: within its set.
+        width_px, height_px: upright, before resizing.
+        digest: SHA-256 of the file.
+        fingerprint: [4] uint64, a perceptual hash: the signs of the horizontal differences of a 17 x 16 thumbnail.
+        mean, std: [3] float64 of the model's pixels, RGB, 0..255.
+        highest: the largest value of the model's pixels.
+        plain: the model sees (nearly) one colour.
+        gray: the channels are (nearly) equal.
+    """
+
+    path: str
+    width_px: int
+    height_px: int
+    digest: bytes
+    fingerprint: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    highest: int
+    plain: bool
+    gray: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """A whole set: the readable images and the others."""
+
+    images: list[ImageFacts]
+    unreadable: list[SkippedImage]
+
+    def duplicates(self) -> list[list[str]]:
+        """Groups of paths with identical bytes."""
+        groups = collections.defaultdict(list)
+        for image in self.images:
+            groups[image.digest].append(image.path)
+        return [paths for paths in groups.values() if len(paths) > 1]
+
+    def channel_mean(self) -> np.ndarray:
+        """[3], RGB 0..255, over all pixels of all images."""
+        return np.mean([image.mean for image in self.images], axis=0)
+
+    def channel_std(self) -> np.ndarray:
+        """[3], RGB 0..255, over all pixels of all images: spread within the images and between them."""
+        within = np.mean([image.std**2 for image in self.images], axis=0)
+        return np.sqrt(within + np.var([image.mean for image in self.images], axis=0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Overlap:
+    """Images that are in both of two sets: (path here, path there)."""
+
+    identical: list[tuple[str, str]]
+    near: list[tuple[str, str]]
+
+
+def survey(image_set: FileImageSet, references: Iterable[ImageReference], preprocessing: Preprocessing) -> Survey:
+    """Reads the images once, one at a time. Unreadable ones are listed, however many."""
+    images, unreadable = [], []
+    for reference in references:
+        try:
+            images.append(_facts(reference.path, image_set.read_bytes(reference), preprocessing))
+        except UnreadableImageError as error:
+            unreadable.append(SkippedImage(reference.path, str(error)))
+    return Survey(images, unreadable)
+
+
+def overlap(here: Survey, there: Survey) -> Overlap:
+    """The images of one set that are in the other too, byte by byte or nearly (recompressed, resized, slightly changed)."""
+    known: dict[bytes, str] = {}
+    for image in there.images:
+        known.setdefault(image.digest, image.path)
+    identical = [(image.path, known[image.digest]) for image in here.images if image.digest in known]
+    near = []
+    candidates = [image for image in there.images if not image.plain]
+    fingerprints = np.array([image.fingerprint for image in candidates], np.uint64).reshape(-1, _HASH_SIDE**2 // 64)
+    for image in here.images:
+        if image.plain or image.digest in known or not candidates:
+            continue
+        distances = np.bitwise_count(fingerprints ^ image.fingerprint).sum(axis=1)
+        nearest = int(np.argmin(distances))
+        if distances[nearest] <= NEAR_BITS:
+            near.append((image.path, candidates[nearest].path))
+    return Overlap(identical, near)
+
+
+def _facts(path: str, content: bytes, preprocessing: Preprocessing) -> ImageFacts:
+    image = decode(content)
+    pixels = resize_and_crop(image, preprocessing).reshape(-1, 3).astype(np.float64)
+    return ImageFacts(
+        path=path,
+        width_px=image.width,
+        height_px=image.height,
+        digest=hashlib.sha256(content).digest(),
+        fingerprint=_fingerprint(image),
+        mean=pixels.mean(axis=0),
+        std=pixels.std(axis=0),
+        highest=int(pixels.max()),
+        plain=bool(pixels.std(axis=0).max() < _PLAIN_STD),
+        gray=bool(np.ptp(pixels, axis=1).mean() < _GRAY_SPREAD),
+    )
+
+
+def _fingerprint(image: Image.Image) -> np.ndarray:
+    thumbnail = np.asarray(image.convert("L").resize((_HASH_SIDE + 1, _HASH_SIDE), Image.Resampling.BOX))
+    return np.packbits(thumbnail[:, 1:] > thumbnail[:, :-1]).view(np.uint64)
