@@ -23,7 +23,7 @@ VERSION = 1
 _SCENE_PX = 448  # the smallest scene that is drawn; smaller images are scaled down from it
 _OVERSAMPLING = 2  # scene pixels per image pixel at least: antialiasing
 _BLOCK_PX = 16  # scenes are drawn in multiples of this, so that they can be halved for the blur
-_KNEE, _TOE = 170.0, 30.0  # lights from the one up and shadows from the other down are compressed, as cameras do
+_KNEE, _TOE = 180.0, 30.0  # lights from the one up and shadows from the other down are compressed, as cameras do
 _TILE_PX = 512  # side of the periodic texture
 _MIN_RADIUS_PX = 2.5  # of a leaf in the scene
 _STAMP_RADII_PX = (4.0, 7.0, 12.0)  # leaves up to these sizes are stamped all at once, larger ones one by one
@@ -127,6 +127,7 @@ def _scene(draws: _Draws, scene_px: int) -> np.ndarray:
     focus = draws.uniform()
     if focus < 0.4:  # shallow depth of field: the background, or now and then something close to the lens, is out of focus
         front, cover = _layer(draws, scene_px, palette, texture, draws.small(0.15, 1.2), None)
+        front = front * cover
         if focus < 0.32:
             back = _blur(back, 1 + draws.integer(4))
         else:
@@ -140,9 +141,9 @@ class _Palette:
     """The colours of one image, [..., 3] RGB: those of the leaves, and one each for sky and ground."""
 
     def __init__(self, draws: _Draws) -> None:
-        brightness = 91 + 16 * draws.bell()
-        contrast = draws.uniform(32, 70)
-        warmth = 14 + 11 * draws.bell()
+        brightness = 105 + 24 * draws.bell()
+        contrast = draws.uniform(34, 78)
+        warmth = 13 + 11 * draws.bell()
         colourful = draws.small(0.3, 3.0)
         count = 3 + draws.integer(6)
         # along the opponent axes of photographs blue-yellow varies most, green-magenta least; few colours are strong
@@ -151,7 +152,7 @@ class _Palette:
             brightness + contrast * draws.bell(count), warmth + 41 * strength * draws.bell(count), strength * (22 * draws.bell(count) - 4)
         )
         sky = draws.small(0.0, 1.0)
-        self.sky = _colours(brightness + 11 + 24 * draws.bell(), warmth - 60 * sky * colourful, 4 * draws.bell() - 6 * sky)
+        self.sky = _colours(brightness + 15 + 34 * draws.bell(), warmth - 60 * sky * colourful, 4 * draws.bell() - 6 * sky)
         self.ground = _colours(brightness - 12 + 30 * draws.bell(), warmth + 12 + 10 * draws.bell(), -9 * colourful * draws.uniform())
 
 
@@ -260,9 +261,8 @@ def _rasterize(leaves: _Leaves, scene_px: int) -> np.ndarray:
         seen &= (columns >= 0) & (columns < scene_px) & (rows >= 0) & (rows < scene_px)
         numbers = np.broadcast_to((chosen + 2)[:, None, None], seen.shape)[seen]
         stamped = np.zeros(scene_px * scene_px, np.int32)
-        stamped[(rows.astype(np.int32) * scene_px + columns.astype(np.int32))[seen]] = (
-            numbers  # they rise: of several leaves the front one stays
-        )
+        places = (rows.astype(np.int32) * scene_px + columns.astype(np.int32))[seen]
+        stamped[places] = numbers  # they rise: of several leaves the front one stays
         labels = np.maximum(labels, stamped.reshape(labels.shape))
     for i in np.flatnonzero(reach > smaller):
         leaf = leaves.take(i)
@@ -281,7 +281,7 @@ def _layer(
     """Leaves in their colours, before a sky and a ground.
 
     Returns:
-        colours times cover, [scene_px, scene_px, 3] float32; cover, [scene_px, scene_px, 1] float32: 1 on leaves.
+        colours, [scene_px, scene_px, 3] float32; cover, [scene_px, scene_px, 1] float32: 1 on leaves, otherwise 0.
     """
     leaves = _leaves(draws, scene_px, len(palette.leaves), fullness, horizon_px)
     labels = _ragged(_rasterize(leaves, scene_px), texture, draws)
@@ -311,8 +311,8 @@ def _layer(
     across, down = columns * seen(stretch_x) + seen(shift_x), rows * seen(stretch_y) + seen(shift_y)
     light = texture.ravel()[(down & (_TILE_PX - 1)) * _TILE_PX + (across & (_TILE_PX - 1))] * seen(grain)
     light = light + (seen(shade_x) * columns.astype(np.float32) + seen(shade_y) * rows.astype(np.float32) + seen(shade_0))
-    cover = (labels > 0).astype(np.float32)[..., None]
-    return seen(colour) * np.maximum(light, np.float32(0.05))[..., None], cover
+    image = seen(colour) * np.maximum(light, np.float32(0.05))[..., None]
+    return image, (labels > 0).astype(np.float32)[..., None]
 
 
 def _ragged(labels: np.ndarray, texture: np.ndarray, draws: _Draws) -> np.ndarray:
