@@ -25,6 +25,7 @@ from tfvit.preprocessing import Preprocessing
 from tfvit.variants import find_variant
 
 OK, WARN, FAIL = "ok", "warn", "fail"
+EXIT_CODES = "Exit codes: 0 passed (warnings included), 1 a check failed, 2 wrong usage, 3 unusable input."
 
 ADVISED_IMAGES = 128  # the default number of calibration samples: with fewer, ranges depend on the single image
 MAX_DUPLICATE_FRACTION = 0.1  # beyond it the set is much smaller than it looks
@@ -224,7 +225,9 @@ def _named(title: str, items: list[str]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code: 0 passed, 1 a check failed, 2 wrong usage, 3 unusable input."""
-    parser = argparse.ArgumentParser(prog="python -m calibration.inspect", description="Checks a set of calibration images.")
+    parser = argparse.ArgumentParser(
+        prog="python -m calibration.inspect", description="Checks a set of calibration images.", epilog=EXIT_CODES
+    )
     parser.add_argument("directory", metavar="DIR", help="folder or zip of images")
     parser.add_argument("--variant", default="small224", help="what the images are to calibrate (default: %(default)s)")
     parser.add_argument("--validation", metavar="DIR2", help="folder or zip of validation images that must not be among them")

@@ -95,21 +95,15 @@ def test_gradients_have_heavy_tails(images):
     assert KURTOSIS_RANGE[0] < np.median(kurtosis) < KURTOSIS_RANGE[1]
 
 
-def test_background_shows_only_where_the_front_does_not_cover(monkeypatch):
-    """Through the whole of a scene, whether or not something is out of focus."""
-    colours = iter(())
-
-    def layer(draws, scene_px, *rest):
-        return np.full((scene_px, scene_px, 3), next(colours), np.float32), np.full((scene_px, scene_px, 1), cover, np.float32)
-
-    monkeypatch.setattr(builtin, "_layer", layer)
-    monkeypatch.setattr(builtin, "_light", lambda draws, scene_px: 1)
-    for cover, expected in ((0, {100}), (1, {100, 200})):  # 100 where the scene has no front at all
-        seen = set()
-        for index in range(20):
-            colours = iter((100, 200))
-            seen |= set(np.unique(builtin._scene(builtin._Draws(index), 32)))
-        assert seen == expected
+@pytest.mark.parametrize(("cover", "expected"), [(0, {100}), (1, {100, 200})])  # 100 also where the scene has no front at all
+def test_background_shows_only_where_the_front_does_not_cover(cover, expected, monkeypatch):
+    seen = set()
+    for index in range(20):
+        layers = iter([np.full((32, 32, 3), colour, np.float32) for colour in (100, 200)])
+        monkeypatch.setattr(builtin, "_layer", lambda *_, layers=layers: (next(layers), np.full((32, 32, 1), cover, np.float32)))
+        monkeypatch.setattr(builtin, "_light", lambda draws, scene_px: 1)
+        seen |= set(np.unique(builtin._scene(builtin._Draws(index), 32)))
+    assert seen == expected
 
 
 def _spectrum_slope(luma):
