@@ -18,6 +18,7 @@ import numpy as np
 from keras import layers, ops
 
 from tfvit import windows
+from tfvit.dense import channel_dense
 from tfvit.windows import WindowPlan
 
 # V2: the logit scale may not exceed 1 / 0.01
@@ -65,10 +66,10 @@ class _WindowAttention(layers.Layer):
         if channels % self.num_heads:
             raise ValueError(f"channels must be a multiple of num_heads. Received: channels={channels}, num_heads={self.num_heads}")
         tokens_shape = (None, None, None, channels)
-        self.query = _dense(self, channels, "query", self.qkv_bias)
-        self.key = _dense(self, channels, "key", self.qkv_bias and self.key_bias)
-        self.value = _dense(self, channels, "value", self.qkv_bias)
-        self.projection = _dense(self, channels, "projection")
+        self.query = channel_dense(channels, "query", self.dtype_policy, self.qkv_bias)
+        self.key = channel_dense(channels, "key", self.dtype_policy, self.qkv_bias and self.key_bias)
+        self.value = channel_dense(channels, "value", self.dtype_policy, self.qkv_bias)
+        self.projection = channel_dense(channels, "projection", self.dtype_policy)
         for dense in (self.query, self.key, self.value, self.projection):
             dense.build(tokens_shape)
         self.drop_scores = layers.Dropout(self.attention_dropout, name="drop_scores", dtype=self.dtype_policy)
@@ -242,8 +243,3 @@ def _outside_the_graph(compute: Any) -> np.ndarray:
 
     with tf.init_scope():
         return ops.convert_to_numpy(compute())
-
-
-def _dense(owner: layers.Layer, units: int, name: str, use_bias: bool = True) -> layers.Dense:
-    initializer = keras.initializers.TruncatedNormal(stddev=0.02)
-    return layers.Dense(units, use_bias=use_bias, kernel_initializer=initializer, name=name, dtype=owner.dtype_policy)

@@ -8,6 +8,7 @@ import keras
 from keras import layers, ops
 
 from tfvit.attention import CosineWindowAttention, WindowAttention
+from tfvit.dense import channel_dense
 
 LAYER_NORM_EPSILON = 1.001e-5
 
@@ -99,9 +100,8 @@ class MLP(layers.Layer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         channels = input_shape[-1]
         hidden = int(channels * self.mlp_ratio)
-        initializer = keras.initializers.TruncatedNormal(stddev=0.02)
-        self.fc1 = layers.Dense(hidden, kernel_initializer=initializer, name="fc1", dtype=self.dtype_policy)
-        self.fc2 = layers.Dense(channels, kernel_initializer=initializer, name="fc2", dtype=self.dtype_policy)
+        self.fc1 = channel_dense(hidden, "fc1", self.dtype_policy)
+        self.fc2 = channel_dense(channels, "fc2", self.dtype_policy)
         self.drop = layers.Dropout(self.dropout, name="drop", dtype=self.dtype_policy)
         self.fc1.build((None, None, None, channels))
         self.fc2.build((None, None, None, hidden))
@@ -226,10 +226,7 @@ class PatchMerging(layers.Layer):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         channels = input_shape[-1]
-        initializer = keras.initializers.TruncatedNormal(stddev=0.02)
-        self.reduction = layers.Dense(
-            2 * channels, use_bias=False, kernel_initializer=initializer, name="reduction", dtype=self.dtype_policy
-        )
+        self.reduction = channel_dense(2 * channels, "reduction", self.dtype_policy, use_bias=False)
         self.reduction.build((None, None, None, 4 * channels))
         self.norm = LayerNorm(name="norm", dtype=self.dtype_policy)
         self.norm.build((None, None, None, (2 if self.post_norm else 4) * channels))

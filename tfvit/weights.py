@@ -191,7 +191,7 @@ def official_targets(model: keras.Model) -> dict[str, list[tuple[keras.Variable,
         one(f"{prefix}.weight", layer.gamma, transform)
         one(f"{prefix}.bias", layer.beta, transform)
 
-    def dense(prefix: str, layer: keras.layers.Dense) -> None:
+    def dense(prefix: str, layer: keras.layers.Dense | keras.layers.EinsumDense) -> None:
         one(f"{prefix}.weight", layer.kernel, np.transpose)
         if layer.bias is not None:
             one(f"{prefix}.bias", layer.bias)

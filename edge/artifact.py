@@ -1,0 +1,210 @@
+"""An artifact is a file's bytes and its manifest: saved atomically, loaded verified.
+
+`NAME.tflite`, `NAME.json` and, with labels, `NAME.labels.txt`. The manifest is written last and holds the file's hash, so that whatever
+interrupts a save, a manifest never describes another file's bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfvit.errors import EnvironmentUnusableError, InputError
+
+SCHEMA_VERSION = 1
+LABELS_MEMBER = "labels.txt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """A converted file with everything that is known about it.
+
+    Attributes:
+        name: without ending, for example "small224-int8" or "small224-int8.random".
+        file: the `.tflite`.
+        manifest: see `docs/manifest.md`.
+        labels: one per class, or None.
+    """
+
+    name: str
+    file: bytes
+    manifest: dict[str, Any]
+    labels: tuple[str, ...] | None = None
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """JSON that is the same for equal values; refuses NaN and infinity."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def embed_labels(file: bytes, labels: Sequence[str]) -> bytes:
+    """Appends labels as an associated file: a zip behind the flatbuffer, as TFLite metadata readers (and `unzip`) expect it."""
+    archive = io.BytesIO(file)
+    with zipfile.ZipFile(archive, "a", zipfile.ZIP_STORED) as members:
+        members.writestr(zipfile.ZipInfo(LABELS_MEMBER, date_time=(1980, 1, 1, 0, 0, 0)), "\n".join(labels) + "\n")
+    return archive.getvalue()
+
+
+def prepare_folder(folder: Path) -> None:
+    """Makes sure artifacts can be written to a folder, before any long work.
+
+    Raises:
+        EnvironmentUnusableError: it cannot be created or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable-"):
+            pass
+    except OSError as error:
+        raise EnvironmentUnusableError(
+            "the output directory cannot be written to",
+            expected="a directory that exists or can be made, with write permission",
+            received=f"{folder}: {error.strerror or error}",
+            action="choose another directory with --out",
+        ) from error
+
+
+def is_current(folder: Path, name: str, inputs_sha256: str) -> bool:
+    """Whether the folder holds this artifact, intact and made from the same inputs."""
+    try:
+        artifact = load(folder / f"{name}.tflite")
+    except (InputError, OSError):
+        return False
+    return artifact.manifest.get("inputs_sha256") == inputs_sha256
+
+
+def load(path: Path) -> Artifact:
+    """Reads an artifact and checks its hash.
+
+    Raises:
+        InputError: a part is missing, unreadable, or the file is not the one its manifest describes.
+    """
+    manifest_path = path.with_name(path.name.removesuffix(".tflite") + ".json")
+    if not path.is_file() or not manifest_path.is_file():
+        missing = path if not path.is_file() else manifest_path
+        raise InputError("artifact not found", expected=f"{path.name} and {manifest_path.name} side by side", received=f"no {missing}", action="convert it")
+    try:
+        manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+        recorded = manifest["file"]["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            "unreadable manifest",
+            expected="the JSON that edge.convert wrote",
+            received=f"{manifest_path}: {error}",
+            action="convert the model again with --force",
+        ) from error
+    file = path.read_bytes()
+    if sha256(file) != recorded:
+        raise InputError(
+            "the file is not the one its manifest describes",
+            expected=f"SHA-256 {recorded}",
+            received=f"SHA-256 {sha256(file)} of {path}",
+            action="convert the model again with --force",
+        )
+    labels_path = path.with_name(manifest["name"] + ".labels.txt")
+    labels = tuple(labels_path.read_text(encoding="utf-8").splitlines()) if labels_path.is_file() else None
+    return Artifact(manifest["name"], file, manifest, labels)
+
+
+def save(artifact: Artifact, folder: Path, force: bool = False) -> Path:
+    """Writes an artifact, all of it or nothing; returns the path of the `.tflite`.
+
+    Two processes that save into one folder take turns. A file of the same name that no manifest describes is not ours and is left alone.
+
+    Raises:
+        InputError: a foreign file is in the way and `force` is off.
+        EnvironmentUnusableError: the folder or the disk refuses.
+    """
+    target = folder / f"{artifact.name}.tflite"
+    manifest_path = folder / f"{artifact.name}.json"
+    labels_path = folder / f"{artifact.name}.labels.txt"
+    try:
+        with _locked(folder), contextlib.ExitStack() as cleanup:
+            if not force:
+                _refuse_foreign_file(target)
+            manifest_text = json.dumps(artifact.manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+            staged = [(_stage(folder, artifact.file, cleanup), target)]
+            if artifact.labels is not None:
+                staged.append((_stage(folder, ("\n".join(artifact.labels) + "\n").encode(), cleanup), labels_path))
+            staged.append((_stage(folder, manifest_text.encode(), cleanup), manifest_path))
+            manifest_path.unlink(missing_ok=True)
+            if artifact.labels is None:
+                labels_path.unlink(missing_ok=True)
+            for temporary, final in staged:
+                os.replace(temporary, final)
+            _sync_folder(folder)
+    except OSError as error:
+        raise EnvironmentUnusableError(
+            "the artifact could not be written",
+            expected=f"{len(artifact.file) / 1e6:.1f} MB of free space and write permission in {folder}",
+            received=error.strerror or str(error),
+            action="free space or choose another directory with --out",
+        ) from error
+    return target
+
+
+def _refuse_foreign_file(target: Path) -> None:
+    if not target.exists():
+        return
+    try:
+        load(target)
+    except InputError as error:
+        raise InputError(
+            "a file that edge.convert did not write is in the way",
+            expected=f"no {target.name}, or one with its intact manifest beside it",
+            received=f"{target}: {error.summary}",
+            action="move it away, choose another --out, or overwrite it with --force",
+        ) from error
+
+
+def _stage(folder: Path, data: bytes, cleanup: contextlib.ExitStack) -> str:
+    """A synced temporary file beside its destination, removed if it is not renamed."""
+    handle, path = tempfile.mkstemp(dir=folder, prefix=".edge-", suffix=".tmp")
+    cleanup.callback(lambda: Path(path).unlink(missing_ok=True))
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(path, 0o666 & ~mask)
+    return path
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """An exclusive lock on the folder itself: nothing is left behind in it, and a killed process releases it."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows: renames stay atomic there, only the order between processes is open
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

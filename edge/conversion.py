@@ -1,0 +1,431 @@
+"""The line from a variant name to artifacts, one function per arrow. Nothing here prints or parses arguments.
+
+    source = resolve_variant("small224", "auto", ...)      names and files checked, nothing heavy loaded
+    for outcome in convert(source, recipes, settings): ... the model is built and exported once, recipes share it
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibration.image_set import ImageSet, Split, open_image_set
+from edge import artifact
+from edge.recipes import Limits, Recipe
+from edge.terminal import Progress
+from tfvit.errors import EnvironmentUnusableError, InputError, UsageError, WeightsError
+from tfvit.preprocessing import Preprocessing
+from tfvit.variants import Variant
+
+# Images the drift is measured on; never among the calibration images.
+DRIFT_SAMPLES = 32
+TOOLS = ("tfvit", "tensorflow", "keras", "ai-edge-litert", "ai-edge-quantizer", "numpy", "pillow")
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsChoice:
+    """What `--weights` asked for, resolved as far as it can be without building a model.
+
+    Attributes:
+        random_seed: for random weights, else None.
+        path, sha256: of a weights file, else None.
+        warning: what the user must be told, if anything.
+    """
+
+    random_seed: int | None = None
+    path: Path | None = None
+    sha256: str | None = None
+    warning: str | None = None
+
+    @property
+    def is_random(self) -> bool:
+        return self.random_seed is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A model to convert: a variant with weights, or a saved Keras model.
+
+    Attributes:
+        name: the artifacts' names begin with it.
+        variant: the table's row, or None for a model of its own.
+        weights: of the variant, or the saved model itself.
+        takes_pixels: for a saved model: whether it normalises pixels by itself; None to find out.
+    """
+
+    name: str
+    variant: Variant | None
+    weights: WeightsChoice
+    takes_pixels: bool | None = None
+
+    def artifact_name(self, recipe: Recipe) -> str:
+        return f"{self.name}-{recipe.name}{'.random' if self.weights.is_random else ''}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Everything else a conversion depends on.
+
+    Attributes:
+        calibration: "builtin", a folder or a zip.
+        calibration_samples, seed: how many images, and which.
+        labels: one per class, or None.
+        input_dtype: "float32" or "uint8".
+        output: "probabilities" or "logits".
+        gate: whether a file that misses its limits is refused.
+        min_snr_db, min_agreement, max_top1_drop: limits instead of the recipe's own.
+        folder: where artifacts go.
+        force: rebuild what is current, overwrite what is foreign.
+        threads: for running files.
+    """
+
+    calibration: str = "builtin"
+    calibration_samples: int = 128
+    seed: int = 0
+    labels: tuple[str, ...] | None = None
+    input_dtype: str = "float32"
+    output: str = "probabilities"
+    gate: bool = True
+    min_snr_db: float | None = None
+    min_agreement: float | None = None
+    max_top1_drop: float | None = None
+    folder: Path = Path("artifacts")
+    force: bool = False
+    threads: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+    def limits(self, recipe: Recipe) -> Limits:
+        own = recipe.limits
+        return Limits(
+            min_snr_db=own.min_snr_db if self.min_snr_db is None else self.min_snr_db,
+            min_agreement=own.min_agreement if self.min_agreement is None else self.min_agreement,
+            max_top1_drop=own.max_top1_drop if self.max_top1_drop is None else self.max_top1_drop,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of one recipe.
+
+    Attributes:
+        status: "written", "current" (already there, skipped) or "refused" (the gate failed, nothing written).
+        failures: what missed its limit; may be there with "written" where the gate is off.
+    """
+
+    name: str
+    status: str
+    path: Path
+    manifest: dict[str, Any]
+    failures: tuple[str, ...] = ()
+
+
+def resolve_weights(text: str) -> WeightsChoice:
+    """`--weights` without building anything.
+
+    Raises:
+        UsageError, WeightsError: a seed that is no number; a file that is not there; weights this release cannot fetch.
+    """
+    if text == "auto":
+        return WeightsChoice(
+            random_seed=0,
+            warning="no pretrained weights on this machine: using RANDOM weights (seed 0). The files are for measuring size and latency "
+            "only and are marked .random; give trained weights with --weights FILE",
+        )
+    kind, _, seed = text.partition(":")
+    if kind == "random":
+        if seed and not seed.isdecimal():
+            raise UsageError("unusable seed", expected="random or random:SEED with a whole number", received=repr(text), action="for example --weights random:1")
+        return WeightsChoice(random_seed=int(seed or 0))
+    if text in ("imagenet", "imagenet21k"):
+        raise WeightsError(
+            f"the {text} weights are not available",
+            expected="a checkpoint file: this release does not download the published weights",
+            received=f"--weights {text}",
+            action="pass the path of a .safetensors, .weights.h5 or .keras file, or --weights random",
+        )
+    path = Path(text)
+    if not path.name.endswith((".safetensors", ".weights.h5", ".keras")):
+        raise WeightsError(
+            "unknown weights",
+            expected="auto, imagenet, imagenet21k, random[:SEED], or a path ending in .safetensors, .weights.h5 or .keras",
+            received=repr(text),
+            action="check the spelling",
+        )
+    return WeightsChoice(path=path, sha256=_file_sha256(path, "weights"))
+
+
+def resolve_model(path: Path, takes_pixels: bool | None) -> Source:
+    """`--model` without loading it.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    if path.suffix != ".keras":
+        raise InputError("not a Keras model file", expected="a file saved by model.save('NAME.keras')", received=str(path), action="save the whole model as .keras")
+    return Source(path.stem, None, WeightsChoice(path=path, sha256=_file_sha256(path, "model")), takes_pixels)
+
+
+def convert(source: Source, recipes: Sequence[Recipe], settings: Settings, progress: Progress) -> Iterator[Outcome]:
+    """Converts one model with every recipe; artifacts are saved one by one as they pass.
+
+    Raises:
+        UserError: of any kind named in the functions below; nothing is half-written then.
+    """
+    image_set = open_image_set(settings.calibration)
+    split = image_set.split(settings.calibration_samples, DRIFT_SAMPLES, settings.seed)
+    if split.note:
+        progress.note(split.note)
+    geometry = source.variant.preprocessing if source.variant else None
+    outstanding = []
+    for recipe in recipes:
+        digest = _inputs_sha256(source, recipe, settings, image_set, split, geometry) if geometry else None
+        name = source.artifact_name(recipe)
+        if digest and not settings.force and artifact.is_current(settings.folder, name, digest):
+            current = artifact.load(settings.folder / f"{name}.tflite")
+            yield Outcome(name, "current", settings.folder / f"{name}.tflite", current.manifest)
+        else:
+            outstanding.append(recipe)
+    if outstanding:
+        yield from _convert_outstanding(source, outstanding, settings, image_set, split, progress)
+
+
+def _convert_outstanding(
+    source: Source, recipes: Sequence[Recipe], settings: Settings, image_set: ImageSet, split: Split, progress: Progress
+) -> Iterator[Outcome]:
+    with progress.stage("load TensorFlow", subject=source.name):
+        _require_tensorflow_backend()
+        from edge import export, quantize, ranges
+    with progress.stage("build the model", subject=source.name):
+        model, origin = _build(source)
+        preprocessing = source.variant.preprocessing if source.variant else None
+        exportable = export.exportable(model, preprocessing, takes_pixels=source.takes_pixels if source.variant is None else False)
+    preprocessing = exportable.preprocessing
+    labels = _checked_labels(settings.labels, exportable.classes)
+    if source.variant is None and not settings.force:
+        recipes, current = _without_current(source, recipes, settings, image_set, split, preprocessing)
+        yield from current
+        if not recipes:
+            return
+    with progress.stage("export the float graph", subject=source.name):
+        float_file = export.export_float(exportable, settings.input_dtype, settings.output)
+
+    def pixels(references: Sequence[Any]) -> Iterator[np.ndarray]:
+        return image_set.read(references, preprocessing)
+
+    with progress.stage("run the float Keras model", total=len(split.held_out), subject=source.name) as advance:
+        images, reference = [], []
+        for image, logits in zip(pixels(split.held_out), export.reference_logits(exportable, pixels(split.held_out)), strict=True):
+            images.append(image)
+            reference.append(logits)
+            advance()
+    _require_finite_reference(np.stack(reference), source.name)
+    del model
+
+    activation_ranges: dict[str, tuple[float, float]] = {}
+    for recipe in recipes:
+        needed = {name: index for name, index in quantize.static_tensors(float_file, recipe).items() if name not in activation_ranges}
+        if needed:
+            with progress.stage("calibrate", total=len(split.calibration), subject=source.name) as advance:
+                samples = _stepping((image[None] for image in pixels(split.calibration)), advance)
+                activation_ranges |= ranges.collect_ranges(float_file, needed, samples, settings.threads)
+        name = source.artifact_name(recipe)
+        with progress.stage("quantize", subject=name):
+            file = quantize.quantize(float_file, recipe, activation_ranges)
+            if labels:
+                file = artifact.embed_labels(file, labels)
+        with progress.stage("check the file", total=len(images), subject=name) as advance:
+            target = _file_logits(file, images, settings, advance)
+            manifest, failures = _describe(
+                source, recipe, settings, image_set, split, exportable, origin, file, labels, np.stack(reference), target
+            )
+        path = settings.folder / f"{name}.tflite"
+        if failures and settings.gate:
+            yield Outcome(name, "refused", path, manifest, tuple(failures))
+            continue
+        with progress.stage("save", subject=name):
+            artifact.save(artifact.Artifact(name, file, manifest, labels), settings.folder, force=settings.force)
+        yield Outcome(name, "written", path, manifest, tuple(failures))
+
+
+def _build(source: Source) -> tuple[Any, Any]:
+    from tfvit import weights as tfvit_weights
+    from tfvit.model import build_variant
+
+    choice = source.weights
+    if source.variant is None:
+        return tfvit_weights.load_keras_model(choice.path), tfvit_weights.WeightsOrigin(choice.path.name, choice.sha256)
+    classes = tfvit_weights.checkpoint_classes(choice.path) if choice.path else None
+    model = build_variant(source.variant, weights=None, classifier_activation=None, classes=classes)
+    if choice.is_random:
+        return model, tfvit_weights.randomize(model, choice.random_seed)
+    return model, tfvit_weights.load_weights(model, choice.path, source.variant)
+
+
+def _file_logits(file: bytes, images: Sequence[np.ndarray], settings: Settings, advance: Any) -> np.ndarray:
+    from edge.drift import logits_of_probabilities
+    from edge.runtime import Interpreter
+
+    interpreter = Interpreter(file, threads=settings.threads)
+    outputs = []
+    for image in images:
+        outputs.append(interpreter.run(image[None])[0])
+        advance()
+    stacked = np.stack(outputs)
+    return logits_of_probabilities(stacked) if settings.output == "probabilities" else stacked
+
+
+def _describe(
+    source: Source,
+    recipe: Recipe,
+    settings: Settings,
+    image_set: ImageSet,
+    split: Split,
+    exportable: Any,
+    origin: Any,
+    file: bytes,
+    labels: tuple[str, ...] | None,
+    reference: np.ndarray,
+    target: np.ndarray,
+) -> tuple[dict[str, Any], list[str]]:
+    """The manifest, and what missed its limit."""
+    from edge import drift
+    from edge.manifest import manifest
+
+    indices = _label_indices(image_set, split, exportable, labels)
+    measured = drift.measure(reference, target, indices)
+    limits = settings.limits(recipe)
+    failures = measured.failures(limits, random_weights=origin.is_random)
+    document = manifest(
+        name=source.artifact_name(recipe),
+        variant=source.variant.id if source.variant else None,
+        recipe=recipe,
+        weights=origin,
+        exportable=exportable,
+        input_dtype=settings.input_dtype,
+        output=settings.output,
+        calibration=_calibration_block(settings, image_set, split, exportable.preprocessing) if recipe.needs_calibration else None,
+        file=file,
+        drift=measured,
+        drift_source=image_set.source,
+        limits=limits,
+        passed=not failures,
+        tools=_tool_versions(),
+        inputs_sha256=_inputs_sha256(source, recipe, settings, image_set, split, exportable.preprocessing),
+    )
+    return document, failures
+
+
+def _calibration_block(settings: Settings, image_set: ImageSet, split: Split, preprocessing: Preprocessing) -> dict[str, Any]:
+    return {
+        "source": image_set.source,
+        "sha256": image_set.digest(split.calibration, preprocessing),
+        "samples": len(split.calibration),
+        "seed": settings.seed,
+    }
+
+
+def _inputs_sha256(
+    source: Source, recipe: Recipe, settings: Settings, image_set: ImageSet, split: Split, preprocessing: Preprocessing
+) -> str:
+    """Identifies everything an artifact's bytes and manifest depend on: equal inputs, equal files."""
+    weights = f"random:{source.weights.random_seed}" if source.weights.is_random else source.weights.sha256
+    inputs = {
+        "schema_version": artifact.SCHEMA_VERSION,
+        "name": source.artifact_name(recipe),
+        "takes_pixels": source.takes_pixels,
+        "recipe": dataclasses.asdict(recipe),
+        "weights": weights,
+        "calibration": _calibration_block(settings, image_set, split, preprocessing) if recipe.needs_calibration else None,
+        "drift": [image_set.source, image_set.digest(split.held_out, preprocessing)],
+        "labels": settings.labels,
+        "input": settings.input_dtype,
+        "output": settings.output,
+        "limits": dataclasses.asdict(settings.limits(recipe)),
+        "tools": _tool_versions(),
+    }
+    return hashlib.sha256(artifact.canonical_json(inputs).encode()).hexdigest()
+
+
+def _without_current(
+    source: Source, recipes: Sequence[Recipe], settings: Settings, image_set: ImageSet, split: Split, preprocessing: Preprocessing
+) -> tuple[list[Recipe], list[Outcome]]:
+    """For a saved model, whose input size is known only once it is loaded."""
+    outstanding, current = [], []
+    for recipe in recipes:
+        name = source.artifact_name(recipe)
+        if artifact.is_current(settings.folder, name, _inputs_sha256(source, recipe, settings, image_set, split, preprocessing)):
+            path = settings.folder / f"{name}.tflite"
+            current.append(Outcome(name, "current", path, artifact.load(path).manifest))
+        else:
+            outstanding.append(recipe)
+    return outstanding, current
+
+
+def _label_indices(image_set: ImageSet, split: Split, exportable: Any, labels: tuple[str, ...] | None) -> np.ndarray | None:
+    """Class indices of the held-out images, where every one has a label the model knows."""
+    if labels is None or any(reference.label not in labels for reference in split.held_out):
+        return None
+    kept = [reference for reference, _ in image_set.read_with_references(split.held_out, exportable.preprocessing)]
+    return np.asarray([labels.index(reference.label) for reference in kept])
+
+
+def _checked_labels(labels: tuple[str, ...] | None, classes: int) -> tuple[str, ...] | None:
+    if labels is not None and len(labels) != classes:
+        raise InputError(
+            "the labels do not fit the model",
+            expected=f"{classes} labels, one per line",
+            received=f"{len(labels)} labels",
+            action="pass the label file the model was trained with",
+        )
+    return labels
+
+
+def _require_finite_reference(logits: np.ndarray, name: str) -> None:
+    if not np.isfinite(logits).all():
+        raise InputError(
+            "the float Keras model itself gives NaN or infinity",
+            expected="finite logits on every image",
+            received=f"{int((~np.isfinite(logits)).any(axis=1).sum())} of {len(logits)} images of {name} with non-finite logits",
+            action="check the weights",
+        )
+
+
+def _require_tensorflow_backend() -> None:
+    backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        raise EnvironmentUnusableError(
+            "conversion needs Keras on TensorFlow",
+            expected="KERAS_BACKEND=tensorflow",
+            received=f"KERAS_BACKEND={backend}",
+            action="set KERAS_BACKEND=tensorflow for this command; models trained on another backend load there",
+        )
+
+
+def _file_sha256(path: Path, kind: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.sha256()
+            while block := file.read(1 << 20):
+                digest.update(block)
+            return digest.hexdigest()
+    except OSError as error:
+        kind_error = WeightsError if kind == "weights" else InputError
+        raise kind_error(f"{kind} file not readable", expected="an existing file", received=f"{path}: {error.strerror}", action="check the path") from error
+
+
+def _tool_versions() -> dict[str, str]:
+    return {tool: metadata.version(tool) for tool in TOOLS}
+
+
+def _stepping(items: Iterator[np.ndarray], advance: Any) -> Iterator[np.ndarray]:
+    for item in items:
+        yield item
+        advance()
+
+

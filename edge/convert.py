@@ -1,0 +1,154 @@
+"""`python -m edge.convert --variant small224 --quant int8`: Keras models to TFLite files, checked before they are written."""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edge.recipes import RECIPES, Recipe, find_recipe
+from edge.terminal import Parser, Terminal, run
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError
+from tfvit.variants import VARIANTS, find_variant
+
+_EPILOG = """recipes:
+{recipes}
+
+exit codes: 0 done and all checks passed, 1 a drift check failed (that file is not written), 2 wrong usage, 3 unusable environment or input
+"""
+
+
+def parser() -> Parser:
+    """The command line of CONTRACT."""
+    recipes = "\n".join(f"  {recipe.name:<10} {recipe.summary}" for recipe in RECIPES.values())
+    parser = Parser(prog="python -m edge.convert", description=__doc__, epilog=_EPILOG.format(recipes=recipes))
+    parser.add_argument("--variant", help=f"id, comma list, or all: {', '.join(VARIANTS)}")
+    parser.add_argument("--model", type=Path, help="a saved .keras model with a tfvit backbone, instead of --variant")
+    parser.add_argument("--quant", required=True, help=f"recipe, comma list, or all: {', '.join(RECIPES)}")
+    parser.add_argument("--weights", help="auto, imagenet, imagenet21k, random[:SEED], or a .safetensors, .weights.h5 or .keras file (auto)")
+    parser.add_argument("--calibration", default="builtin", help="folder or zip of images, or builtin (%(default)s)")
+    parser.add_argument("--calibration-samples", type=int, default=128, help="how many images (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="which images (%(default)s)")
+    parser.add_argument("--labels", type=Path, help="text file with one label per line, embedded in the file")
+    parser.add_argument("--input", choices=("float32", "uint8"), default="float32", help="input type, pixels 0..255 either way (%(default)s)")
+    parser.add_argument("--model-input", choices=("auto", "normalized", "pixels"), default="auto", help="what --model takes: ImageNet-normalized floats, or pixels it normalizes itself (found from its graph)")
+    parser.add_argument("--output", choices=("probabilities", "logits"), default="probabilities", help="(%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("artifacts"), help="directory (%(default)s)")
+    parser.add_argument("--gate", action=argparse.BooleanOptionalAction, default=True, help="refuse files that miss their drift limits")
+    parser.add_argument("--max-top1-drop", type=float, help="limit in percentage points (per recipe)")
+    parser.add_argument("--min-agreement", type=float, help="limit, fraction of images with the same top-1 (per recipe)")
+    parser.add_argument("--min-snr", type=float, help="limit in dB (per recipe)")
+    parser.add_argument("--force", action="store_true", help="rebuild what is there and current")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(parser(), _convert, argv)
+
+
+def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    recipes = _listed(arguments.quant, RECIPES, find_recipe)
+    if (arguments.variant is None) == (arguments.model is None):
+        raise UsageError("nothing, or too much, to convert", expected="--variant or --model, one of them", received="both" if arguments.variant else "neither", action="for example --variant small224")
+    variants = _listed(arguments.variant, VARIANTS, find_variant) if arguments.variant else []
+    if arguments.model and arguments.weights:
+        raise UsageError("a saved model has its own weights", expected="--weights only with --variant", received=f"--weights {arguments.weights} --model {arguments.model}", action="leave --weights out")
+
+    from edge import artifact, conversion
+
+    limits = {"min_snr_db": arguments.min_snr, "min_agreement": arguments.min_agreement, "max_top1_drop": arguments.max_top1_drop}
+    settings = conversion.Settings(
+        calibration=arguments.calibration,
+        calibration_samples=arguments.calibration_samples,
+        seed=arguments.seed,
+        labels=_read_labels(arguments.labels) if arguments.labels else None,
+        input_dtype=arguments.input,
+        output=arguments.output,
+        gate=arguments.gate,
+        folder=arguments.out,
+        force=arguments.force,
+        **limits,
+    )
+    if arguments.model:
+        takes_pixels = {"auto": None, "normalized": False, "pixels": True}[arguments.model_input]
+        sources = [conversion.resolve_model(arguments.model, takes_pixels)]
+    else:
+        weights = conversion.resolve_weights(arguments.weights or "auto")
+        if weights.warning:
+            terminal.progress.warn(weights.warning)
+        sources = [conversion.Source(variant.id, variant, weights) for variant in variants]
+    artifact.prepare_folder(arguments.out)
+    outcomes = [outcome for source in sources for outcome in conversion.convert(source, recipes, settings, terminal.progress)]
+    return _report(outcomes, terminal)
+
+
+def _report(outcomes: Sequence[Any], terminal: Terminal) -> int:
+    columns = ("file", "MB", "logits SNR dB", "top-1 agreement", "max abs err", "ops", "XNNPACK partitions", "GPU (rules)", "status")
+    rows, closing = [], []
+    for outcome in outcomes:
+        manifest = outcome.manifest
+        drift, xnnpack = manifest["drift"], manifest["delegates"]["xnnpack"]
+        rows.append(
+            (
+                outcome.path.name,
+                f"{manifest['file']['size_bytes'] / 1e6:.1f}",
+                _shown(drift["logits_snr_db"], "{:.1f}"),
+                _shown(drift["top1_agreement"], "{:.1%}"),
+                _shown(drift["max_abs_err"], "{:.1e}"),
+                f"{xnnpack['delegated_ops']}/{xnnpack['total_ops']}",
+                str(xnnpack["partitions"]),
+                manifest["delegates"]["gpu"]["verdict"],
+                outcome.status if not outcome.failures or outcome.status == "refused" else f"{outcome.status}, drift check failed",
+            )
+        )
+        closing += [f"{outcome.path.name}: {failure}" for failure in outcome.failures]
+    folders = sorted({str(outcome.path.parent) for outcome in outcomes})
+    if any(outcome.manifest["weights"]["random"] for outcome in outcomes):
+        closing.append("RANDOM weights: size, latency and drift mean something, the answers do not.")
+    seconds = {name: round(value, 1) for name, value in terminal.progress.seconds.items()}
+    peak_memory_mb = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    if seconds:
+        closing.append(f"seconds: {', '.join(f'{name} {value}' for name, value in seconds.items())}; peak memory {peak_memory_mb} MB")
+    refused = [outcome for outcome in outcomes if outcome.status == "refused"]
+    if refused:
+        closing.append(f"{len(refused)} of {len(outcomes)} files were NOT written: they missed their drift limits (--no-gate writes them anyway)")
+    document = {
+        "folder": folders[0] if folders else None,
+        "artifacts": [
+            {"name": o.name, "status": o.status, "failures": list(o.failures), "manifest": o.manifest} for o in outcomes
+        ],
+        "seconds": seconds,
+        "peak_memory_mb": peak_memory_mb,
+    }
+    terminal.result(document, columns, rows, closing)
+    return EXIT_CHECK_FAILED if any(outcome.failures for outcome in outcomes) else EXIT_OK
+
+
+def _listed(text: str, known: dict[str, Any], find: Any) -> list[Any]:
+    """A comma list or "all" as rows of a table, each once, in the order given."""
+    if text.strip() == "all":
+        return list(known.values())
+    return list(dict.fromkeys(find(name) for name in text.split(",")))
+
+
+def _read_labels(path: Path) -> tuple[str, ...]:
+    try:
+        labels = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("unreadable labels", expected="a UTF-8 text file with one label per line", received=f"{path}: {error}", action="check the path") from error
+    while labels and not labels[-1]:
+        labels = labels[:-1]
+    if not labels or not all(labels):
+        raise InputError("unusable labels", expected="one label on every line", received=f"{path}: {len(labels)} lines, {sum(not label for label in labels)} empty", action="remove the empty lines")
+    return labels
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "NaN" if value is None else form.format(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

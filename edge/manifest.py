@@ -1,0 +1,118 @@
+"""The manifest of an artifact: what the file is, what it was made from, what was measured. No clock time: equal inputs, equal bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from edge import artifact, delegates, flatbuffer, runtime
+from edge.drift import Drift
+from edge.export import INPUT_NAME, ExportableModel
+from edge.recipes import Limits, Recipe
+from tfvit.weights import WeightsOrigin
+
+
+def manifest(
+    *,
+    name: str,
+    variant: str | None,
+    recipe: Recipe,
+    weights: WeightsOrigin,
+    exportable: ExportableModel,
+    input_dtype: str,
+    output: str,
+    calibration: dict[str, Any] | None,
+    file: bytes,
+    drift: Drift,
+    drift_source: str,
+    limits: Limits,
+    passed: bool,
+    tools: Mapping[str, str],
+    inputs_sha256: str,
+) -> dict[str, Any]:
+    """The document `NAME.json`; every field is described in docs/manifest.md."""
+    model = flatbuffer.read_model(file)
+    return {
+        "schema_version": artifact.SCHEMA_VERSION,
+        "name": name,
+        "variant": variant,
+        "recipe": recipe.name,
+        "weights": dataclasses.asdict(weights) | {"random": weights.is_random},
+        "classes": exportable.classes,
+        "input": {
+            "name": INPUT_NAME,
+            "shape": [1, *exportable.input_shape],
+            "dtype": input_dtype,
+            "range": [0, 255],
+            "layout": "NHWC",
+            "channels": "RGB",
+        },
+        "preprocessing": exportable.preprocessing.geometry(),
+        "output": {
+            "name": output,
+            "shape": [1, exportable.classes],
+            "dtype": "float32",
+            "activation": "softmax" if output == "probabilities" else None,
+        },
+        "calibration": calibration,
+        "file": {
+            "sha256": artifact.sha256(file),
+            "size_bytes": len(file),
+            "ops": flatbuffer.operator_counts(model),
+            "max_rank": flatbuffer.max_rank(model),
+            "min_runtime_version": flatbuffer.min_runtime_version(model),
+        },
+        "delegates": {"xnnpack": _xnnpack(file), "gpu": _gpu(model)},
+        "drift": _drift(drift, drift_source, limits, passed),
+        "tools": dict(tools),
+        "inputs_sha256": inputs_sha256,
+    }
+
+
+def _xnnpack(file: bytes) -> dict[str, Any]:
+    measured = runtime.xnnpack_partitions(file)
+    return {
+        "delegated_ops": measured.delegated_ops,
+        "total_ops": measured.total_ops,
+        "partitions": measured.partitions,
+        "left_over": measured.left_over,
+    }
+
+
+def _gpu(model: Any) -> dict[str, Any]:
+    refused = delegates.gpu_refusals(model)
+    return {
+        "verdict": "refused" if refused else "whole",
+        "basis": f"rules for {delegates.GPU_RULES}, not run on a GPU",
+        "refused": [dataclasses.asdict(refusal) for refusal in refused],
+    }
+
+
+def _drift(drift: Drift, source: str, limits: Limits, passed: bool) -> dict[str, Any]:
+    return {
+        "source": source,
+        "samples": drift.samples,
+        "top1_agreement": _rounded(drift.top1_agreement, 6),
+        "top5_agreement": _rounded(drift.top5_agreement, 6),
+        "logits_snr_db": _rounded(drift.logits_snr_db, 2),
+        "cosine": _rounded(drift.cosine, 8),
+        "max_abs_err": _significant(drift.max_abs_err),
+        "max_abs_err_logits": _significant(drift.max_abs_err_logits),
+        "kl": _significant(drift.kl),
+        "top1_reference": _rounded(drift.top1_reference, 6),
+        "top1_target": _rounded(drift.top1_target, 6),
+        "limits": dataclasses.asdict(limits),
+        "passed": passed,
+        "runtime": runtime.CPU,
+    }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    """None for what JSON cannot say: no value, NaN or infinity (which have failed the gate)."""
+    return None if value is None or not math.isfinite(value) else round(value, digits)
+
+
+def _significant(value: float, digits: int = 3) -> float | None:
+    return None if not math.isfinite(value) else float(f"{value:.{digits}g}")

@@ -1,0 +1,184 @@
+"""What the commands share at the terminal: results on stdout, progress on stderr, one error boundary, no noise from native code."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, TextIO
+
+from tfvit.errors import EXIT_USAGE, UsageError, UserError
+
+EXIT_INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with our errors: one to four lines, exit code 2, no usage dump."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+        output = self.add_argument_group("output")
+        output.add_argument("--json", action="store_true", help="print one JSON document on stdout instead of the table")
+        output.add_argument("--quiet", action="store_true", help="no progress on stderr")
+        output.add_argument("--debug", action="store_true", help="show tracebacks and what native libraries print")
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(
+            "wrong usage", expected=f"the flags of {self.prog} --help", received=message, action=f"run {self.prog} --help"
+        )
+
+
+class Progress:
+    """Says what is going on, and how long each stage took. This one is silent; `TerminalProgress` shows it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def stage(self, name: str, total: int | None = None, subject: str = "") -> Iterator[Callable[[], None]]:
+        """One piece of work; call what it gives once per step of `total`."""
+        start = time.perf_counter()
+        try:
+            with self._show(name, total, subject) as advance:
+                yield advance
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def note(self, text: str) -> None:
+        """A sentence the user should know."""
+
+    def warn(self, text: str) -> None:
+        """A sentence the user must not miss."""
+
+    @contextlib.contextmanager
+    def _show(self, name: str, total: int | None, subject: str) -> Iterator[Callable[[], None]]:
+        yield lambda: None
+
+
+class TerminalProgress(Progress):
+    """A bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        from rich.console import Console
+
+        self._stream = stream
+        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        self._console.print(f"warning: {text}", style="bold yellow", markup=False)
+
+    @contextlib.contextmanager
+    def _show(self, name: str, total: int | None, subject: str) -> Iterator[Callable[[], None]]:
+        label = f"{subject}: {name}" if subject else name
+        if not self._stream.isatty():
+            start = time.perf_counter()
+            yield lambda: None
+            self._console.print(f"{label}{f' ({total})' if total else ''}: {time.perf_counter() - start:.1f} s", markup=False)
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bars, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        columns = [TextColumn("{task.description:<40}"), BarColumn(), TimeElapsedColumn()]
+        if total:
+            columns[2:2] = [MofNCompleteColumn()]
+            columns.append(TimeRemainingColumn())
+        with Bars(*columns, console=self._console) as bars:
+            task = bars.add_task(label, total=total)
+            yield lambda: bars.advance(task)
+            bars.update(task, total=total or 1, completed=total or 1)
+
+
+class Terminal:
+    """Where a command's results and progress go."""
+
+    def __init__(self, arguments: argparse.Namespace, stderr: TextIO) -> None:
+        self._json = arguments.json
+        self.progress: Progress = Progress() if arguments.quiet else TerminalProgress(stderr)
+
+    def result(self, document: dict[str, Any], columns: Sequence[str], rows: Sequence[Sequence[str]], closing: Sequence[str] = ()) -> None:
+        """Prints the document with --json, else the table and its closing lines."""
+        if self._json:
+            print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+            return
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for position, column in enumerate(columns):
+            table.add_column(column, justify="left" if position == 0 or position == len(columns) - 1 else "right", overflow="fold")
+        for row in rows:
+            table.add_row(*(_escaped(cell) for cell in row))
+        console = Console(file=sys.stdout, highlight=False)
+        if not sys.stdout.isatty():
+            console.width = 200
+        console.print(table)
+        for line in closing:
+            console.print(line, markup=False, soft_wrap=True)
+
+
+def run(parser: Parser, command: Callable[[argparse.Namespace, Terminal], int], argv: Sequence[str] | None) -> int:
+    """Parses, runs a command and turns what a user can cause into one short message and an exit code."""
+    debug = "--debug" in (sys.argv[1:] if argv is None else argv)
+    with _private_stderr(debug) as (stderr, native_log):
+        try:
+            arguments = parser.parse_args(argv)
+            return command(arguments, Terminal(arguments, stderr))
+        except UserError as error:
+            if debug:
+                traceback.print_exc(file=stderr)
+            print(f"error: {error}", file=stderr)
+            return error.exit_code
+        except KeyboardInterrupt:
+            print("interrupted: finished files are kept, nothing is half-written", file=stderr)
+            return EXIT_INTERRUPTED
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_USAGE
+        except Exception:
+            print(native_log(), end="", file=stderr)
+            traceback.print_exc(file=stderr)
+            print("error: this is a bug in edge; please report it with the lines above", file=stderr)
+            return 70
+
+
+@contextlib.contextmanager
+def _private_stderr(debug: bool) -> Iterator[tuple[TextIO, Callable[[], str]]]:
+    """Keeps stderr for ourselves: TensorFlow and the runtimes write dozens of lines to file descriptor 2 that no user can use."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if debug:
+        yield sys.stderr, str
+        return
+    try:
+        saved = os.dup(2)
+    except OSError:  # no stderr at all
+        yield sys.stderr, str
+        return
+    sys.stderr.flush()
+    with os.fdopen(saved, "w", buffering=1, errors="replace") as stream, tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+
+        def text() -> str:
+            sink.seek(0)
+            return sink.read().decode(errors="replace")
+
+        try:
+            yield stream, text
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+
+
+def _escaped(cell: str) -> str:
+    from rich.markup import escape
+
+    return escape(cell)
