@@ -80,8 +80,8 @@ class ImageSet(abc.ABC):
     def split(self, samples: int, held_out: int, seed: int) -> Split:
         """Chooses images, all different from one another in content.
 
-        Where fewer than samples + held_out are there, at most half of them go to calibration (all of them up to `samples` where
-        `held_out` is 0). An unreadable image is left out and the next one in order takes its place.
+        Where fewer than samples + held_out are there, calibration gets what `held_out` leaves, but at least half of them (and never more
+        than `samples`). An unreadable image is left out and the next one in order takes its place.
 
         Args:
             samples: how many to calibrate with.
@@ -173,7 +173,7 @@ class FileImageSet(ImageSet):
             )
         if len(found) == asked:
             return Split(tuple(found[:samples]), tuple(found[samples:]))
-        taken = min(samples, len(found) // 2 if held_out else len(found))
+        taken = min(samples, max(len(found) // 2, len(found) - held_out))
         rest = found[taken : taken + held_out]
         left_out = f" ({len(unreadable)} unreadable and {copies} identical to another left out)" if unreadable or copies else ""
         note = (

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -348,6 +349,7 @@ def _inputs_sha256(
         "output": settings.output,
         "limits": dataclasses.asdict(settings.limits(recipe)),
         "tools": _tool_versions(),
+        "code": _code_sha256(),
     }
     return hashlib.sha256(artifact.canonical_json(inputs).encode()).hexdigest()
 
@@ -421,6 +423,16 @@ def _file_sha256(path: Path, kind: str) -> str:
 
 def _tool_versions() -> dict[str, str]:
     return {tool: metadata.version(tool) for tool in TOOLS}
+
+
+@functools.cache
+def _code_sha256() -> str:
+    """Our own source code: between two releases, a changed line makes every artifact outdated."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parents[1]
+    for path in sorted(path for package in ("tfvit", "calibration", "edge") for path in (root / package).rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _stepping(items: Iterator[np.ndarray], advance: Any) -> Iterator[np.ndarray]:

@@ -108,17 +108,24 @@ def _report(outcomes: Sequence[Any], terminal: Terminal) -> int:
     folders = sorted({str(outcome.path.parent) for outcome in outcomes})
     if any(outcome.manifest["weights"]["random"] for outcome in outcomes):
         closing.append("RANDOM weights: size, latency and drift mean something, the answers do not.")
-    seconds = {name: round(value, 1) for name, value in terminal.progress.seconds.items()}
+    seconds = terminal.progress.seconds()
     peak_memory_mb = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     if seconds:
-        closing.append(f"seconds: {', '.join(f'{name} {value}' for name, value in seconds.items())}; peak memory {peak_memory_mb} MB")
+        closing.append(f"seconds: {', '.join(f'{name} {value:.1f}' for name, value in seconds.items())}; peak memory {peak_memory_mb} MB")
     refused = [outcome for outcome in outcomes if outcome.status == "refused"]
     if refused:
         closing.append(f"{len(refused)} of {len(outcomes)} files were NOT written: they missed their drift limits (--no-gate writes them anyway)")
     document = {
         "folder": folders[0] if folders else None,
         "artifacts": [
-            {"name": o.name, "status": o.status, "failures": list(o.failures), "manifest": o.manifest} for o in outcomes
+            {
+                "name": outcome.name,
+                "status": outcome.status,
+                "failures": list(outcome.failures),
+                "seconds": terminal.progress.seconds(outcome.name),
+                "manifest": outcome.manifest,
+            }
+            for outcome in outcomes
         ],
         "seconds": seconds,
         "peak_memory_mb": peak_memory_mb,

@@ -14,9 +14,10 @@ from typing import Any
 
 import keras
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 
-from edge.flatbuffer import MAX_FLATBUFFER_BYTES, read_model, set_min_runtime_version, write_model
-from tfvit.attention import constant_position_bias
+from edge.flatbuffer import read_model, set_min_runtime_version, write_model
+from tfvit.attention import substituted_constants
 from tfvit.blocks import PatchEmbedding
 from tfvit.errors import EnvironmentUnusableError, InputError, UsageError
 from tfvit.preprocessing import Preprocessing, normalize
@@ -104,16 +105,24 @@ def export_float(source: ExportableModel, input_dtype: str = "float32", output: 
         )
     import tensorflow as tf
 
-    def serve(pixels: Any) -> dict[str, Any]:
+    def serve(pixels: Any) -> Any:
         logits = source.logits(tf.cast(pixels, tf.float32))
-        return {output: tf.nn.softmax(logits) if output == "probabilities" else logits}
+        return tf.nn.softmax(logits) if output == "probabilities" else logits
+
+    pixels = tf.TensorSpec((1, *source.input_shape), input_dtype, name=INPUT_NAME)
+    constants = _attention_constants(source.model, serve, pixels)
+    arguments = {name: f"constant_{index}" for index, name in enumerate(constants)}
+
+    def serve_with_constants(pixels: Any, **given: Any) -> dict[str, Any]:
+        with substituted_constants(source.model, lambda name, compute: given[arguments[name]]):
+            return {output: serve(pixels)}
 
     module = tf.Module()
     module.variables_of_model = [variable.value for variable in source.model.variables]
-    signature = tf.TensorSpec((1, *source.input_shape), input_dtype, name=INPUT_NAME)
-    with constant_position_bias(source.model), tempfile.TemporaryDirectory() as folder:
-        module.serve = tf.function(serve, input_signature=[signature])
-        tf.saved_model.save(module, folder, signatures={SIGNATURE: module.serve.get_concrete_function()})
+    module.serve = tf.function(serve_with_constants)
+    specs = {arguments[name]: tf.TensorSpec(value.shape, tf.float32, name=arguments[name]) for name, value in constants.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures={SIGNATURE: module.serve.get_concrete_function(pixels, **specs)})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         try:
@@ -125,16 +134,51 @@ def export_float(source: ExportableModel, input_dtype: str = "float32", output: 
                 received=_first_line(error),
                 action="replace the named operation in your own layers; tfvit's own all convert",
             ) from error
-    if len(data) > MAX_FLATBUFFER_BYTES:
-        raise EnvironmentUnusableError(
-            "the float file would be too large",
-            expected="less than 2 GiB",
-            received=f"{len(data) / 1e9:.2f} GB",
-            action="use a smaller variant or input size",
-        )
     model = read_model(data)
+    _fill_in_constants(model, {arguments[name]: value for name, value in constants.items()})
     set_min_runtime_version(model)
     return write_model(model)
+
+
+def _attention_constants(model: keras.Model, serve: Callable, pixels: Any) -> dict[str, np.ndarray]:
+    """Name -> value of every position bias and mask a trace asks for.
+
+    They go around the converter: it would copy each of them a dozen times over (gigabytes for the large variants), and fold or not fold
+    them as it sees fit.
+    """
+    import tensorflow as tf
+
+    constants: dict[str, np.ndarray] = {}
+
+    def record(name: str, compute: Callable[[], Any]) -> np.ndarray:
+        if name not in constants:
+            with tf.init_scope():
+                constants[name] = np.asarray(keras.ops.convert_to_numpy(compute()), np.float32)
+        return tf.zeros(constants[name].shape)
+
+    with substituted_constants(model, record):
+        tf.function(serve, input_signature=[pixels]).get_concrete_function()
+    return constants
+
+
+def _fill_in_constants(model: schema.ModelT, values: dict[str, np.ndarray]) -> None:
+    """Turns the graph inputs named in `values` into constants, in place."""
+    graph, signature = model.subgraphs[0], model.signatureDefs[0]
+    filled = set()
+    for entry in signature.inputs:
+        name = entry.name.decode()
+        if name in values:
+            value = np.ascontiguousarray(values[name])
+            tensor = graph.tensors[entry.tensorIndex]
+            if tuple(tensor.shape) != value.shape:
+                raise ValueError(f"the converter changed the shape of {name}: {tuple(tensor.shape)} for {value.shape}")
+            buffer = schema.BufferT()
+            buffer.data = value.reshape(-1).view(np.uint8)
+            model.buffers.append(buffer)
+            tensor.buffer = len(model.buffers) - 1
+            filled.add(entry.tensorIndex)
+    signature.inputs = [entry for entry in signature.inputs if entry.tensorIndex not in filled]
+    graph.inputs = np.asarray([index for index in graph.inputs if index not in filled], np.int32)
 
 
 def normalises_itself(model: keras.Model) -> bool:

@@ -38,7 +38,15 @@ class Progress:
     """Says what is going on, and how long each stage took. This one is silent; `TerminalProgress` shows it."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+        self._seconds: dict[tuple[str, str], float] = {}
+
+    def seconds(self, subject: str | None = None) -> dict[str, float]:
+        """Stage -> seconds so far, of one subject or of all together."""
+        total: dict[str, float] = {}
+        for (whose, stage), seconds in self._seconds.items():
+            if subject is None or whose == subject:
+                total[stage] = round(total.get(stage, 0.0) + seconds, 2)
+        return total
 
     @contextlib.contextmanager
     def stage(self, name: str, total: int | None = None, subject: str = "") -> Iterator[Callable[[], None]]:
@@ -48,7 +56,7 @@ class Progress:
             with self._show(name, total, subject) as advance:
                 yield advance
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            self._seconds[subject, name] = self._seconds.get((subject, name), 0.0) + time.perf_counter() - start
 
     def note(self, text: str) -> None:
         """A sentence the user should know."""

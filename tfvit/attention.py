@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -20,6 +20,8 @@ from keras import layers, ops
 from tfvit import windows
 from tfvit.dense import channel_dense
 from tfvit.windows import WindowPlan
+
+Substitute = Callable[[str, Callable[[], Any]], Any]
 
 # V2: the logit scale may not exceed 1 / 0.01
 MAX_LOGIT_SCALE = math.log(1.0 / 0.01)
@@ -59,7 +61,7 @@ class _WindowAttention(layers.Layer):
         self.qkv_bias = qkv_bias
         self.attention_dropout = attention_dropout
         self.projection_dropout = projection_dropout
-        self.constant_bias = False
+        self.substitute: Substitute | None = None
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         channels = input_shape[-1]
@@ -94,14 +96,13 @@ class _WindowAttention(layers.Layer):
         channels, num_maps = tokens.shape[-1], plan.num_windows * self.num_heads
         query, key, value = self._heads(tokens, plan)
         scores = ops.matmul(query, key)  # [B, nW * nH, N, N]
-        # The bias is the same for every window and the mask for every head. Two additions with a reshape between them keep two small
-        # constants; fused they would be one of [nW * nH, N, N] in every block.
+        # The bias is the same for every window and the mask for every head: two additions of small constants, where one fused constant
+        # would be [nW * nH, N, N] in every block.
         scores = ops.reshape(scores, (-1, plan.num_windows, self.num_heads * plan.tokens, plan.tokens))
         scores = ops.add(scores, self._bias(plan))
         scores = ops.reshape(scores, (-1, num_maps, plan.tokens, plan.tokens))
-        mask = windows.attention_mask(plan)
-        if mask is not None:
-            scores = ops.add(scores, ops.cast(np.repeat(mask, self.num_heads, axis=0)[None], scores.dtype))
+        if plan.needs_mask:
+            scores = ops.add(scores, self._mask(plan))
         weights = self.drop_scores(ops.softmax(scores, axis=-1), training=training)
         mixed = ops.reshape(ops.matmul(weights, value), (-1, self.num_heads, plan.tokens, channels // self.num_heads))
         return ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, plan.num_windows, plan.tokens, channels))
@@ -114,8 +115,21 @@ class _WindowAttention(layers.Layer):
 
     def _bias(self, plan: WindowPlan) -> Any:
         """The position bias as [1, 1, nH * N, N]."""
-        bias = _outside_the_graph(lambda: self.position_bias(plan.window)) if self.constant_bias else self.position_bias(plan.window)
-        return ops.cast(ops.reshape(bias, (1, 1, self.num_heads * plan.tokens, plan.tokens)), self.compute_dtype)
+
+        def compute() -> Any:
+            return ops.reshape(self.position_bias(plan.window), (1, 1, self.num_heads * plan.tokens, plan.tokens))
+
+        bias = self.substitute(f"{self.path}/position_bias", compute) if self.substitute else compute()
+        return ops.cast(bias, self.compute_dtype)
+
+    def _mask(self, plan: WindowPlan) -> Any:
+        """The mask of every window and head as [1, nW * nH, N, N]."""
+
+        def compute() -> np.ndarray:
+            return np.repeat(windows.attention_mask(plan), self.num_heads, axis=0)[None]
+
+        mask = self.substitute(f"mask {plan} {self.num_heads}", compute) if self.substitute else compute()
+        return ops.cast(mask, self.compute_dtype)
 
     def position_bias(self, window: tuple[int, int]) -> Any:
         """The bias added to the scores of a window: [nH, N, N]."""
@@ -223,23 +237,17 @@ class CosineWindowAttention(_WindowAttention):
 
 
 @contextlib.contextmanager
-def constant_position_bias(model: keras.Model) -> Iterator[None]:
-    """While it lasts, tracing `model` bakes the position biases in as constants instead of the operations that make them.
+def substituted_constants(model: keras.Model, substitute: Substitute) -> Iterator[None]:
+    """While it lasts, every attention layer of `model` takes its position bias and mask from `substitute(name, compute)`.
 
-    For exporting on the TensorFlow backend: converters do not fold large gathers and broadcasts by themselves.
+    For exporting: both depend on nothing but weights and shapes, and are large. The name is equal where the value is; `compute()` gives
+    the value itself.
     """
     attentions = [layer for layer in model._flatten_layers() if isinstance(layer, _WindowAttention)]
     for layer in attentions:
-        layer.constant_bias = True
+        layer.substitute = substitute
     try:
         yield
     finally:
         for layer in attentions:
-            layer.constant_bias = False
-
-
-def _outside_the_graph(compute: Any) -> np.ndarray:
-    import tensorflow as tf
-
-    with tf.init_scope():
-        return ops.convert_to_numpy(compute())
+            layer.substitute = None

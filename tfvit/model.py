@@ -121,7 +121,10 @@ def ViTTransformer(
         x = layers.Dense(classes, kernel_initializer=initializer, name="head", dtype=dtype)(x)
         if classifier_activation is not None:
             x = layers.Activation(classifier_activation, name="predictions", dtype=dtype)(x)
-    model = keras.Model(inputs=keras.utils.get_source_inputs(input_tensor) if input_tensor is not None else inputs, outputs=x, name=name)
+    if input_tensor is not None:
+        sources = keras.utils.get_source_inputs(input_tensor)
+        inputs = sources[0] if len(sources) == 1 else sources
+    model = keras.Model(inputs=inputs, outputs=x, name=name)
     if weights is not None:
         from tfvit.weights import load_weights
 

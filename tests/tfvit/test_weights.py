@@ -1,0 +1,151 @@
+"""Weights: names of both schemes, whole-file errors, round trips, random drawing."""
+
+import keras
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from tfvit import weights
+from tfvit.errors import InputError, WeightsError
+from tfvit.model import ViTTransformer
+from tfvit.variants import VARIANTS
+
+TINY = {"embed_dim": 16, "depths": (2, 2), "num_heads": (1, 2), "window_size": 4, "input_shape": (64, 64, 3), "classes": 5}
+
+
+def _model(version=1, **changes):
+    return ViTTransformer(**{**TINY, "version": version, **changes})
+
+
+def _values(model):
+    return [keras.ops.convert_to_numpy(weight) for weight in model.weights]
+
+
+def _official(model):
+    """The model's weights under timm's names: the inverse of loading, written independently for the parts that are permuted."""
+    tensors = {}
+    for name, targets in weights.official_targets(model).items():
+        arrays = [keras.ops.convert_to_numpy(variable) for variable, _ in targets]
+        if name.endswith("downsample.reduction.weight"):
+            out = arrays[0].T
+            blocks = out.reshape(out.shape[0], 4, -1)
+            tensors[name] = np.stack([blocks[:, 0], blocks[:, 2], blocks[:, 1], blocks[:, 3]], 1).reshape(out.shape)
+        elif "downsample.norm" in name and model.get_layer("stage2_merging").post_norm is False:
+            tensors[name] = arrays[0].reshape(4, -1)[[0, 2, 1, 3]].reshape(-1)
+        elif name == "patch_embed.proj.weight":
+            tensors[name] = arrays[0].transpose(3, 2, 0, 1)
+        elif name.endswith("logit_scale"):
+            tensors[name] = arrays[0].reshape(-1, 1, 1)
+        elif arrays[0].ndim == 2 and not name.endswith("table"):
+            tensors[name] = np.concatenate([array.T for array in arrays])
+        else:
+            tensors[name] = np.concatenate(arrays)
+    return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+
+
+def _original_names(tensors):
+    """timm's names as the original release has them, with its buffers."""
+    renamed = {}
+    for name, tensor in tensors.items():
+        if name.startswith("layers.1.downsample"):
+            name = name.replace("layers.1.", "layers.0.")
+        renamed[name.replace("head.fc.", "head.")] = tensor
+    renamed["layers.0.blocks.1.attn_mask"] = np.zeros((4, 16, 16), "float32")
+    renamed["layers.0.blocks.0.attn.relative_position_index"] = np.zeros((16, 16), "int64")
+    return renamed
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("scheme", ["timm", "original"])
+def test_safetensors_of_both_schemes(version, scheme, tmp_path):
+    source, target = _model(version), _model(version)
+    weights.randomize(source, 1)
+    tensors = _official(source)
+    save_file(_original_names(tensors) if scheme == "original" else tensors, tmp_path / "w.safetensors")
+    origin = weights.load_weights(target, tmp_path / "w.safetensors")
+    for ours, theirs in zip(_values(target), _values(source), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert origin.source == "w.safetensors"
+    assert origin.sha256 == weights.file_sha256(tmp_path / "w.safetensors")
+    assert weights.checkpoint_classes(tmp_path / "w.safetensors") == 5
+
+
+@pytest.mark.parametrize("ending", [".weights.h5", ".keras"])
+def test_keras_files_round_trip(ending, tmp_path):
+    source, target = _model(), _model()
+    weights.randomize(source, 1)
+    path = tmp_path / f"w{ending}"
+    source.save_weights(path) if ending == ".weights.h5" else source.save(path)
+    weights.load_weights(target, path)
+    for ours, theirs in zip(_values(target), _values(source), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_everything_wrong_is_named_in_one_error_and_nothing_is_assigned(tmp_path):
+    source, target = _model(), _model()
+    tensors = _official(source)
+    del tensors["norm.weight"]
+    tensors["something.else"] = np.zeros(3, "float32")
+    tensors["layers.0.blocks.0.mlp.fc1.weight"] = np.zeros((3, 3), "float32")
+    tensors["layers.0.blocks.0.attn.qkv.weight"] = np.zeros((49, 16), "float32")
+    save_file(tensors, tmp_path / "w.safetensors")
+    before = _values(target)
+    with pytest.raises(WeightsError) as caught:
+        weights.load_weights(target, tmp_path / "w.safetensors")
+    error = caught.value
+    assert error.missing == ["norm.weight"]
+    assert error.unexpected == ["something.else"]
+    assert [name.split()[0] for name in error.misshapen] == ["layers.0.blocks.0.attn.qkv.weight", "layers.0.blocks.0.mlp.fc1.weight"]
+    assert len(str(error).splitlines()) == 4
+    for ours, theirs in zip(_values(target), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_another_variants_checkpoint_is_recognised(tmp_path):
+    tensors = {"patch_embed.proj.weight": np.zeros((96, 3, 4, 4), "float32")}
+    for stage, depth in enumerate((2, 2, 18, 2)):
+        tensors |= {f"layers.{stage}.blocks.{block}.attn.logit_scale": np.zeros(1, "float32") for block in range(depth)}
+    assert weights.guess_variant(tensors) == "v2_small256"
+    save_file(tensors, tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match="pass --variant v2_small256"):
+        weights.load_weights(_model(), tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".weights.h5", ".keras"])
+def test_missing_truncated_and_foreign_files(ending, tmp_path):
+    model = _model()
+    path = tmp_path / f"w{ending}"
+    with pytest.raises(WeightsError, match="not found"):
+        weights.load_weights(model, path)
+    other = _model(embed_dim=32)
+    if ending == ".safetensors":
+        save_file(_official(other), path)
+    else:
+        other.save(path) if ending == ".keras" else other.save_weights(path)
+    with pytest.raises(WeightsError, match="do not fit"):
+        weights.load_weights(model, path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises((WeightsError, InputError)) as caught:
+        weights.load_weights(model, path)
+    assert len(str(caught.value).splitlines()) == 4
+
+
+def test_unknown_endings_and_names():
+    with pytest.raises(WeightsError, match="unknown format"):
+        weights.load_weights(_model(), "weights.txt")
+    with pytest.raises(WeightsError, match="imagenet"):
+        weights.load_weights(_model(), "imagenet", VARIANTS["tiny224"])
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_random_weights_are_drawn_everywhere_and_repeat(version):
+    models = [_model(version, name=name) for name in ("a", "b", "c")]
+    origins = [weights.randomize(model, seed) for model, seed in zip(models, (3, 3, 4), strict=True)]
+    assert origins[0] == origins[1] != origins[2]
+    assert origins[0].source == "random:3"
+    assert origins[0].is_random
+    for first, second, third in zip(*map(_values, models), strict=True):
+        np.testing.assert_array_equal(first, second)
+        assert not np.array_equal(first, third)
+        assert first.size == 1 or first.std() > 0
+        assert not (first == 0).any()
