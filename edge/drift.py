@@ -129,4 +129,5 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     dots = np.sum(a * b, axis=1)
-    return np.where(norms > 0, dots / np.where(norms > 0, norms, 1.0), np.where(np.all(a == b, axis=1), 1.0, 0.0))
+    # written so that NaN stays NaN
+    return np.where(norms == 0, np.where(np.all(a == b, axis=1), 1.0, 0.0), dots / np.where(norms == 0, 1.0, norms))

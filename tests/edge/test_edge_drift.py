@@ -1,0 +1,155 @@
+"""Every metric against a case computed by hand, and every limit failing on its own."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from edge import drift
+from edge.recipes import RECIPES, Limits
+
+# float64 arithmetic against decimals written down here
+EXACT = 1e-12
+GOOD = drift.Drift(
+    samples=100, top1_agreement=0.99, top5_agreement=0.99, logits_snr_db=40.0, cosine=0.999, max_abs_err=0.01, max_abs_err_logits=0.1,
+    kl=0.001, top1_reference=0.80, top1_target=0.795,
+)  # fmt: skip
+LIMITS = Limits(min_snr_db=30.0, min_agreement=0.98, max_top1_drop=1.0)
+
+
+def test_snr_by_hand():
+    # centred: reference +-1, target +-1.1: power 2 over 0.02 is 100, 20 dB
+    measured = drift.measure(np.array([[1.0, -1.0]]), np.array([[1.1, -1.1]]))
+    assert measured.logits_snr_db == pytest.approx(20.0, abs=1e-9)
+    assert measured.max_abs_err_logits == pytest.approx(0.1, abs=EXACT)
+    assert measured.cosine == pytest.approx(1.0, abs=EXACT)
+
+
+def test_a_constant_per_image_is_no_drift():
+    reference = np.array([[1.0, 2.0, 4.0], [0.0, -3.0, 1.0]])
+    measured = drift.measure(reference, reference + np.array([[5.0], [-7.0]]))
+    assert measured.logits_snr_db >= drift.SNR_CEILING_DB
+    assert measured.max_abs_err_logits == pytest.approx(0.0, abs=EXACT)
+
+
+def test_equal_logits_reach_the_ceiling():
+    reference = np.array([[1.0, 2.0, 4.0]])
+    assert drift.measure(reference, reference).logits_snr_db == drift.SNR_CEILING_DB
+    assert drift.snr_db(np.zeros(3), np.ones(3)) < -1000  # nothing but noise
+
+
+def test_cosine_by_hand():
+    # centred (1, -1, 0) and (1, 1, -2) / 3: orthogonal; the second image is equal: mean 0.5
+    measured = drift.measure(np.array([[1.0, -1.0, 0.0], [3.0, 0.0, 0.0]]), np.array([[1.0, 1.0, -2.0], [3.0, 0.0, 0.0]]))
+    assert measured.cosine == pytest.approx(0.5, abs=EXACT)
+    assert drift.measure(np.array([[2.0, 2.0]]), np.array([[1.0, 0.0]])).cosine == 0.0
+    assert drift.measure(np.array([[2.0, 2.0]]), np.array([[1.0, 1.0]])).cosine == 1.0
+
+
+def test_probabilities_and_divergence_by_hand():
+    # reference 1/2, 1/2; target 3/4, 1/4
+    measured = drift.measure(np.array([[0.0, 0.0]]), np.log(np.array([[3.0, 1.0]])))
+    assert measured.max_abs_err == pytest.approx(0.25, abs=EXACT)
+    assert measured.kl == pytest.approx(0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25), abs=EXACT)
+    assert drift.measure(np.array([[0.0, -2000.0]]), np.array([[0.0, -2000.0]])).kl == 0.0  # a probability of 0 adds nothing
+
+
+def test_agreement_by_hand():
+    reference = np.eye(10)[[0, 1, 2, 3]] * 5 + np.arange(10) * 0.1  # best five: the hot one and 9, 8, 7, 6
+    target = np.eye(10)[[0, 1, 2, 5]] * 5 + np.arange(10) * 0.1
+    measured = drift.measure(reference, target)
+    assert measured.samples == 4
+    assert measured.top1_agreement == 0.75
+    assert measured.top5_agreement == pytest.approx((1 + 1 + 1 + 0.8) / 4, abs=EXACT)
+
+
+def test_fewer_than_five_classes():
+    assert drift.measure(np.array([[1.0, 0.0]]), np.array([[1.0, 0.0]])).top5_agreement == 1.0
+
+
+def test_labels_give_the_accuracy_of_both_sides():
+    reference, target = np.eye(4)[[0, 1, 2, 3]], np.eye(4)[[0, 1, 3, 2]]
+    measured = drift.measure(reference, target, np.array([0, 1, 2, 0]))
+    assert (measured.top1_reference, measured.top1_target) == (0.75, 0.5)
+    unlabelled = drift.measure(reference, target)
+    assert unlabelled.top1_reference is None
+    assert unlabelled.top1_target is None
+
+
+def test_a_permuted_class_order_fails():
+    rng = np.random.default_rng(0)
+    reference = rng.standard_normal((32, 10))
+    measured = drift.measure(reference, np.roll(reference, 1, axis=1))
+    print(measured)
+    assert measured.top1_agreement < 0.5
+    assert measured.logits_snr_db < 3.0
+    for recipe in RECIPES.values():
+        assert measured.failures(recipe.limits, random_weights=False)
+        assert measured.failures(recipe.limits, random_weights=True)
+
+
+@pytest.mark.parametrize("side", ["reference", "target"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_one_bad_number_in_one_image_fails_every_check(side, value):
+    rng = np.random.default_rng(0)
+    clean = rng.standard_normal((50, 10))
+    broken = clean.copy()
+    broken[7, 3] = value
+    pair = (broken, clean) if side == "reference" else (clean, broken)
+    labels = clean.argmax(1)
+    measured = drift.measure(*pair, labels)
+    print(side, value, measured)
+    assert math.isnan(measured.logits_snr_db)
+    assert measured.top1_agreement == 0.98  # the broken image does not count as agreeing, even where the best class is the same
+    assert measured.failures(Limits(-1000.0, 0.0, 100.0), random_weights=True)
+    assert measured.failures(Limits(-1000.0, 0.0, 100.0), random_weights=False)
+    # minus infinity is a probability of 0: only the logits are broken then
+    for name in ("cosine", "max_abs_err_logits") + (("max_abs_err", "kl") if value != -np.inf else ()):
+        assert not np.isfinite(getattr(measured, name)), name
+
+
+def test_passing_values_pass():
+    assert GOOD.failures(LIMITS, random_weights=False) == []
+    exactly = Limits(min_snr_db=40.0, min_agreement=0.99, max_top1_drop=0.51)
+    assert GOOD.failures(exactly, random_weights=False) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"logits_snr_db": 29.9}, "logits SNR 29.9 dB is below 30 dB"),
+        ({"top1_agreement": 0.97}, "top-1 agreement 97.0 % is below 98 %"),
+        ({"top1_target": 0.78}, "top-1 drop 2.00 points is above 1"),
+        ({"logits_snr_db": math.nan}, "logits SNR nan dB is below 30 dB"),
+        ({"top1_agreement": math.nan}, "top-1 agreement nan % is below 98 %"),
+        ({"top1_target": math.nan}, "top-1 drop nan points is above 1"),
+    ],
+)
+def test_each_limit_fails_by_itself(change, words):
+    assert dataclasses.replace(GOOD, **change).failures(LIMITS, random_weights=False) == [words]
+
+
+def test_random_weights_are_held_to_the_snr_alone():
+    bad = dataclasses.replace(GOOD, top1_agreement=0.0, top1_target=0.0)
+    assert bad.failures(LIMITS, random_weights=True) == []
+    assert len(dataclasses.replace(bad, logits_snr_db=1.0).failures(LIMITS, random_weights=True)) == 1
+
+
+def test_without_labels_no_drop_is_judged():
+    assert dataclasses.replace(GOOD, top1_reference=None, top1_target=None).failures(LIMITS, random_weights=False) == []
+
+
+def test_logits_of_probabilities():
+    probabilities = np.array([[0.5, 0.25, 0.25], [1.0, 0.0, 0.0]], np.float32)
+    logits = drift.logits_of_probabilities(probabilities)
+    assert logits[0] == pytest.approx(np.log([0.5, 0.25, 0.25]), abs=EXACT)
+    assert np.isfinite(logits).all()  # a probability that underflowed is small, not minus infinity
+    assert np.isnan(drift.logits_of_probabilities(np.array([[np.nan, 0.5]]))[0, 0])
+
+
+@pytest.mark.parametrize("shapes", [((2, 3), (2, 4)), ((2, 3), (3, 3)), ((3,), (3,)), ((0, 3), (0, 3))])
+def test_shapes_that_cannot_be_compared(shapes):
+    with pytest.raises(ValueError, match="must be equal"):
+        drift.measure(np.zeros(shapes[0]), np.zeros(shapes[1]))
