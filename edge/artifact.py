@@ -92,21 +92,18 @@ def load(path: Path) -> Artifact:
     Raises:
         InputError: a part is missing, unreadable, or the file is not the one its manifest describes.
     """
-    manifest_path = path.with_name(path.name.removesuffix(".tflite") + ".json")
+    name = path.name.removesuffix(".tflite")
+    manifest_path = path.with_name(f"{name}.json")
     if not path.is_file() or not manifest_path.is_file():
         missing = path if not path.is_file() else manifest_path
-        raise InputError("artifact not found", expected=f"{path.name} and {manifest_path.name} side by side", received=f"no {missing}", action="convert it")
-    try:
-        manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
-        recorded = manifest["file"]["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            "unreadable manifest",
-            expected="the JSON that edge.convert wrote",
-            received=f"{manifest_path}: {error}",
-            action="convert the model again with --force",
-        ) from error
-    file = path.read_bytes()
+            "artifact not found",
+            expected=f"{path.name} and {manifest_path.name} side by side",
+            received=f"no {missing}",
+            action="convert it",
+        )
+    manifest = _read_manifest(manifest_path)
+    file, recorded = path.read_bytes(), manifest["file"]["sha256"]
     if sha256(file) != recorded:
         raise InputError(
             "the file is not the one its manifest describes",
@@ -114,15 +111,35 @@ def load(path: Path) -> Artifact:
             received=f"SHA-256 {sha256(file)} of {path}",
             action="convert the model again with --force",
         )
-    labels_path = path.with_name(manifest["name"] + ".labels.txt")
-    labels = tuple(labels_path.read_text(encoding="utf-8").splitlines()) if labels_path.is_file() else None
-    return Artifact(manifest["name"], file, manifest, labels)
+    labels_path = path.with_name(f"{name}.labels.txt")
+    try:
+        labels = tuple(labels_path.read_text(encoding="utf-8").splitlines()) if labels_path.is_file() else None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            "unreadable labels", expected="UTF-8 text", received=f"{labels_path}: {error}", action="convert the model again with --force"
+        ) from error
+    return Artifact(name, file, manifest, labels)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(manifest["file"]["sha256"], str) or not isinstance(manifest["name"], str):
+            raise ValueError("no name or no hash in it")
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            "unreadable manifest",
+            expected="the JSON that edge.convert wrote",
+            received=f"{path}: {error}",
+            action="convert the model again with --force",
+        ) from error
+    return manifest
 
 
 def save(artifact: Artifact, folder: Path, force: bool = False) -> Path:
     """Writes an artifact, all of it or nothing; returns the path of the `.tflite`.
 
-    Two processes that save into one folder take turns. A file of the same name that no manifest describes is not ours and is left alone.
+    Two processes that save into one folder take turns. Files of the same names that belong to no artifact are not ours and are left alone.
 
     Raises:
         InputError: a foreign file is in the way and `force` is off.
@@ -134,7 +151,7 @@ def save(artifact: Artifact, folder: Path, force: bool = False) -> Path:
     try:
         with _locked(folder), contextlib.ExitStack() as cleanup:
             if not force:
-                _refuse_foreign_file(target)
+                _refuse_foreign_files(target, manifest_path, labels_path)
             manifest_text = json.dumps(artifact.manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
             staged = [(_stage(folder, artifact.file, cleanup), target)]
             if artifact.labels is not None:
@@ -156,18 +173,29 @@ def save(artifact: Artifact, folder: Path, force: bool = False) -> Path:
     return target
 
 
-def _refuse_foreign_file(target: Path) -> None:
-    if not target.exists():
-        return
-    try:
-        load(target)
-    except InputError as error:
+def _refuse_foreign_files(target: Path, manifest_path: Path, labels_path: Path) -> None:
+    foreign = _foreign_file(target, manifest_path, labels_path)
+    if foreign:
         raise InputError(
             "a file that edge.convert did not write is in the way",
-            expected=f"no {target.name}, or one with its intact manifest beside it",
-            received=f"{target}: {error.summary}",
+            expected=f"no {foreign.name}, or {target.name} with its intact manifest",
+            received=str(foreign),
             action="move it away, choose another --out, or overwrite it with --force",
-        ) from error
+        )
+
+
+def _foreign_file(target: Path, manifest_path: Path, labels_path: Path) -> Path | None:
+    """What is there and not ours: ours is a file that its manifest describes, or a manifest whose file was deleted."""
+    try:
+        if target.exists():
+            load(target)
+        elif manifest_path.exists():
+            _read_manifest(manifest_path)
+        elif labels_path.exists():
+            return labels_path
+    except InputError:
+        return target if target.exists() else manifest_path
+    return None
 
 
 def _stage(folder: Path, data: bytes, cleanup: contextlib.ExitStack) -> str:

@@ -90,7 +90,7 @@ def measure(reference: np.ndarray, target: np.ndarray, labels: np.ndarray | None
     best = [np.argsort(-values, axis=1, kind="stable")[:, :k] for values in (reference, target)]
     overlap = [len(set(a) & set(b)) / k if good else 0.0 for a, b, good in zip(*best, finite, strict=True)]
     with np.errstate(divide="ignore", invalid="ignore"):
-        kl = np.sum(np.where(p > 0, p * (np.log(p) - np.log(np.maximum(q, SMALLEST_PROBABILITY))), 0.0), axis=1)
+        kl = np.sum(np.where(p == 0, 0.0, p * (np.log(p) - np.log(np.maximum(q, SMALLEST_PROBABILITY)))), axis=1)
     accuracy = (None, None) if labels is None else tuple(float(np.mean((top == labels) & finite)) for top in top1)
     return Drift(
         samples=len(reference),
