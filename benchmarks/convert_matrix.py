@@ -91,7 +91,10 @@ def _rows(variant: str, document: dict) -> list[dict]:
 
 
 def _write(rows: list[dict]) -> None:
-    order = {(variant, recipe): index for index, (variant, recipe) in enumerate((v, r) for v in VARIANTS for r in ("float32", "float16", "dynamic", "int8"))}
+    order = {
+        (variant, recipe): index
+        for index, (variant, recipe) in enumerate((v, r) for v in VARIANTS for r in ("float32", "float16", "dynamic", "int8"))
+    }
     CSV.parent.mkdir(exist_ok=True)
     with CSV.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")

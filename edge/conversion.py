@@ -1,7 +1,7 @@
 """The line from a variant name to artifacts, one function per arrow. Nothing here prints or parses arguments.
 
-    source = resolve_variant("small224", "auto", ...)      names and files checked, nothing heavy loaded
-    for outcome in convert(source, recipes, settings): ... the model is built and exported once, recipes share it
+source = resolve_variant("small224", "auto", ...)      names and files checked, nothing heavy loaded
+for outcome in convert(source, recipes, settings): ... the model is built and exported once, recipes share it
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ class Settings:
     max_top1_drop: float | None = None
     folder: Path = Path("artifacts")
     force: bool = False
-    threads: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    threads: int = dataclasses.field(
+        default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
 
     def limits(self, recipe: Recipe) -> Limits:
         own = recipe.limits
@@ -141,7 +143,12 @@ def resolve_weights(text: str) -> WeightsChoice:
     kind, _, seed = text.partition(":")
     if kind == "random":
         if seed and not seed.isdecimal():
-            raise UsageError("unusable seed", expected="random or random:SEED with a whole number", received=repr(text), action="for example --weights random:1")
+            raise UsageError(
+                "unusable seed",
+                expected="random or random:SEED with a whole number",
+                received=repr(text),
+                action="for example --weights random:1",
+            )
         return WeightsChoice(random_seed=int(seed or 0))
     if text in ("imagenet", "imagenet21k"):
         raise WeightsError(
@@ -168,7 +175,12 @@ def resolve_model(path: Path, takes_pixels: bool | None) -> Source:
         InputError: there is no such file.
     """
     if path.suffix != ".keras":
-        raise InputError("not a Keras model file", expected="a file saved by model.save('NAME.keras')", received=str(path), action="save the whole model as .keras")
+        raise InputError(
+            "not a Keras model file",
+            expected="a file saved by model.save('NAME.keras')",
+            received=str(path),
+            action="save the whole model as .keras",
+        )
     return Source(path.stem, None, WeightsChoice(path=path, sha256=_file_sha256(path, "model")), takes_pixels)
 
 
@@ -418,7 +430,9 @@ def _file_sha256(path: Path, kind: str) -> str:
             return digest.hexdigest()
     except OSError as error:
         kind_error = WeightsError if kind == "weights" else InputError
-        raise kind_error(f"{kind} file not readable", expected="an existing file", received=f"{path}: {error.strerror}", action="check the path") from error
+        raise kind_error(
+            f"{kind} file not readable", expected="an existing file", received=f"{path}: {error.strerror}", action="check the path"
+        ) from error
 
 
 def _tool_versions() -> dict[str, str]:
@@ -439,5 +453,3 @@ def _stepping(items: Iterator[np.ndarray], advance: Any) -> Iterator[np.ndarray]
     for item in items:
         yield item
         advance()
-
-

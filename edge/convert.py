@@ -28,13 +28,22 @@ def parser() -> Parser:
     parser.add_argument("--variant", help=f"id, comma list, or all: {', '.join(VARIANTS)}")
     parser.add_argument("--model", type=Path, help="a saved .keras model with a tfvit backbone, instead of --variant")
     parser.add_argument("--quant", required=True, help=f"recipe, comma list, or all: {', '.join(RECIPES)}")
-    parser.add_argument("--weights", help="auto, imagenet, imagenet21k, random[:SEED], or a .safetensors, .weights.h5 or .keras file (auto)")
+    parser.add_argument(
+        "--weights", help="auto, imagenet, imagenet21k, random[:SEED], or a .safetensors, .weights.h5 or .keras file (auto)"
+    )
     parser.add_argument("--calibration", default="builtin", help="folder or zip of images, or builtin (%(default)s)")
     parser.add_argument("--calibration-samples", type=int, default=128, help="how many images (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="which images (%(default)s)")
     parser.add_argument("--labels", type=Path, help="text file with one label per line, embedded in the file")
-    parser.add_argument("--input", choices=("float32", "uint8"), default="float32", help="input type, pixels 0..255 either way (%(default)s)")
-    parser.add_argument("--model-input", choices=("auto", "normalized", "pixels"), default="auto", help="what --model takes: ImageNet-normalized floats, or pixels it normalizes itself (found from its graph)")
+    parser.add_argument(
+        "--input", choices=("float32", "uint8"), default="float32", help="input type, pixels 0..255 either way (%(default)s)"
+    )
+    parser.add_argument(
+        "--model-input",
+        choices=("auto", "normalized", "pixels"),
+        default="auto",
+        help="what --model takes: ImageNet-normalized floats, or pixels it normalizes itself (found from its graph)",
+    )
     parser.add_argument("--output", choices=("probabilities", "logits"), default="probabilities", help="(%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("artifacts"), help="directory (%(default)s)")
     parser.add_argument("--gate", action=argparse.BooleanOptionalAction, default=True, help="refuse files that miss their drift limits")
@@ -52,10 +61,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
     recipes = _listed(arguments.quant, RECIPES, find_recipe)
     if (arguments.variant is None) == (arguments.model is None):
-        raise UsageError("nothing, or too much, to convert", expected="--variant or --model, one of them", received="both" if arguments.variant else "neither", action="for example --variant small224")
+        raise UsageError(
+            "nothing, or too much, to convert",
+            expected="--variant or --model, one of them",
+            received="both" if arguments.variant else "neither",
+            action="for example --variant small224",
+        )
     variants = _listed(arguments.variant, VARIANTS, find_variant) if arguments.variant else []
     if arguments.model and arguments.weights:
-        raise UsageError("a saved model has its own weights", expected="--weights only with --variant", received=f"--weights {arguments.weights} --model {arguments.model}", action="leave --weights out")
+        raise UsageError(
+            "a saved model has its own weights",
+            expected="--weights only with --variant",
+            received=f"--weights {arguments.weights} --model {arguments.model}",
+            action="leave --weights out",
+        )
 
     from edge import artifact, conversion
 
@@ -114,7 +133,9 @@ def _report(outcomes: Sequence[Any], terminal: Terminal) -> int:
         closing.append(f"seconds: {', '.join(f'{name} {value:.1f}' for name, value in seconds.items())}; peak memory {peak_memory_mb} MB")
     refused = [outcome for outcome in outcomes if outcome.status == "refused"]
     if refused:
-        closing.append(f"{len(refused)} of {len(outcomes)} files were NOT written: they missed their drift limits (--no-gate writes them anyway)")
+        closing.append(
+            f"{len(refused)} of {len(outcomes)} files were NOT written: they missed their drift limits (--no-gate writes them anyway)"
+        )
     document = {
         "folder": folders[0] if folders else None,
         "artifacts": [
@@ -145,11 +166,18 @@ def _read_labels(path: Path) -> tuple[str, ...]:
     try:
         labels = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError("unreadable labels", expected="a UTF-8 text file with one label per line", received=f"{path}: {error}", action="check the path") from error
+        raise InputError(
+            "unreadable labels", expected="a UTF-8 text file with one label per line", received=f"{path}: {error}", action="check the path"
+        ) from error
     while labels and not labels[-1]:
         labels = labels[:-1]
     if not labels or not all(labels):
-        raise InputError("unusable labels", expected="one label on every line", received=f"{path}: {len(labels)} lines, {sum(not label for label in labels)} empty", action="remove the empty lines")
+        raise InputError(
+            "unusable labels",
+            expected="one label on every line",
+            received=f"{path}: {len(labels)} lines, {sum(not label for label in labels)} empty",
+            action="remove the empty lines",
+        )
     return labels
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge import flatbuffer
-from edge.recipes import Recipe
+from edge.recipes import EVERY_OPERATION, Recipe
 
 # Constants below this many elements stay float32: they are shapes, scales and biases, and weigh nothing.
 MIN_COMPACT_ELEMENTS = 1024
@@ -31,8 +31,8 @@ def quantize(float_file: bytes, recipe: Recipe, ranges: Mapping[str, tuple[float
     if recipe.static_ops or recipe.dynamic_ops:
         quantized = _quantize_operations(float_file, recipe, ranges)
     model = flatbuffer.read_model(quantized)
-    if recipe.float16_constants:
-        _store_as_float16(model)
+    if recipe.float16_operands:
+        _store_as_float16(model, recipe.float16_operands)
     flatbuffer.set_min_runtime_version(model)
     return flatbuffer.write_model(model)
 
@@ -76,13 +76,16 @@ def _quantize_operations(float_file: bytes, recipe: Recipe, ranges: Mapping[str,
     return bytes(result.quantized_model)
 
 
-def _store_as_float16(model: schema.ModelT) -> None:
-    """Stores every large float32 constant as float16 behind a DEQUANTIZE, which runtimes undo once at load time."""
+def _store_as_float16(model: schema.ModelT, operations: tuple[str, ...]) -> None:
+    """Stores the large float32 constants of some operations as float16 behind a DEQUANTIZE, which runtimes undo once at load time."""
     graph = model.subgraphs[0]
     dequantize = _operator_code(model, schema.BuiltinOperator.DEQUANTIZE, version=3)
     unpacked: dict[int, int] = {}
     rewritten = []
-    for operator in graph.operators:
+    for name, operator in list(flatbuffer.operators(model)):
+        if name not in operations and operations != EVERY_OPERATION:
+            rewritten.append(operator)
+            continue
         inputs = np.array(operator.inputs)
         for position, index in enumerate(inputs):
             if index not in unpacked:

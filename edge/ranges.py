@@ -15,7 +15,9 @@ from edge.runtime import Interpreter
 from tfvit.errors import InputError
 
 
-def collect_ranges(float_file: bytes, tensors: Mapping[str, int], samples: Iterable[np.ndarray], threads: int) -> dict[str, tuple[float, float]]:
+def collect_ranges(
+    float_file: bytes, tensors: Mapping[str, int], samples: Iterable[np.ndarray], threads: int
+) -> dict[str, tuple[float, float]]:
     """Minimum and maximum of each tensor over all samples.
 
     Args:

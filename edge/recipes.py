@@ -31,7 +31,7 @@ class Recipe:
         summary: one line for help and reports.
         static_ops: operations with int8 weights and calibrated int8 activations.
         dynamic_ops: operations with int8 weights whose activations are quantized as they come.
-        float16_constants: every large float constant stored as float16.
+        float16_operands: operations whose large float constants are stored as float16; `EVERY_OPERATION` for all.
         limits: the default drift gate.
     """
 
@@ -40,22 +40,41 @@ class Recipe:
     limits: Limits
     static_ops: tuple[str, ...] = ()
     dynamic_ops: tuple[str, ...] = ()
-    float16_constants: bool = False
+    float16_operands: tuple[str, ...] = ()
 
     @property
     def needs_calibration(self) -> bool:
         return bool(self.static_ops)
 
 
+EVERY_OPERATION = ("*",)
+_ATTENTION_CONSTANTS = ("ADD",)  # position biases and masks
 _DENSE = ("FULLY_CONNECTED", "CONV_2D")
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         Recipe("float32", "no quantization: the reference file", Limits(80.0, 0.999, 0.05)),
-        Recipe("float16", "float16 constants, float arithmetic: half the size, for GPUs", Limits(50.0, 0.98, 0.1), float16_constants=True),
-        Recipe("int8", "calibrated int8 dense and convolution layers, the rest float: for CPUs", Limits(20.0, 0.9, 1.0), static_ops=_DENSE),
-        Recipe("dynamic", "int8 weights, activations quantized as they come: no calibration", Limits(20.0, 0.9, 1.0), dynamic_ops=_DENSE),
+        Recipe(
+            "float16",
+            "float16 constants, float arithmetic: half the size, for GPUs",
+            Limits(50.0, 0.98, 0.1),
+            float16_operands=EVERY_OPERATION,
+        ),
+        Recipe(
+            "int8",
+            "calibrated int8 dense and convolution layers, the rest float: for CPUs",
+            Limits(20.0, 0.9, 1.0),
+            static_ops=_DENSE,
+            float16_operands=_ATTENTION_CONSTANTS,
+        ),
+        Recipe(
+            "dynamic",
+            "int8 weights, activations quantized as they come: no calibration",
+            Limits(20.0, 0.9, 1.0),
+            dynamic_ops=_DENSE,
+            float16_operands=_ATTENTION_CONSTANTS,
+        ),
     )
 }
 

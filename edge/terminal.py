@@ -29,9 +29,7 @@ class Parser(argparse.ArgumentParser):
         output.add_argument("--debug", action="store_true", help="show tracebacks and what native libraries print")
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(
-            "wrong usage", expected=f"the flags of {self.prog} --help", received=message, action=f"run {self.prog} --help"
-        )
+        raise UsageError("wrong usage", expected=f"the flags of {self.prog} --help", received=message, action=f"run {self.prog} --help")
 
 
 class Progress:

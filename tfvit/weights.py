@@ -109,7 +109,9 @@ def _unknown_format(path: Path) -> WeightsError:
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read()).hexdigest()
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read()).hexdigest()
+        )
 
 
 def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -268,7 +270,9 @@ def assign_tensors(model: keras.Model, tensors: Mapping[str, np.ndarray], expect
             f"the weights do not fit {expected}",
             expected=f"the {len(targets)} tensors of {expected}",
             received=f"{source}: " + ", ".join(_listed(k, v) for k, v in _problems(missing, unexpected, misshapen)),
-            action=f"these look like {found}: pass --variant {found.split(' or ')[0]}" if found else "pass the variant the checkpoint was made for",
+            action=f"these look like {found}: pass --variant {found.split(' or ')[0]}"
+            if found
+            else "pass the variant the checkpoint was made for",
             missing=missing,
             unexpected=unexpected,
             misshapen=misshapen,
