@@ -25,8 +25,8 @@ from tfvit.variants import VARIANTS  # noqa: E402
 
 CSV = ROOT / "results" / "convert_matrix.csv"
 COLUMNS = (
-    "variant", "recipe", "weights", "parameters", "size_mb", "bytes_per_parameter", "model_seconds", "recipe_seconds", "peak_memory_mb", "ops",
-    "delegated_ops", "xnnpack_partitions", "max_rank", "gpu_verdict_by_rules", "min_runtime", "logits_snr_db", "drift_images",
+    "variant", "recipe", "weights", "parameters", "size_mb", "bytes_per_parameter", "model_seconds", "recipe_seconds", "peak_memory_mb",
+    "ops", "delegated_ops", "xnnpack_partitions", "max_rank", "gpu_verdict_by_rules", "min_runtime", "logits_snr_db", "drift_images",
     "calibration_images",
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.recipes import RECIPES, Recipe, find_recipe
+from edge.recipes import RECIPES, find_recipe
 from edge.terminal import Parser, Terminal, run
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError
 from tfvit.variants import VARIANTS, find_variant

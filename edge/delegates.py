@@ -15,8 +15,40 @@ from edge import flatbuffer
 GPU_RULES = "litert-gpu 2.3.0"
 
 GPU_OPERATIONS = frozenset(
-    "ADD BATCH_MATMUL CAST CONCATENATION CONV_2D DEQUANTIZE DIV EXP FULLY_CONNECTED GELU LOGISTIC MAXIMUM MEAN MINIMUM MUL PAD QUANTIZE RELU "
-    "RESHAPE RSQRT SLICE SOFTMAX SPACE_TO_DEPTH SPLIT SQRT SQUARE SQUARED_DIFFERENCE STRIDED_SLICE SUB SUM TANH TRANSPOSE".split()
+    (
+        "ADD",
+        "BATCH_MATMUL",
+        "CAST",
+        "CONCATENATION",
+        "CONV_2D",
+        "DEQUANTIZE",
+        "DIV",
+        "EXP",
+        "FULLY_CONNECTED",
+        "GELU",
+        "LOGISTIC",
+        "MAXIMUM",
+        "MEAN",
+        "MINIMUM",
+        "MUL",
+        "PAD",
+        "QUANTIZE",
+        "RELU",
+        "RESHAPE",
+        "RSQRT",
+        "SLICE",
+        "SOFTMAX",
+        "SPACE_TO_DEPTH",
+        "SPLIT",
+        "SQRT",
+        "SQUARE",
+        "SQUARED_DIFFERENCE",
+        "STRIDED_SLICE",
+        "SUB",
+        "SUM",
+        "TANH",
+        "TRANSPOSE",
+    )
 )
 _MAX_RANK = 4
 _INTEGER_QUANTIZED = ("INT8", "UINT8", "INT16")

@@ -33,7 +33,8 @@ def collect_ranges(
     lows, highs = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     interpreter = Interpreter(flatbuffer.with_outputs(float_file, [tensors[name] for name in names]), threads=threads)
     count = 0
-    for count, sample in enumerate(samples, start=1):
+    for sample in samples:
+        count += 1
         for position, value in enumerate(interpreter.run_each(sample)):
             lows[position] = np.minimum(lows[position], value.min())
             highs[position] = np.maximum(highs[position], value.max())

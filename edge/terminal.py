@@ -91,7 +91,8 @@ class TerminalProgress(Progress):
             yield lambda: None
             self._console.print(f"{label}{f' ({total})' if total else ''}: {time.perf_counter() - start:.1f} s", markup=False)
             return
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bars, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
 
         columns = [TextColumn("{task.description:<40}"), BarColumn(), TimeElapsedColumn()]
         if total:

@@ -198,10 +198,7 @@ class Block(layers.Layer):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         outputs = inputs
         for norm, branch in ((self.norm1, self.attention), (self.norm2, self.mlp)):
-            if self.post_norm:
-                change = norm(branch(outputs, training=training))
-            else:
-                change = branch(norm(outputs), training=training)
+            change = norm(branch(outputs, training=training)) if self.post_norm else branch(norm(outputs), training=training)
             outputs = ops.add(outputs, self.drop_path(change, training=training))
         return outputs
 

@@ -140,7 +140,7 @@ def load_keras_model(path: str | os.PathLike[str]) -> keras.Model:
     Raises:
         InputError: the file is missing or no loadable Keras model.
     """
-    import tfvit.imagenet
+    import tfvit.imagenet  # noqa: F401 (registers preprocess_input, which saved models may contain)
 
     path = Path(path)
     if not path.is_file():

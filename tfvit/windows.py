@@ -64,7 +64,7 @@ def plan_windows(height: int, width: int, window_size: int, shifted: bool) -> Wi
 
 def partition(grid: Any, plan: WindowPlan) -> Any:
     """[B, H, W, C] padded grid -> [B, nW, N, C] windows, by one 4-D transpose."""
-    (height, width), (window_h, window_w), channels = plan.padded, plan.window, grid.shape[-1]
+    width, (window_h, window_w), channels = plan.padded[1], plan.window, grid.shape[-1]
     rows = ops.reshape(grid, (-1, window_h, width // window_w, window_w * channels))
     return ops.reshape(ops.transpose(rows, (0, 2, 1, 3)), (-1, plan.num_windows, plan.tokens, channels))
 
