@@ -77,13 +77,13 @@ def prepare_folder(folder: Path) -> None:
         ) from error
 
 
-def is_current(folder: Path, name: str, inputs_sha256: str) -> bool:
-    """Whether the folder holds this artifact, intact and made from the same inputs."""
+def load_current(folder: Path, name: str, inputs_sha256: str) -> Artifact | None:
+    """The folder's artifact of this name, if it is intact and made from the same inputs."""
     try:
         artifact = load(folder / f"{name}.tflite")
     except (InputError, OSError):
-        return False
-    return artifact.manifest.get("inputs_sha256") == inputs_sha256
+        return None
+    return artifact if artifact.manifest.get("inputs_sha256") == inputs_sha256 else None
 
 
 def load(path: Path) -> Artifact:

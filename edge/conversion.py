@@ -198,10 +198,9 @@ def convert(source: Source, recipes: Sequence[Recipe], settings: Settings, progr
     outstanding = []
     for recipe in recipes:
         digest = _inputs_sha256(source, recipe, settings, image_set, split, geometry) if geometry else None
-        name = source.artifact_name(recipe)
-        if digest and not settings.force and artifact.is_current(settings.folder, name, digest):
-            current = artifact.load(settings.folder / f"{name}.tflite")
-            yield Outcome(name, "current", settings.folder / f"{name}.tflite", current.manifest)
+        current = _current_outcome(source.artifact_name(recipe), digest, settings) if digest and not settings.force else None
+        if current:
+            yield current
         else:
             outstanding.append(recipe)
     if outstanding:
@@ -372,13 +371,22 @@ def _without_current(
     """For a saved model, whose input size is known only once it is loaded."""
     outstanding, current = [], []
     for recipe in recipes:
-        name = source.artifact_name(recipe)
-        if artifact.is_current(settings.folder, name, _inputs_sha256(source, recipe, settings, image_set, split, preprocessing)):
-            path = settings.folder / f"{name}.tflite"
-            current.append(Outcome(name, "current", path, artifact.load(path).manifest))
+        digest = _inputs_sha256(source, recipe, settings, image_set, split, preprocessing)
+        outcome = _current_outcome(source.artifact_name(recipe), digest, settings)
+        if outcome:
+            current.append(outcome)
         else:
             outstanding.append(recipe)
     return outstanding, current
+
+
+def _current_outcome(name: str, digest: str, settings: Settings) -> Outcome | None:
+    """What is already there. A file written without the gate goes on failing its check."""
+    current = artifact.load_current(settings.folder, name, digest)
+    if current is None:
+        return None
+    failures = () if current.manifest["drift"]["passed"] else ("missed its drift limits when it was written",)
+    return Outcome(name, "current", settings.folder / f"{name}.tflite", current.manifest, failures)
 
 
 def _label_indices(image_set: ImageSet, split: Split, exportable: Any, labels: tuple[str, ...] | None) -> np.ndarray | None:

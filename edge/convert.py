@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import resource
 import sys
 from collections.abc import Sequence
@@ -47,9 +48,9 @@ def parser() -> Parser:
     parser.add_argument("--output", choices=("probabilities", "logits"), default="probabilities", help="(%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("artifacts"), help="directory (%(default)s)")
     parser.add_argument("--gate", action=argparse.BooleanOptionalAction, default=True, help="refuse files that miss their drift limits")
-    parser.add_argument("--max-top1-drop", type=float, help="limit in percentage points (per recipe)")
-    parser.add_argument("--min-agreement", type=float, help="limit, fraction of images with the same top-1 (per recipe)")
-    parser.add_argument("--min-snr", type=float, help="limit in dB (per recipe)")
+    parser.add_argument("--max-top1-drop", type=_finite, help="limit in percentage points (per recipe)")
+    parser.add_argument("--min-agreement", type=_finite, help="limit, fraction of images with the same top-1 (per recipe)")
+    parser.add_argument("--min-snr", type=_finite, help="limit in dB (per recipe)")
     parser.add_argument("--force", action="store_true", help="rebuild what is there and current")
     return parser
 
@@ -64,10 +65,10 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
         raise UsageError(
             "nothing, or too much, to convert",
             expected="--variant or --model, one of them",
-            received="both" if arguments.variant else "neither",
+            received="neither" if arguments.variant is None else "both",
             action="for example --variant small224",
         )
-    variants = _listed(arguments.variant, VARIANTS, find_variant) if arguments.variant else []
+    variants = _listed(arguments.variant, VARIANTS, find_variant) if arguments.variant is not None else []
     if arguments.model and arguments.weights:
         raise UsageError(
             "a saved model has its own weights",
@@ -164,7 +165,7 @@ def _listed(text: str, known: dict[str, Any], find: Any) -> list[Any]:
 
 def _read_labels(path: Path) -> tuple[str, ...]:
     try:
-        labels = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+        labels = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             "unreadable labels", expected="a UTF-8 text file with one label per line", received=f"{path}: {error}", action="check the path"
@@ -179,6 +180,14 @@ def _read_labels(path: Path) -> tuple[str, ...]:
             action="remove the empty lines",
         )
     return labels
+
+
+def _finite(text: str) -> float:
+    """A limit: NaN would fail every file, infinity is nothing JSON can say."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"must be a finite number. Received: {text}")
+    return value
 
 
 def _shown(value: float | None, form: str) -> str:

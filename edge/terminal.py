@@ -6,8 +6,10 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +18,7 @@ from typing import Any, NoReturn, TextIO
 from tfvit.errors import EXIT_USAGE, UsageError, UserError
 
 EXIT_INTERRUPTED = 130
+EXIT_BUG = 70
 
 
 class Parser(argparse.ArgumentParser):
@@ -136,26 +139,50 @@ class Terminal:
 def run(parser: Parser, command: Callable[[argparse.Namespace, Terminal], int], argv: Sequence[str] | None) -> int:
     """Parses, runs a command and turns what a user can cause into one short message and an exit code."""
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
-    with _private_stderr(debug) as (stderr, native_log):
+    with _private_stderr(debug) as (stderr, native_log), _interrupts() as interrupted:
         try:
             arguments = parser.parse_args(argv)
             return command(arguments, Terminal(arguments, stderr))
-        except UserError as error:
-            if debug:
-                traceback.print_exc(file=stderr)
-            print(f"error: {error}", file=stderr)
-            return error.exit_code
-        except KeyboardInterrupt:
+        except (Exception, KeyboardInterrupt) as error:
+            if not interrupted() and not isinstance(error, KeyboardInterrupt):
+                return _report(error, stderr, native_log, debug)
             print("interrupted: finished files are kept, nothing is half-written", file=stderr)
             return EXIT_INTERRUPTED
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return EXIT_USAGE
-        except Exception:
-            print(native_log(), end="", file=stderr)
-            traceback.print_exc(file=stderr)
-            print("error: this is a bug in edge; please report it with the lines above", file=stderr)
-            return 70
+
+
+def _report(error: Exception, stderr: TextIO, native_log: Callable[[], str], debug: bool) -> int:
+    """Says what went wrong; returns the exit code."""
+    if isinstance(error, UserError):
+        if debug:
+            traceback.print_exception(error, file=stderr)
+        print(f"error: {error}", file=stderr)
+        return error.exit_code
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_USAGE
+    print(native_log(), end="", file=stderr)
+    traceback.print_exception(error, file=stderr)
+    print("error: this is a bug in edge; please report it with the lines above", file=stderr)
+    return EXIT_BUG
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Remembers Ctrl-C: native code that the KeyboardInterrupt passes through may turn it into another exception."""
+    seen = []
+
+    def interrupt(number: int, frame: Any) -> NoReturn:
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield lambda: bool(seen)
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 from pathlib import Path
 
@@ -48,6 +49,28 @@ def _rows_in_the_table():
         for row in (*TINY.values(), MICRO):
             patch.setitem(VARIANTS, row.id, row)
         patch.setattr("edge.conversion.DRIFT_SAMPLES", DRIFT_SAMPLES)
+        yield
+
+
+_EXPORTED: dict[tuple, bytes] = {}
+
+
+@contextlib.contextmanager
+def _exports_remembered():
+    """One export for all commands that convert the same weights: tracing and converting is nine tenths of their time."""
+    from edge import export
+
+    original = export.export_float
+
+    def remembered(source, input_dtype="float32", output="probabilities"):
+        digest = hashlib.sha256(b"".join(np.asarray(weight).tobytes() for weight in source.model.weights)).hexdigest()
+        key = (digest, source.model.name, source.takes_pixels, input_dtype, output)
+        if key not in _EXPORTED:
+            _EXPORTED[key] = original(source, input_dtype, output)
+        return _EXPORTED[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "export_float", remembered)
         yield
 
 
@@ -169,7 +192,7 @@ def cli(capfd):
 
     def run(*arguments) -> Ran:
         capfd.readouterr()
-        with _rows_in_the_table():
+        with _rows_in_the_table(), _exports_remembered():
             code = convert.main([str(argument) for argument in arguments])
         captured = capfd.readouterr()
         print(f"exit {code}: {captured.err[-600:]}")

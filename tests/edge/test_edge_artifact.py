@@ -52,12 +52,12 @@ def test_a_newer_artifact_replaces_the_older(tmp_path):
 
 def test_a_tampered_file_is_refused(tmp_path):
     path = artifact.save(made(inputs_sha256="abc"), tmp_path)
-    assert artifact.is_current(tmp_path, NAME, "abc")
-    assert not artifact.is_current(tmp_path, NAME, "abd")
+    assert artifact.load_current(tmp_path, NAME, "abc") == artifact.load(path)
+    assert artifact.load_current(tmp_path, NAME, "abd") is None
     path.write_bytes(b"file 0ne")
     with pytest.raises(InputError, match="not the one its manifest describes"):
         artifact.load(path)
-    assert not artifact.is_current(tmp_path, NAME, "abc")
+    assert artifact.load_current(tmp_path, NAME, "abc") is None
 
 
 @pytest.mark.parametrize(
