@@ -11,6 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edge import flatbuffer
 from edge.recipes import EVERY_OPERATION, Recipe
+from tfvit.errors import InputError
 
 # Constants below this many elements stay float32: they are shapes, scales and biases, and weigh nothing.
 MIN_COMPACT_ELEMENTS = 1024
@@ -110,9 +111,15 @@ def _add_float16(model: schema.ModelT, index: int, data: np.ndarray) -> int:
     """Turns constant `index` into float16 in place; returns the new float32 tensor that its DEQUANTIZE writes."""
     graph = model.subgraphs[0]
     source = graph.tensors[index]
-    values = np.frombuffer(data.tobytes(), np.float32).astype(np.float16)
-    if not np.isfinite(values).all():
-        raise ValueError(f"constant {flatbuffer.tensor_name(model, index)!r} does not fit float16")
+    wide = np.frombuffer(data.tobytes(), np.float32)
+    if not np.abs(wide).max() <= np.finfo(np.float16).max:
+        raise InputError(
+            "a weight does not fit float16",
+            expected=f"values up to {np.finfo(np.float16).max:g}",
+            received=f"{np.abs(wide).max():g} in {flatbuffer.keras_layer(flatbuffer.tensor_name(model, index))}",
+            action="check the weights, or use another recipe",
+        )
+    values = wide.astype(np.float16)
     unpacked = schema.TensorT()
     unpacked.shape, unpacked.type, unpacked.buffer = source.shape, schema.TensorType.FLOAT32, 0
     unpacked.name, source.name = source.name, (source.name or b"") + b"_float16"

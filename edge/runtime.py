@@ -43,14 +43,18 @@ class Interpreter:
         self._input = self._interpreter.get_input_details()[0]
         self._outputs = self._interpreter.get_output_details()
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return tuple(int(side) for side in self._input["shape"])
+
     def run(self, pixels: np.ndarray) -> np.ndarray:
         """The first output for one input of the file's own shape; numbers are cast to the file's input type."""
         return next(self.run_each(pixels))
 
     def run_each(self, pixels: np.ndarray) -> Iterator[np.ndarray]:
         """Runs one input, then copies the outputs out one at a time: with many of them, all at once would not fit."""
-        if tuple(pixels.shape) != tuple(self._input["shape"]):
-            raise ValueError(f"input must have the shape {tuple(self._input['shape'])}. Received: {tuple(pixels.shape)}")
+        if tuple(pixels.shape) != self.input_shape:
+            raise ValueError(f"input must have the shape {self.input_shape}. Received: {tuple(pixels.shape)}")
         self._interpreter.set_tensor(self._input["index"], pixels.astype(self._input["dtype"], copy=False))
         self._interpreter.invoke()
         for output in self._outputs:

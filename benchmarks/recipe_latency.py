@@ -1,0 +1,101 @@
+"""CPU latency of a variant's recipes in one interleaved run: ratios to the first, with a bootstrap interval.
+
+    python benchmarks/recipe_latency.py --variant tiny224 --recipes float32,int8 [--threads 1] [--rounds 60]
+
+Files are converted with random weights (latency does not depend on their values) into a temporary folder, loaded side by side and run in
+turns, one inference each a round, so that whatever the machine does besides hits all of them alike. Milliseconds are this machine's;
+ratios are what carries over. `--csv FILE` appends the rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from edge.runtime import CPU, Interpreter  # noqa: E402
+
+COLUMNS = ("variant", "recipe", "runtime", "threads", "rounds", "median_ms", "p5_ms", "p95_ms", "ratio", "ratio_low", "ratio_high", "cpu")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variant", default="tiny224")
+    parser.add_argument("--recipes", default="float32,float16,int8,dynamic")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--warmup-rounds", type=int, default=8)
+    parser.add_argument("--csv", type=Path)
+    arguments = parser.parse_args()
+    recipes = arguments.recipes.split(",")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "edge.convert", "--variant", arguments.variant, "--quant", arguments.recipes, "--out", folder]
+        subprocess.run([*command, "--weights", "random:0", "--quiet"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        files = [(Path(folder) / f"{arguments.variant}-{recipe}.random.tflite").read_bytes() for recipe in recipes]
+    interpreters = [Interpreter(file, threads=arguments.threads) for file in files]
+    pixels = np.random.default_rng(0).integers(0, 256, interpreters[0].input_shape).astype(np.float32)
+    milliseconds = np.empty((len(files), arguments.rounds))
+    for round_ in range(-arguments.warmup_rounds, arguments.rounds):
+        for position, interpreter in enumerate(interpreters):
+            start = time.perf_counter()
+            interpreter.run(pixels)
+            if round_ >= 0:
+                milliseconds[position, round_] = 1e3 * (time.perf_counter() - start)
+    rows = [_row(arguments, recipe, times, milliseconds[0]) for recipe, times in zip(recipes, milliseconds, strict=True)]
+    print(f"{arguments.variant}, {arguments.threads} thread(s), {arguments.rounds} interleaved rounds, {CPU}, random weights")
+    for row in rows:
+        print(
+            f"{row['recipe']:<10} {row['median_ms']:>8} ms   ratio {row['ratio']} (95 % interval {row['ratio_low']} to {row['ratio_high']})"
+        )
+    if arguments.csv:
+        new = not arguments.csv.exists()
+        with arguments.csv.open("a", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerows(rows)
+    return 0
+
+
+def _row(arguments: argparse.Namespace, recipe: str, times: np.ndarray, first: np.ndarray) -> dict:
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(0, len(times), (2000, len(times)))
+    ratios = np.median(times[drawn], axis=1) / np.median(first[drawn], axis=1)
+    low, high = np.percentile(ratios, (2.5, 97.5))
+    return {
+        "variant": arguments.variant,
+        "recipe": recipe,
+        "runtime": CPU,
+        "threads": arguments.threads,
+        "rounds": arguments.rounds,
+        "median_ms": f"{np.median(times):.1f}",
+        "p5_ms": f"{np.percentile(times, 5):.1f}",
+        "p95_ms": f"{np.percentile(times, 95):.1f}",
+        "ratio": f"{np.median(times) / np.median(first):.3f}",
+        "ratio_low": f"{low:.3f}",
+        "ratio_high": f"{high:.3f}",
+        "cpu": _cpu(),
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "unknown"
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return f"{model}{', AVX512-VNNI' if 'avx512_vnni' in flags else ''}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
