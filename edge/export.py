@@ -228,11 +228,13 @@ def _final_layer(model: keras.Model) -> keras.layers.Layer:
     if isinstance(layer, keras.Model):
         return _final_layer(layer)
     activation = getattr(layer, "activation", None)
-    if isinstance(layer, keras.layers.Softmax) or activation not in (None, keras.activations.linear, keras.activations.softmax):
+    supported = (None, keras.activations.linear, keras.activations.softmax)
+    if not hasattr(layer, "activation") or activation not in supported:  # a layer behind the classifier would hide its softmax
         raise UsageError(
             "the model's last activation is not supported",
             expected="a last Dense or Activation layer giving logits or a softmax",
-            received=f"{type(layer).__name__} {layer.name!r} with activation {getattr(activation, '__name__', activation)}",
+            received=f"{type(layer).__name__} {layer.name!r}"
+            + (f" with activation {getattr(activation, '__name__', activation)}" if activation is not None else ""),
             action="end the model in Dense(classes) or Dense(classes, activation='softmax')",
         )
     return layer

@@ -225,7 +225,7 @@ def test_nan_weights(cli, tmp_path, micro_model):
 
 def test_weights_too_large_for_float16(cli, tmp_path, micro_model):
     tensors = _official_tensors(micro_model)
-    tensors["layers.0.blocks.0.mlp.fc1.weight"][3, 5] = 1e6
+    tensors["layers.0.blocks.0.mlp.fc1.weight"][3, 5] = 1e9
     path = _saved(tensors, tmp_path / "large.safetensors")
     arguments = ("--weights", path, "--calibration-samples", "2", "--out", tmp_path / "out")
     ran = cli("--variant", "micro", "--quant", "float16", *arguments)

@@ -1,0 +1,160 @@
+"""Reading and writing flatbuffers: nothing is lost, constants are aligned, damage is one error."""
+
+import flatbuffers
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+from edge import flatbuffer
+from edge.runtime import Interpreter
+from tfvit.errors import InputError
+
+
+def contents(graph) -> list:
+    """Everything a runtime sees, comparable."""
+    tensors = [
+        (
+            flatbuffer.tensor_name(graph, index),
+            flatbuffer.tensor_shape(graph, index),
+            flatbuffer.tensor_type(graph, index),
+            _bytes(graph, index),
+        )
+        for index in range(len(graph.subgraphs[0].tensors))
+    ]
+    operators = [(name, list(operator.inputs), list(operator.outputs)) for name, operator in flatbuffer.operators(graph)]
+    signatures = [
+        (signature.signatureKey, [(entry.name, entry.tensorIndex) for entry in (*signature.inputs, *signature.outputs)])
+        for signature in graph.signatureDefs or []
+    ]
+    metadata = [(entry.name, bytes(graph.buffers[entry.buffer].data)) for entry in graph.metadata or []]
+    return [tensors, operators, signatures, metadata, list(graph.subgraphs[0].inputs), list(graph.subgraphs[0].outputs)]
+
+
+def _bytes(graph, index: int) -> bytes | None:
+    data = flatbuffer.constant(graph, index)
+    return None if data is None else data.tobytes()
+
+
+def test_round_trip(micro_float):
+    once = flatbuffer.write_model(flatbuffer.read_model(micro_float))
+    assert once == flatbuffer.write_model(flatbuffer.read_model(once))
+    assert contents(flatbuffer.read_model(once)) == contents(flatbuffer.read_model(micro_float))
+
+
+def test_every_constant_is_aligned(tiny_v1):
+    for recipe in ("float32", "float16", "int8", "dynamic"):
+        file = tiny_v1.file(recipe)
+        packed = schema.Model.GetRootAs(file, 0)
+        starts = []
+        for index in range(packed.BuffersLength()):
+            data = packed.Buffers(index).DataAsNumpy()
+            if isinstance(data, np.ndarray) and data.size:
+                starts.append(data.__array_interface__["data"][0] - np.frombuffer(file, np.uint8).__array_interface__["data"][0])
+        misaligned = [start for start in starts if start % flatbuffer.BUFFER_ALIGNMENT]
+        print(recipe, len(starts), "constants,", len(misaligned), "misaligned")
+        assert len(starts) > 50
+        assert misaligned == []
+
+
+def test_constants_behind_the_flatbuffer_are_found(micro_float):
+    """What converters write for large models: offset and size instead of data."""
+    graph = flatbuffer.read_model(micro_float)
+    index = max(range(len(graph.buffers)), key=lambda index: 0 if graph.buffers[index].data is None else len(graph.buffers[index].data))
+    data = bytes(graph.buffers[index].data)
+    graph.buffers[index].data = None
+    graph.buffers[index].offset, graph.buffers[index].size = 1 << 20, len(data)
+    builder = flatbuffers.Builder(1 << 20)  # our own writer puts every constant inside
+    builder.Finish(graph.Pack(builder), file_identifier=flatbuffer.FILE_IDENTIFIER)
+    short = bytes(builder.Output())
+    assert len(short) < 1 << 20
+    whole = short.ljust(1 << 20, b"\0") + data
+    assert bytes(flatbuffer.read_model(whole).buffers[index].data) == data
+    with pytest.raises(InputError, match="damaged"):
+        flatbuffer.read_model(whole[:-1])
+
+
+@pytest.mark.parametrize("data", [b"", b"TFL3", b"\0\0\0\0TFL2", b"text that is no model", bytes(range(256))])
+def test_what_is_no_tflite_file(data):
+    with pytest.raises(InputError, match="not a TFLite file") as caught:
+        flatbuffer.read_model(data)
+    assert f"{len(data)} bytes" in caught.value.received
+
+
+def test_truncated_files(micro_float):
+    lengths = [8, 9, 16, 40, *(len(micro_float) * part // 40 for part in range(1, 40)), len(micro_float) - 100]
+    for length in lengths:
+        with pytest.raises(InputError, match="damaged TFLite file"):
+            flatbuffer.read_model(micro_float[:length])
+
+
+def test_random_bytes_behind_a_right_identifier():
+    rng = np.random.default_rng(0)
+    for size in (8, 64, 1000):
+        for _ in range(20):
+            with pytest.raises(InputError, match="damaged TFLite file"):
+                flatbuffer.read_model(rng.bytes(4) + b"TFL3" + rng.bytes(size))
+
+
+@pytest.mark.parametrize(
+    ("operations", "expected"),
+    [
+        ([("ADD", 1)], "1.5.0"),
+        ([("ADD", 1), ("GELU", 1)], "2.9.0"),
+        ([("GELU", 1), ("FULLY_CONNECTED", 12)], "2.17.0"),
+        ([("TRANSPOSE", 7), ("GELU", 1)], "2.14.4"),
+        ([("FULLY_CONNECTED", 99)], None),
+        ([("FULLY_CONNECTED", 0)], None),
+        ([("NON_MAX_SUPPRESSION_V4", 1)], None),
+        ([], "0"),
+    ],
+)
+def test_min_runtime_version(operations, expected):
+    model = schema.ModelT()
+    model.operatorCodes = []
+    for name, version in operations:
+        code = schema.OperatorCodeT()
+        code.builtinCode, code.version = getattr(schema.BuiltinOperator, name), version
+        model.operatorCodes.append(code)
+    assert flatbuffer.min_runtime_version(model) == expected
+
+
+def test_the_file_says_its_own_minimum_runtime(tiny_v1):
+    for recipe, expected in (("float32", "2.9.0"), ("dynamic", None)):
+        graph = tiny_v1.graph(recipe)
+        (entry,) = [entry for entry in graph.metadata if entry.name == b"min_runtime_version"]
+        written = bytes(graph.buffers[entry.buffer].data)
+        print(recipe, written, flatbuffer.min_runtime_version(graph))
+        assert len(written) == 16
+        assert written.rstrip(b"\0").decode() == (flatbuffer.min_runtime_version(graph) or "")
+        assert expected in (None, flatbuffer.min_runtime_version(graph))
+
+
+def test_custom_operations_have_their_own_name():
+    model = schema.ModelT()
+    code, operator = schema.OperatorCodeT(), schema.OperatorT()
+    code.builtinCode, code.customCode, operator.opcodeIndex = schema.BuiltinOperator.CUSTOM, b"FlexErf", 0
+    model.operatorCodes = [code]
+    assert flatbuffer.operator_name(model, operator) == "FlexErf"
+    assert flatbuffer.min_runtime_version(model) is None
+
+
+@pytest.mark.parametrize(
+    ("tensor", "layer"),
+    [
+        ("tiny224/stage1_block1_1/mlp/fc1/einsum/Einsum;other", "stage1_block1_1/mlp/fc1/einsum"),
+        ("model/backbone/patch_embedding/projection/convolution", "patch_embedding/projection"),
+        ("my_layer/Add", "my_layer"),
+        ("Identity", "Identity"),
+    ],
+)
+def test_keras_layer(tensor, layer):
+    assert flatbuffer.keras_layer(tensor) == layer
+
+
+def test_with_outputs_looks_inside(micro_float):
+    graph = flatbuffer.read_model(micro_float)
+    inner = next(int(operator.outputs[0]) for name, operator in flatbuffer.operators(graph) if name == "GELU")
+    file = flatbuffer.with_outputs(micro_float, [inner])
+    (value,) = Interpreter(file).run_each(np.full((1, 32, 32, 3), 100, np.float32))
+    assert value.shape == flatbuffer.tensor_shape(graph, inner)
+    assert np.ptp(value) > 0

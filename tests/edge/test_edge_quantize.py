@@ -1,0 +1,177 @@
+"""Recipes from one float file: injected ranges are the ones used, shared constants stay right, ranges are plain minimum and maximum."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from edge import flatbuffer, quantize, ranges
+from edge.recipes import RECIPES, find_recipe
+from edge.runtime import Interpreter
+from tfvit.errors import InputError, UsageError
+from tfvit.preprocessing import Preprocessing, normalize
+
+# Scales are float32 quotients of numbers below 100
+SCALE_TOLERANCE = 1e-6
+# The runtime sums a convolution of 48 products in another order than TensorFlow
+RANGE_TOLERANCE = 1e-4
+# Half precision has 11 significant bits: half a step, with a margin of two for the product
+FLOAT16_TOLERANCE = 1e-3
+PREPROCESSING = Preprocessing.for_image_size(32)
+INT8 = RECIPES["int8"]
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (6, 1, 32, 32, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def collected(micro_float, images):
+    return ranges.collect_ranges(micro_float, quantize.static_tensors(micro_float, INT8), images, threads=1)
+
+
+def output_of(file: bytes, operation: str, position: int = 0) -> str:
+    """Name of the tensor that the nth operation of a kind writes."""
+    graph = flatbuffer.read_model(file)
+    found = [operator for name, operator in flatbuffer.operators(graph) if name == operation]
+    return flatbuffer.tensor_name(graph, int(found[position].outputs[0]))
+
+
+# Ranges
+
+
+def test_ranges_are_those_of_the_keras_layers(micro_model, micro_float, images, collected):
+    pixels = images[:, 0]
+    normalized = normalize(pixels, PREPROCESSING)
+    embedded = np.asarray(micro_model.get_layer("patch_embedding").projection(normalized))
+    logits = np.asarray(micro_model(normalized))
+    for name, expected in ((output_of(micro_float, "CONV_2D"), embedded), (output_of(micro_float, "FULLY_CONNECTED", -1), logits)):
+        low, high = collected[name]
+        print(name[:60], (low, high), (expected.min(), expected.max()))
+        assert low == pytest.approx(expected.min(), abs=RANGE_TOLERANCE)
+        assert high == pytest.approx(expected.max(), abs=RANGE_TOLERANCE)
+        assert low < np.median(expected) < high
+
+
+def test_every_static_activation_has_a_range(micro_float, collected):
+    counts = flatbuffer.operator_counts(flatbuffer.read_model(micro_float))
+    assert set(collected) == set(quantize.static_tensors(micro_float, INT8))
+    assert len(collected) > counts["FULLY_CONNECTED"]
+    assert all(low <= high for low, high in collected.values())
+
+
+def test_the_order_of_images_does_not_matter(micro_float, images, collected):
+    tensors = quantize.static_tensors(micro_float, INT8)
+    assert ranges.collect_ranges(micro_float, tensors, images[::-1], threads=1) == collected
+    fewer = ranges.collect_ranges(micro_float, tensors, images[:1], threads=1)
+    assert fewer != collected
+    assert all(collected[name][0] <= low and high <= collected[name][1] for name, (low, high) in fewer.items())
+
+
+def test_no_images(micro_float):
+    with pytest.raises(InputError, match="no calibration images"):
+        ranges.collect_ranges(micro_float, quantize.static_tensors(micro_float, INT8), [], threads=1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_activations_that_are_not_finite(micro_float, images, value):
+    graph = flatbuffer.read_model(micro_float)
+    operator = next(operator for name, operator in flatbuffer.operators(graph) if name == "CONV_2D")
+    tensor = graph.subgraphs[0].tensors[int(operator.inputs[1])]
+    weights = np.frombuffer(graph.buffers[tensor.buffer].data.tobytes(), np.float32).copy()
+    weights[7] = value
+    graph.buffers[tensor.buffer].data = weights.view(np.uint8)
+    broken = flatbuffer.write_model(graph)
+    with pytest.raises(InputError, match="not finite") as caught:
+        ranges.collect_ranges(broken, quantize.static_tensors(broken, INT8), images, threads=1)
+    assert "patch_embedding" in caught.value.received
+
+
+# Recipes
+
+
+def test_injected_ranges_are_the_ones_used(micro_float, collected):
+    name = output_of(micro_float, "CONV_2D")
+    injected = collected | {name: (-3.0, 9.75)}
+    graph = flatbuffer.read_model(quantize.quantize(micro_float, INT8, injected))
+    quantized = {
+        flatbuffer.tensor_name(graph, index).removesuffix("_quantized"): tensor.quantization
+        for index, tensor in enumerate(graph.subgraphs[0].tensors)
+        if flatbuffer.tensor_type(graph, index) == "INT8" and flatbuffer.constant(graph, index) is None
+    }
+    scale, zero_point = float(quantized[name].scale[0]), int(quantized[name].zeroPoint[0])
+    print(name, scale, zero_point)
+    assert scale == pytest.approx(12.75 / 255, abs=SCALE_TOLERANCE)
+    assert zero_point == -128 + round(3.0 / 0.05)
+    for other, (low, high) in collected.items():
+        if other != name and other in quantized:
+            low, high = min(low, 0.0), max(high, 0.0)  # zero must have a code
+            assert float(quantized[other].scale[0]) == pytest.approx((high - low) / 255, rel=1e-3), other
+
+
+def test_missing_ranges(micro_float, collected):
+    name = output_of(micro_float, "CONV_2D")
+    for given in (None, {}, {other: pair for other, pair in collected.items() if other != name}):
+        with pytest.raises(ValueError, match="ranges must cover every static activation") as caught:
+            quantize.quantize(micro_float, INT8, given)
+    assert repr(name) in str(caught.value)
+
+
+def test_float32_is_the_float_file(micro_float):
+    assert quantize.quantize(micro_float, RECIPES["float32"]) == flatbuffer.write_model(flatbuffer.read_model(micro_float))
+
+
+def test_int8_weights_and_float_rest(tiny):
+    for recipe in ("int8", "dynamic"):
+        graph = tiny.graph(recipe)
+        for name, operator in flatbuffer.operators(graph):
+            if name in ("FULLY_CONNECTED", "CONV_2D"):
+                types = [flatbuffer.tensor_type(graph, int(index)) for index in (*operator.inputs[:2], *operator.outputs)]
+                assert types == (["INT8"] * 3 if recipe == "int8" else ["FLOAT32", "INT8", "FLOAT32"])
+            elif name in ("SOFTMAX", "GELU", "BATCH_MATMUL", "RSQRT"):
+                assert {flatbuffer.tensor_type(graph, int(index)) for index in (*operator.inputs, *operator.outputs)} == {"FLOAT32"}
+
+
+def test_sizes_shrink_as_promised(tiny):
+    sizes = {recipe: len(tiny.file(recipe)) for recipe in ("float32", "float16", "int8", "dynamic")}
+    print(tiny.variant.id, sizes)
+    assert sizes["int8"] < sizes["float16"] < sizes["float32"]
+    assert sizes["dynamic"] < sizes["float16"]
+
+
+def test_a_constant_with_two_consumers_in_float16(small_graph):
+    shared = np.random.default_rng(0).standard_normal((1, 4, 16, 32)).astype(np.float32)
+    tf = pytest.importorskip("tensorflow")
+    file = small_graph(lambda x: tf.nn.relu(x + shared) * shared, (1, 4, 16, 32))
+    half = quantize.quantize(file, RECIPES["float16"])
+    graph = flatbuffer.read_model(half)
+    counts = flatbuffer.operator_counts(graph)
+    print(counts, len(file), len(half))
+    assert counts["DEQUANTIZE"] == 1  # one for both
+    pixels = np.random.default_rng(1).standard_normal((1, 4, 16, 32)).astype(np.float32)
+    expected = np.maximum(pixels + shared, 0) * shared
+    got = Interpreter(half).run(pixels)
+    assert np.abs(got - expected).max() <= FLOAT16_TOLERANCE * np.abs(expected).max()
+    assert np.abs(got - expected).max() > 0  # it really is half precision
+    assert len(half) < len(file) - shared.nbytes // 3
+
+
+def test_small_constants_stay_float32(small_graph):
+    few = np.random.default_rng(0).standard_normal((1, 4, 4, 4)).astype(np.float32)
+    file = small_graph(lambda x: x + few, (1, 4, 4, 4))
+    assert flatbuffer.operator_counts(flatbuffer.read_model(quantize.quantize(file, RECIPES["float16"]))) == {"ADD": 1}
+
+
+def test_unknown_recipes():
+    assert find_recipe(" INT8 ") is RECIPES["int8"]
+    with pytest.raises(UsageError, match="did you mean float16"):
+        find_recipe("float_16")
+
+
+def test_recipes_are_data():
+    for name, recipe in RECIPES.items():
+        assert recipe.name == name
+        assert recipe.summary
+        assert all(np.isfinite(value) for value in dataclasses.astuple(recipe.limits))
+    assert [recipe.name for recipe in RECIPES.values() if recipe.needs_calibration] == ["int8"]
