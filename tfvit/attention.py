@@ -83,8 +83,8 @@ class _WindowAttention(layers.Layer):
         return input_shape
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        plan = windows.plan_windows(inputs.shape[1], inputs.shape[2], self.window_size, self.shifted)
-        grid = windows.roll(windows.pad(inputs, plan), *plan.shift)
+        plan = windows.plan_windows(*ops.shape(inputs)[1:3], self.window_size, self.shifted)
+        grid = windows.roll(windows.pad_bottom_right(inputs, *plan.padded), *plan.shift)
         tokens = windows.partition(grid, plan)
         tokens = self.projection(self._attend(tokens, plan, training))
         tokens = self.drop_projection(tokens, training=training)
@@ -111,7 +111,8 @@ class _WindowAttention(layers.Layer):
         """[B, nW, N, C] -> [B, nW * nH, N, d], or [B, nW * nH, d, N] for perm (0, 2, 3, 1)."""
         depth = tokens.shape[-1] // self.num_heads
         heads = ops.transpose(ops.reshape(tokens, (-1, plan.tokens, self.num_heads, depth)), perm)
-        return ops.reshape(heads, (-1, plan.num_windows * self.num_heads, heads.shape[2], heads.shape[3]))
+        matrix = (plan.tokens, depth) if perm == (0, 2, 1, 3) else (depth, plan.tokens)
+        return ops.reshape(heads, (-1, plan.num_windows * self.num_heads, *matrix))
 
     def _bias(self, plan: WindowPlan) -> Any:
         """The position bias as [1, 1, nH * N, N]."""
@@ -125,8 +126,9 @@ class _WindowAttention(layers.Layer):
     def _mask(self, plan: WindowPlan) -> Any:
         """The mask of every window and head as [1, nW * nH, N, N]."""
 
-        def compute() -> np.ndarray:
-            return np.repeat(windows.attention_mask(plan), self.num_heads, axis=0)[None]
+        def compute() -> Any:
+            mask = windows.attention_mask(plan)
+            return np.repeat(mask, self.num_heads, axis=0)[None] if plan.is_static else ops.repeat(mask, self.num_heads, axis=0)[None]
 
         mask = self.substitute(f"mask {plan} {self.num_heads}", compute) if self.substitute else compute()
         return ops.cast(mask, self.compute_dtype)
@@ -215,22 +217,22 @@ class CosineWindowAttention(_WindowAttention):
 
     def _heads(self, tokens: Any, plan: WindowPlan) -> tuple[Any, Any, Any]:
         scale = ops.cast(ops.exp(ops.minimum(self.logit_scale, MAX_LOGIT_SCALE)), self.compute_dtype)
-        query = self._unit_heads(self.query(tokens), scale)
-        key = self._unit_heads(self.key(tokens), None)
+        query = self._unit_heads(self.query(tokens), plan, scale)
+        key = self._unit_heads(self.key(tokens), plan, None)
         value = self._split_heads(self.value(tokens), plan, (0, 2, 1, 3))
         return self._split_heads(query, plan, (0, 2, 1, 3)), self._split_heads(key, plan, (0, 2, 3, 1)), value
 
-    def _unit_heads(self, tokens: Any, scale: Any) -> Any:
+    def _unit_heads(self, tokens: Any, plan: WindowPlan, scale: Any) -> Any:
         """[B, nW, N, C] with every head's d channels scaled to unit length, times `scale` [nH, 1]."""
-        shape = (-1, *tokens.shape[1:])
-        heads = ops.reshape(tokens, (-1, tokens.shape[1] * tokens.shape[2], self.num_heads, tokens.shape[3] // self.num_heads))
+        channels = tokens.shape[-1]
+        heads = ops.reshape(tokens, (-1, plan.num_windows * plan.tokens, self.num_heads, channels // self.num_heads))
         # x * x, not square(x): converters would fuse the latter into L2_NORMALIZATION, which no delegate takes
         wide = ops.cast(heads, "float32")
         squared_norm = ops.sum(ops.multiply(wide, wide), axis=-1, keepdims=True)
         factor = ops.cast(ops.rsqrt(ops.maximum(squared_norm, SQUARED_NORM_FLOOR)), heads.dtype)
         if scale is not None:
             factor = ops.multiply(factor, scale)
-        return ops.reshape(ops.multiply(heads, factor), shape)
+        return ops.reshape(ops.multiply(heads, factor), (-1, plan.num_windows, plan.tokens, channels))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "pretrained_window_size": self.pretrained_window_size}

@@ -9,6 +9,7 @@ from keras import layers, ops
 
 from tfvit.attention import CosineWindowAttention, WindowAttention
 from tfvit.dense import channel_dense
+from tfvit.windows import pad_bottom_right
 
 LAYER_NORM_EPSILON = 1.001e-5
 
@@ -234,7 +235,7 @@ class PatchMerging(layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         inputs = _pad_to_multiple(inputs, 2)
-        _, height, width, channels = inputs.shape
+        (height, width), channels = ops.shape(inputs)[1:3], inputs.shape[-1]
         rows = ops.reshape(inputs, (-1, 2, width // 2, 2 * channels))
         merged = ops.reshape(ops.transpose(rows, (0, 2, 1, 3)), (-1, height // 2, width // 2, 4 * channels))
         if self.post_norm:
@@ -246,7 +247,5 @@ class PatchMerging(layers.Layer):
 
 
 def _pad_to_multiple(grid: Any, multiple: int) -> Any:
-    extra_h, extra_w = (-side % multiple for side in grid.shape[1:3])
-    if not (extra_h or extra_w):
-        return grid
-    return ops.pad(grid, ((0, 0), (0, extra_h), (0, extra_w), (0, 0)))
+    height, width = ((side + multiple - 1) // multiple * multiple for side in ops.shape(grid)[1:3])
+    return pad_bottom_right(grid, height, width)

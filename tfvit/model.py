@@ -64,7 +64,8 @@ def ViTTransformer(
         include_top: whether to end in a classifier.
         weights: None (random) or the path of a `.safetensors` or `.weights.h5` file.
         input_tensor: a Keras tensor to build on instead of a new input.
-        input_shape: (height, width, 3); at least 32 px a side.
+        input_shape: (height, width, 3); at least 32 px a side, or None for sides known only when the model runs. Efficient sides are
+            multiples of 32 * window_size: others are padded to whole windows, with the padding masked out of the attention.
         pooling: without a top: "avg" or "max" give [B, C], None gives the [B, H / 32, W / 32, C] feature map.
         classes, classifier_activation: of the top; None for logits.
         name: of the model.
@@ -140,7 +141,7 @@ def _model_input(input_tensor: Any, input_shape: tuple[int, ...] | None, downsam
     else:
         shape = tuple(input_shape) if input_shape is not None else ()
         inputs = None
-    if len(shape) != 3 or shape[-1] != 3 or any(side is None or side < downsampling for side in shape[:2]):
+    if len(shape) != 3 or shape[-1] != 3 or any(side is not None and side < downsampling for side in shape[:2]):
         raise ValueError(
             f"input_shape must be (height, width, 3) with sides of at least {downsampling} px, channels last. Received: input_shape={shape}"
         )

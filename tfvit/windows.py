@@ -1,7 +1,8 @@
 """Window partition, its inverse, the cyclic shift, the shift mask and the relative position index.
 
-Shapes and arithmetic only. Everything a converter sees is written for it: at batch 1 every tensor has rank 4 and, but for the
-transposes themselves, a leading dimension of 1; the shift is slices and a concatenation; masks and indices are NumPy constants.
+Shapes and arithmetic only. Where height and width are known, everything a converter sees is written for it: at batch 1 every tensor has
+rank 4 and, but for the transposes themselves, a leading dimension of 1; the shift is slices and a concatenation; masks and indices are
+NumPy constants. Where they are known only when the model runs (None), the same arithmetic runs on tensors.
 
 B batch, H W C grid height, width and channels, N tokens in a window, nW windows.
 """
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from typing import Any
 
 import numpy as np
@@ -22,43 +22,54 @@ MASK_VALUE = -100.0
 
 @dataclasses.dataclass(frozen=True)
 class WindowPlan:
-    """How one grid is cut into windows.
+    """How one grid is cut into windows. Sizes are ints, or integer tensors where the grid is known only when the model runs.
 
     Attributes:
         grid: (height, width) of the tokens.
         window: (height, width) of a window: the nominal size, shrunk to the grid where the grid is no larger.
         shift: cyclic shift along each axis, 0 where the window was shrunk.
-        padded: the grid rounded up to whole windows.
     """
 
-    grid: tuple[int, int]
-    window: tuple[int, int]
-    shift: tuple[int, int]
+    grid: tuple[Any, Any]
+    window: tuple[Any, Any]
+    shift: tuple[Any, Any]
 
     @property
-    def padded(self) -> tuple[int, int]:
-        return tuple(math.ceil(size / window) * window for size, window in zip(self.grid, self.window, strict=True))
+    def is_static(self) -> bool:
+        return all(isinstance(size, int) for size in self.grid)
 
     @property
-    def tokens(self) -> int:
+    def padded(self) -> tuple[Any, Any]:
+        """The grid rounded up to whole windows."""
+        height, width = ((size + window - 1) // window * window for size, window in zip(self.grid, self.window, strict=True))
+        return height, width
+
+    @property
+    def tokens(self) -> Any:
         """N: tokens in a window."""
         return self.window[0] * self.window[1]
 
     @property
-    def num_windows(self) -> int:
+    def num_windows(self) -> Any:
         """nW: windows in an image."""
         return (self.padded[0] // self.window[0]) * (self.padded[1] // self.window[1])
 
     @property
     def needs_mask(self) -> bool:
-        return any(self.shift) or self.padded != self.grid
+        """Whether some tokens of a window must be kept apart; assumed where the grid is not known."""
+        return not self.is_static or any(self.shift) or self.padded != self.grid
 
 
-def plan_windows(height: int, width: int, window_size: int, shifted: bool) -> WindowPlan:
+def plan_windows(height: Any, width: Any, window_size: int, shifted: bool) -> WindowPlan:
     """The windows of a `height` x `width` grid: along an axis no longer than the window, the window shrinks and nothing shifts."""
-    grid = (height, width)
-    window = tuple(min(size, window_size) for size in grid)
-    shift = tuple(window_size // 2 if shifted and size > window_size else 0 for size in grid)
+    if isinstance(height, int) and isinstance(width, int):
+        grid = (height, width)
+        window = tuple(min(size, window_size) for size in grid)
+        shift = tuple(window_size // 2 if shifted and size > window_size else 0 for size in grid)
+    else:
+        grid = tuple(ops.convert_to_tensor(size, dtype="int32") for size in (height, width))
+        window = tuple(ops.minimum(size, window_size) for size in grid)
+        shift = tuple(ops.where(size > window_size, window_size // 2 if shifted else 0, 0) for size in grid)
     return WindowPlan(grid, window, shift)
 
 
@@ -76,21 +87,25 @@ def reverse(windows: Any, plan: WindowPlan) -> Any:
     return ops.reshape(ops.transpose(columns, (0, 2, 1, 3)), (-1, height, width, channels))
 
 
-def pad(grid: Any, plan: WindowPlan) -> Any:
-    """[B, H, W, C] grid padded with zeros at the bottom and right to whole windows."""
-    if plan.padded == plan.grid:
+def pad_bottom_right(grid: Any, height: Any, width: Any) -> Any:
+    """[B, H, W, C] grid padded with zeros at the bottom and right to `height` x `width`."""
+    extra_h, extra_w = (target - size for target, size in zip((height, width), ops.shape(grid)[1:3], strict=True))
+    if isinstance(extra_h, int) and isinstance(extra_w, int) and extra_h == extra_w == 0:
         return grid
-    extra = [padded - size for padded, size in zip(plan.padded, plan.grid, strict=True)]
-    return ops.pad(grid, ((0, 0), (0, extra[0]), (0, extra[1]), (0, 0)))
+    return ops.pad(grid, ((0, 0), (0, extra_h), (0, extra_w), (0, 0)))
 
 
 def crop(grid: Any, plan: WindowPlan) -> Any:
-    """The inverse of `pad`."""
-    return grid if plan.padded == plan.grid else grid[:, : plan.grid[0], : plan.grid[1], :]
+    """The inverse of padding a grid to `plan.padded`."""
+    if plan.is_static and plan.padded == plan.grid:
+        return grid
+    return grid[:, : plan.grid[0], : plan.grid[1], :]
 
 
-def roll(grid: Any, shift_h: int, shift_w: int) -> Any:
+def roll(grid: Any, shift_h: Any, shift_w: Any) -> Any:
     """[B, H, W, C] grid rolled up by `shift_h` and left by `shift_w` tokens (negative: down and right)."""
+    if not (isinstance(shift_h, int) and isinstance(shift_w, int)):
+        return ops.roll(grid, (-shift_h, -shift_w), axis=(1, 2))
     if shift_h:
         grid = ops.concatenate([grid[:, shift_h:], grid[:, :shift_h]], axis=1)
     if shift_w:
@@ -98,33 +113,43 @@ def roll(grid: Any, shift_h: int, shift_w: int) -> Any:
     return grid
 
 
-@functools.lru_cache(maxsize=64)
-def attention_mask(plan: WindowPlan) -> np.ndarray | None:
+def attention_mask(plan: WindowPlan) -> Any:
     """What keeps tokens apart that the cyclic shift or the padding brought into one window.
 
     Returns:
-        [nW, N, N] float32 of 0 and `MASK_VALUE`, or None where nothing has to be masked.
+        [nW, N, N] float32 of 0 and `MASK_VALUE`: a NumPy constant for a known grid (None where nothing has to be masked), else a tensor.
     """
-    if not plan.needs_mask:
-        return None
-    axes = []
-    for size, padded, window, shift in zip(plan.grid, plan.padded, plan.window, plan.shift, strict=True):
-        position = np.arange(padded)
-        # regions of the rolled axis: untouched windows, the rest of the last window, what wrapped around
-        region = np.where(position < padded - window, 0, np.where(position < padded - shift, 1, 2)) if shift else np.zeros(padded, int)
-        is_padding = np.roll(position >= size, -shift)
-        axes.append((region, is_padding))
-    (rows, row_padding), (columns, column_padding) = axes
-    regions = rows[:, None] * 6 + columns[None, :] * 2 + (row_padding[:, None] | column_padding[None, :])
-    (height, width), (window_h, window_w) = plan.padded, plan.window
-    regions = regions.reshape(height // window_h, window_h, width // window_w, window_w).transpose(0, 2, 1, 3).reshape(-1, plan.tokens)
-    mask = np.where(regions[:, :, None] != regions[:, None, :], np.float32(MASK_VALUE), np.float32(0.0))
-    mask.flags.writeable = False
-    return mask
+    if plan.is_static:
+        return _constant_mask(plan) if plan.needs_mask else None
+    return _mask(plan, ops)
 
 
 @functools.lru_cache(maxsize=64)
-def relative_position_index(window: tuple[int, int], table_window: tuple[int, int]) -> np.ndarray:
+def _constant_mask(plan: WindowPlan) -> np.ndarray:
+    return _read_only(_mask(plan, np))
+
+
+def _mask(plan: WindowPlan, xp: Any) -> Any:
+    """The mask by NumPy (`xp` is numpy) or by tensors (`xp` is keras.ops)."""
+    regions = _axis_regions(plan, 0, xp)[:, None] * 4 + _axis_regions(plan, 1, xp)[None, :]
+    (height, width), (window_h, window_w) = plan.padded, plan.window
+    regions = xp.reshape(regions, (height // window_h, window_h, width // window_w, window_w))
+    regions = xp.reshape(xp.transpose(regions, (0, 2, 1, 3)), (-1, plan.tokens))
+    apart = xp.not_equal(regions[:, :, None], regions[:, None, :])
+    return xp.where(apart, np.float32(MASK_VALUE), np.float32(0.0))
+
+
+def _axis_regions(plan: WindowPlan, axis: int, xp: Any) -> Any:
+    """For each position of the rolled axis: 0 untouched windows, 1 the rest of the last window, 2 what wrapped around, 3 padding."""
+    size, padded, window, shift = plan.grid[axis], plan.padded[axis], plan.window[axis], plan.shift[axis]
+    position = xp.arange(padded)
+    # without a shift, everything is of one region: no position lies beyond padded
+    region = xp.where(position < padded - shift, xp.where(position < padded - xp.where(shift > 0, window, 0), 0, 1), 2)
+    original = (position + shift) % padded
+    return xp.where(original < size, region, 3)
+
+
+def relative_position_index(window: tuple[Any, Any], table_window: tuple[Any, Any]) -> Any:
     """Rows of a relative position table for every token pair of a window.
 
     Args:
@@ -134,17 +159,25 @@ def relative_position_index(window: tuple[int, int], table_window: tuple[int, in
     Returns:
         [N * N] int32 into a table of (2 * table_h - 1) * (2 * table_w - 1) rows, offsets row-major from the most negative.
     """
-    (height, width), (table_h, table_w) = window, table_window
-    y, x = (axis.reshape(-1) for axis in np.meshgrid(np.arange(height), np.arange(width), indexing="ij"))
-    offset_y = y[:, None] - y[None, :] + table_h - 1
-    offset_x = x[:, None] - x[None, :] + table_w - 1
-    index = (offset_y * (2 * table_w - 1) + offset_x).astype(np.int32).reshape(-1)
-    index.flags.writeable = False
-    return index
+    if all(isinstance(size, int) for size in (*window, *table_window)):
+        return _constant_index(window, table_window)
+    return _index(window, table_window, ops)
 
 
 @functools.lru_cache(maxsize=64)
-def log_spaced_coordinates(window: tuple[int, int], pretrained_window: int) -> np.ndarray:
+def _constant_index(window: tuple[int, int], table_window: tuple[int, int]) -> np.ndarray:
+    return _read_only(_index(window, table_window, np).astype(np.int32))
+
+
+def _index(window: tuple[Any, Any], table_window: tuple[Any, Any], xp: Any) -> Any:
+    (height, width), (table_h, table_w) = window, table_window
+    y, x = (xp.reshape(axis, (-1,)) for axis in xp.meshgrid(xp.arange(height), xp.arange(width), indexing="ij"))
+    offset_y = y[:, None] - y[None, :] + table_h - 1
+    offset_x = x[:, None] - x[None, :] + table_w - 1
+    return xp.reshape(offset_y * (2 * table_w - 1) + offset_x, (-1,))
+
+
+def log_spaced_coordinates(window: tuple[Any, Any], pretrained_window: int) -> Any:
     """V2's log-spaced relative coordinates (arXiv:2111.09883, eq. 4), the input of the continuous position bias.
 
     Args:
@@ -154,11 +187,29 @@ def log_spaced_coordinates(window: tuple[int, int], pretrained_window: int) -> n
     Returns:
         [(2 * height - 1) * (2 * width - 1), 2] float32.
     """
+    if all(isinstance(size, int) for size in window):
+        return _constant_coordinates(window, pretrained_window)
+    return _coordinates(window, pretrained_window, ops, "float32")
+
+
+@functools.lru_cache(maxsize=64)
+def _constant_coordinates(window: tuple[int, int], pretrained_window: int) -> np.ndarray:
+    return _read_only(_coordinates(window, pretrained_window, np, "float64").astype(np.float32))
+
+
+def _coordinates(window: tuple[Any, Any], pretrained_window: int, xp: Any, dtype: str) -> Any:
     axes = []
     for size in window:
-        span = max((pretrained_window or size) - 1, 1)
-        offsets = np.arange(-(size - 1), size, dtype=np.float64) / span * 8.0
-        axes.append(np.sign(offsets) * np.log2(np.abs(offsets) + 1.0) / np.log2(8.0))
-    table = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2).astype(np.float32)
-    table.flags.writeable = False
-    return table
+        span = xp.maximum((pretrained_window or size) - 1, 1)
+        offsets = _cast(xp.arange(2 * size - 1) - (size - 1), dtype) / _cast(span, dtype) * 8.0
+        axes.append(xp.sign(offsets) * xp.log2(xp.abs(offsets) + 1.0) / np.log2(8.0).astype(dtype))
+    return xp.reshape(xp.stack(xp.meshgrid(*axes, indexing="ij"), axis=-1), (-1, 2))
+
+
+def _cast(value: Any, dtype: str) -> Any:
+    return np.asarray(value, dtype) if isinstance(value, np.ndarray | np.generic | int) else ops.cast(value, dtype)
+
+
+def _read_only(constant: np.ndarray) -> np.ndarray:
+    constant.flags.writeable = False
+    return constant

@@ -79,7 +79,6 @@ def test_input_tensor_is_built_on():
     [
         {"input_shape": (64, 64, 1)},
         {"input_shape": (4, 64, 3)},
-        {"input_shape": None},
         {"pooling": "sum"},
         {"version": 3},
         {"depths": (2, 2, 2)},
