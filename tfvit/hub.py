@@ -1,0 +1,373 @@
+"""The published ImageNet checkpoints, fetched through huggingface_hub and checked.
+
+huggingface_hub brings the cache, locks, proxies, mirrors (HF_ENDPOINT), tokens, progress and offline mode (HF_HUB_OFFLINE). Added here:
+which repository belongs to a variant, a limit on waiting for an answer, the comparison of the file's SHA-256 with the announced one, and
+one kind of error. The repositories are timm's conversions of the original release's weights.
+
+Waiting, measured with huggingface_hub 2.4 and nothing cached: `hf_hub_download` itself gives up after 25 s where the host is unknown or
+refuses, after 6.5 minutes where it accepts and never answers, and after minutes where the hub answers and its Xet storage does not. So the
+hub and its storage are first asked once each, together within `timeout_s`; the file then comes over plain HTTP, where a download that
+stops is taken up again at the byte it had reached (within the same call) and given up after a minute without a byte.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import queue
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from tfvit.errors import EnvironmentUnusableError, WeightsError
+from tfvit.variants import find_variant
+
+Answer = TypeVar("Answer")
+
+FILE_NAME = "model.safetensors"
+ORGANISATION = "timm"
+# of the original weights (github.com/microsoft/Swin-Transformer); the repositories repeat it
+LICENSE = "MIT"
+TIMEOUT_S = 10.0
+
+CLASSES = {"imagenet": 1000, "imagenet21k": 21841}
+
+_IMAGENET = {
+    "tiny224": "swin_tiny_patch4_window7_224.ms_in1k",
+    "small224": "swin_small_patch4_window7_224.ms_in1k",
+    "base224": "swin_base_patch4_window7_224.ms_in22k_ft_in1k",
+    "base384": "swin_base_patch4_window12_384.ms_in22k_ft_in1k",
+    "large224": "swin_large_patch4_window7_224.ms_in22k_ft_in1k",
+    "large384": "swin_large_patch4_window12_384.ms_in22k_ft_in1k",
+    "v2_tiny256": "swinv2_tiny_window16_256.ms_in1k",
+    "v2_small256": "swinv2_small_window16_256.ms_in1k",
+    "v2_base256": "swinv2_base_window12to16_192to256.ms_in22k_ft_in1k",
+    "v2_base384": "swinv2_base_window12to24_192to384.ms_in22k_ft_in1k",
+    "v2_large256": "swinv2_large_window12to16_192to256.ms_in22k_ft_in1k",
+    "v2_large384": "swinv2_large_window12to24_192to384.ms_in22k_ft_in1k",
+}
+# before fine-tuning; V2's were pretrained at 192 px, a size this table does not have
+_IMAGENET21K = {
+    "tiny224": "swin_tiny_patch4_window7_224.ms_in22k",
+    "small224": "swin_small_patch4_window7_224.ms_in22k",
+    "base224": "swin_base_patch4_window7_224.ms_in22k",
+    "base384": "swin_base_patch4_window12_384.ms_in22k",
+    "large224": "swin_large_patch4_window7_224.ms_in22k",
+    "large384": "swin_large_patch4_window12_384.ms_in22k",
+}
+REPOSITORIES: dict[str, dict[str, str]] = {
+    weights: {variant_id: f"{ORGANISATION}/{name}" for variant_id, name in table.items()}
+    for weights, table in (("imagenet", _IMAGENET), ("imagenet21k", _IMAGENET21K))
+}
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclasses.dataclass(frozen=True)
+class FetchedCheckpoint:
+    """A checkpoint file in the local cache.
+
+    Attributes:
+        path: the file, in huggingface_hub's cache: read it, do not change or move it.
+        sha256: of the file's bytes, computed now.
+        repository: where it comes from, for example "timm/swin_tiny_patch4_window7_224.ms_in1k".
+        revision: the repository's commit.
+        license: of the weights.
+        size_bytes: of the file.
+        verified: the hash equals the one the hub announced. False only where none was known: a mirror that announces no SHA-256, or a
+            cached file without network on a file system without links (the cache keeps the hash in the name the link points to).
+        from_cache: nothing was downloaded.
+    """
+
+    path: Path
+    sha256: str
+    repository: str
+    revision: str
+    license: str
+    size_bytes: int
+    verified: bool
+    from_cache: bool
+
+    @property
+    def origin(self) -> str:
+        """Repository and commit in one string."""
+        return f"{self.repository}@{self.revision}"
+
+
+class _Announced(NamedTuple):
+    """What the hub says about the file."""
+
+    revision: str
+    etag: str
+    size_bytes: int | None
+
+
+def repository_of(variant_id: str, weights: str) -> str:
+    """The hub repository of a variant's published weights.
+
+    Args:
+        variant_id: an id of `tfvit.variants.VARIANTS`.
+        weights: "imagenet" (1000 classes) or "imagenet21k" (21841 classes, version 1 only).
+
+    Raises:
+        UsageError: no such variant.
+        WeightsError: no such weights for it; `kind` is "not_found".
+    """
+    variant = find_variant(variant_id)
+    repository = REPOSITORIES.get(weights, {}).get(variant.id)
+    if repository is None:
+        known = [name for name, table in REPOSITORIES.items() if variant.id in table]
+        raise WeightsError(
+            f"no published weights {weights!r} for {variant.id}",
+            expected=f"for {variant.id}: {' or '.join(known)}",
+            received=repr(weights),
+            action=f"pass weights={known[0]!r}, or the path of a checkpoint",
+            kind="not_found",
+        )
+    return repository
+
+
+def fetch_checkpoint(variant_id: str, weights: str = "imagenet", timeout_s: float = TIMEOUT_S) -> FetchedCheckpoint:
+    """The published checkpoint of a variant, from the cache or downloaded into it.
+
+    The newest revision is asked for; where the hub cannot be asked, the cached one is used.
+
+    Args:
+        variant_id: an id of `tfvit.variants.VARIANTS`.
+        weights: "imagenet" (1000 classes) or "imagenet21k" (21841 classes, version 1 only).
+        timeout_s: how long to wait for the hub to answer, in seconds, name resolution and redirects included. A download that has begun
+            may take as long as it needs.
+
+    Raises:
+        UsageError: no such variant.
+        EnvironmentUnusableError: huggingface_hub is not installed.
+        WeightsError: the file cannot be had. `kind` is "offline" (HF_HUB_OFFLINE is set and nothing cached), "unreachable" (no answer, or
+            none from a hub, and nothing cached), "not_found" (no such repository or file, or
+            HF_ENDPOINT is no address), "gated" (an account or token is needed),
+            "corrupt" (other bytes than announced; removed from the cache), "disk" (no space, no permission) or "incomplete" (the download
+            stopped). `repository` is the one asked for.
+    """
+    repository = repository_of(variant_id, weights)
+    hub = _import_huggingface_hub(repository)
+    try:
+        announced = _within(timeout_s, lambda: _ask(hub, repository, timeout_s))
+    except Exception as error:
+        if (path := _cached(hub, repository, hub.constants.DEFAULT_REVISION)) is None:
+            raise _unanswered(hub, repository, error) from error
+        return _checked(hub, repository, path, _linked_name(path), from_cache=True)
+    if (path := _cached(hub, repository, announced.revision)) is not None:
+        return _checked(hub, repository, path, announced.etag, from_cache=True)
+    try:
+        _require_space(hub, repository, announced.size_bytes)
+        with _plain_http(hub):
+            path = Path(hub.hf_hub_download(repository, FILE_NAME, etag_timeout=timeout_s))
+    except WeightsError:
+        raise
+    except Exception as error:
+        raise _stopped(hub, repository, error) from error
+    # a commit between the two questions: the file's own link then bears the hash that belongs to it
+    etag = announced.etag if path.parent.name == announced.revision else _linked_name(path)
+    return _checked(hub, repository, path, etag, from_cache=False)
+
+
+def _import_huggingface_hub(repository: str) -> Any:
+    try:
+        import huggingface_hub
+        import huggingface_hub.errors
+        import huggingface_hub.file_download  # reads the settings and takes the hub's address apart
+        from huggingface_hub import constants
+    except ImportError as error:
+        raise EnvironmentUnusableError(
+            "huggingface_hub is not installed",
+            expected="the package that downloads published weights",
+            received=f"{error}",
+            action="pip install huggingface_hub, or pass the path of a checkpoint",
+        ) from error
+    except ValueError as error:
+        raise _error(
+            repository, "not_found", "settings HF_… that can be read", _said(error), "mend or unset HF_ENDPOINT or HF_…"
+        ) from error
+    if not constants.ENDPOINT.startswith(("http://", "https://")):
+        expected, received = "a hub address beginning with http:// or https://", f"HF_ENDPOINT={constants.ENDPOINT}"
+        raise _error(repository, "not_found", expected, received, "mend or unset HF_ENDPOINT")
+    return huggingface_hub
+
+
+def _within(timeout_s: float, ask: Callable[[], Answer]) -> Answer:
+    """What `ask` returns or raises, or `TimeoutError`. Sockets limit each wait, not their sum, and name resolution not at all.
+
+    A question nobody waits for any longer is left to its daemon thread.
+    """
+    outcome: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            outcome.put((True, ask()))
+        except Exception as error:
+            outcome.put((False, error))
+
+    threading.Thread(target=run, daemon=True, name="tfvit.hub").start()
+    try:
+        answered, result = outcome.get(timeout=timeout_s)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {timeout_s:g} s") from None
+    if not answered:
+        raise result
+    return result
+
+
+def _ask(hub: Any, repository: str, timeout_s: float) -> _Announced:
+    """The file's commit, hash and size; for a file that is not cached, also one byte of it, from wherever the hub stores it."""
+    if hub.constants.is_offline_mode():
+        raise hub.errors.OfflineModeIsEnabled("HF_HUB_OFFLINE is set")
+    url = hub.hf_hub_url(repository, FILE_NAME)
+    metadata = hub.get_hf_file_metadata(url, timeout=timeout_s)
+    if metadata.commit_hash is None or metadata.etag is None:
+        raise hub.errors.FileMetadataError("the answer names no commit and no hash: it is not from a hub (a login page or proxy?)")
+    if _cached(hub, repository, metadata.commit_hash) is None:
+        headers = {**hub.utils.build_hf_headers(), "Range": "bytes=0-0"}
+        with hub.get_session().stream("GET", url, headers=headers, timeout=timeout_s) as response:
+            hub.utils.hf_raise_for_status(response)
+            next(response.iter_raw(), b"")
+    return _Announced(metadata.commit_hash, metadata.etag, metadata.size)
+
+
+def _cached(hub: Any, repository: str, revision: str) -> Path | None:
+    """The file in the cache, a branch being what it was when last asked for; no network."""
+    try:
+        path = hub.try_to_load_from_cache(repository, FILE_NAME, revision=revision)
+    except OSError as error:
+        raise _unreadable_cache(hub, repository, error) from error
+    return Path(path) if isinstance(path, str) else None
+
+
+def _linked_name(path: Path) -> str | None:
+    """The hash in the name of the blob a cached file links to. The first link only: that blob may itself link to a shared store."""
+    return Path(os.readlink(path)).name if path.is_symlink() else None
+
+
+def _require_space(hub: Any, repository: str, size_bytes: int | None) -> None:
+    folder = Path(hub.constants.HF_HUB_CACHE)
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free_bytes = shutil.disk_usage(existing).free
+    if size_bytes is not None and free_bytes < size_bytes:
+        received = f"{free_bytes / 1e6:.0f} MB free in {folder}"
+        raise _error(repository, "disk", f"{size_bytes / 1e6:.0f} MB of disk space", received, "make room, or set HF_HOME to another disk")
+
+
+_PLAIN_HTTP = threading.Lock()
+
+
+@contextlib.contextmanager
+def _plain_http(hub: Any) -> Iterator[None]:
+    """Xet transfers have no limit on waiting that a caller can set; the same files are served over HTTP."""
+    with _PLAIN_HTTP:
+        disabled, hub.constants.HF_HUB_DISABLE_XET = hub.constants.HF_HUB_DISABLE_XET, True
+        try:
+            yield
+        finally:
+            hub.constants.HF_HUB_DISABLE_XET = disabled
+
+
+def _checked(hub: Any, repository: str, path: Path, announced: str | None, *, from_cache: bool) -> FetchedCheckpoint:
+    """The checkpoint, after its bytes were compared with the announced hash."""
+    try:
+        sha256, size_bytes = _sha256(path), path.stat().st_size
+    except OSError as error:
+        raise _unreadable_cache(hub, repository, error) from error
+    verified = announced is not None and _SHA256.fullmatch(announced) is not None
+    if verified and sha256 != announced:
+        _remove(hub, path)
+        received = f"SHA-256 {sha256} ({size_bytes} bytes{', cached' if from_cache else ''}); the file was removed"
+        raise _error(repository, "corrupt", f"SHA-256 {announced}", received, "try again; if it stays, check HF_ENDPOINT and proxies")
+    return FetchedCheckpoint(path, sha256, repository, path.parent.name, LICENSE, size_bytes, verified, from_cache)
+
+
+def _unreadable_cache(hub: Any, repository: str, error: OSError) -> WeightsError:
+    received = f"{_said(error)} ({hub.constants.HF_HUB_CACHE})"
+    return _error(repository, "disk", "a cache that can be read and written", received, "mend its permissions, make room, or set HF_HOME")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _remove(hub: Any, path: Path) -> None:
+    """Removes a cached file and what it links to, link by link, as far as they lie in the cache."""
+    cache = Path(os.path.realpath(hub.constants.HF_HUB_CACHE))
+    links = [path]
+    while links[-1].is_symlink():
+        links.append(links[-1].parent / os.readlink(links[-1]))
+    for link in links:
+        if Path(os.path.realpath(link.parent)).is_relative_to(cache):
+            link.unlink(missing_ok=True)
+
+
+def _unanswered(hub: Any, repository: str, error: Exception) -> WeightsError:
+    """The error for a question that got no usable answer."""
+    errors, status = hub.errors, getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        action = "unset HF_HUB_OFFLINE once, or pass the path of a checkpoint"
+        return _error(repository, "offline", "the file in the cache, or network", "HF_HUB_OFFLINE is set and nothing is cached", action)
+    # a gated repository is a kind of one not found
+    if isinstance(error, errors.GatedRepoError | errors.DisabledRepoError) or (status == 403):
+        action = "log in with hf auth login or set HF_TOKEN; an invalid token is refused too: unset it"
+        return _error(repository, "gated", "a repository open to everyone", _said(error), action)
+    if isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError | errors.EntryNotFoundError) or status == 404:
+        action = "check HF_ENDPOINT, or pass the path of a checkpoint"
+        return _error(repository, "not_found", f"{FILE_NAME} in this repository", _said(error), action)
+    if status == 401:
+        return _error(repository, "gated", "a valid token or none", _said(error), "log in again with hf auth login, or unset HF_TOKEN")
+    # whatever else is raised, no network brings about (an address that cannot be parsed, an old huggingface_hub): no reason to fall back
+    kind = "unreachable" if isinstance(error, OSError | _http_error(hub)) else "not_found"
+    action = "check the connection, HTTPS_PROXY and HF_ENDPOINT, or pass the path of a checkpoint"
+    return _error(repository, kind, "an answer from the hub, or the file in the cache", _said(error), action)
+
+
+def _stopped(hub: Any, repository: str, error: Exception) -> WeightsError:
+    """The error for a download that had been announced and did not end well."""
+    if isinstance(error, hub.errors.HfHubHTTPError):
+        return _unanswered(hub, repository, error)
+    if isinstance(error, hub.errors.LocalEntryNotFoundError):  # the hub, asked a second time, no longer answers
+        return _unanswered(hub, repository, error.__cause__ if isinstance(error.__cause__, Exception) else ConnectionError(str(error)))
+    # an OSError without a number is huggingface_hub's count of bytes
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError | TimeoutError):
+        return _unreadable_cache(hub, repository, error)
+    return _error(repository, "incomplete", "the whole file", _said(error), "try again; whole files in the cache are kept")
+
+
+def _http_error(hub: Any) -> type[Exception]:
+    """The base of the errors of the HTTP library that huggingface_hub is built on, which are no `OSError`."""
+    return getattr(hub.errors, "HTTPError", OSError)
+
+
+def _said(error: BaseException) -> str:
+    """An error in one line: its kind, and the first line it says."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
+
+
+def _error(repository: str, kind: str, expected: str, received: str, action: str) -> WeightsError:
+    return WeightsError(
+        f"{_SUMMARIES[kind]}: {repository}", expected=expected, received=received, action=action, kind=kind, repository=repository
+    )
+
+
+_SUMMARIES = {
+    "offline": "published weights are not cached and network use is switched off",
+    "unreachable": "published weights cannot be reached",
+    "not_found": "published weights not found",
+    "gated": "published weights are not open to this account",
+    "corrupt": "the checkpoint has other bytes than announced",
+    "disk": "the checkpoint cannot be stored",
+    "incomplete": "the download stopped before the end",
+}
