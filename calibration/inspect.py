@@ -8,9 +8,7 @@ from __future__ import annotations
 import argparse
 import collections
 import dataclasses
-import json
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,10 +16,10 @@ import numpy as np
 
 from calibration.files import shown
 from calibration.image_set import MAX_UNREADABLE_FRACTION, FileImageSet, open_image_set
-from calibration.progress import with_progress
 from calibration.survey import Overlap, Survey, overlap, survey
-from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError, UserError
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError
 from tfvit.preprocessing import Preprocessing
+from tfvit.terminal import Parser, Progress, Terminal, run, stepping
 from tfvit.variants import find_variant
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -130,17 +128,17 @@ def _status(fine: bool, bearable: bool) -> str:
     return OK if fine else WARN if bearable else FAIL
 
 
-def inspect(directory: str, variant_id: str, validation: str | None, quiet: bool) -> dict[str, Any]:
+def inspect(directory: str, variant_id: str, validation: str | None, progress: Progress) -> dict[str, Any]:
     """The document that `--json` prints.
 
     Raises:
         UserError: unknown variant, or a set without a readable image.
     """
     preprocessing = find_variant(variant_id).preprocessing
-    image_set, found = _read(directory, preprocessing, "reading", quiet)
+    image_set, found = _read(directory, preprocessing, "reading", progress)
     shared = None
     if validation is not None:
-        shared = overlap(found, _read(validation, preprocessing, "reading validation", quiet)[1])
+        shared = overlap(found, _read(validation, preprocessing, "reading validation", progress)[1])
     checks = run_checks(found, preprocessing, shared)
     labels = collections.Counter(reference.label for reference in image_set.references if reference.label is not None)
     return {
@@ -172,7 +170,7 @@ def inspect(directory: str, variant_id: str, validation: str | None, quiet: bool
     }
 
 
-def _read(directory: str, preprocessing: Preprocessing, what: str, quiet: bool) -> tuple[FileImageSet, Survey]:
+def _read(directory: str, preprocessing: Preprocessing, what: str, progress: Progress) -> tuple[FileImageSet, Survey]:
     image_set = open_image_set(directory)
     if not isinstance(image_set, FileImageSet):
         raise UsageError(
@@ -181,7 +179,8 @@ def _read(directory: str, preprocessing: Preprocessing, what: str, quiet: bool) 
             received=directory,
             action="name your own images; a folder called builtin is ./builtin",
         )
-    found = survey(image_set, with_progress(image_set.references, len(image_set.references), what, quiet), preprocessing)
+    with progress.stage(what, total=len(image_set.references)) as advance:
+        found = survey(image_set, stepping(image_set.references, advance), preprocessing)
     if not found.images:
         first = found.unreadable[0]
         raise InputError(
@@ -223,31 +222,22 @@ def _named(title: str, items: list[str]) -> list[str]:
     return [f"{title}:", *(f"  {item}" for item in items[:_NAMED]), *more] if items else []
 
 
+def parser() -> Parser:
+    parser = Parser(prog="python -m calibration.inspect", description=__doc__, epilog=EXIT_CODES)
+    parser.add_argument("directory", metavar="DIR", help="folder or zip of images")
+    parser.add_argument("--variant", default="small224", help="what the images are to calibrate (%(default)s)")
+    parser.add_argument("--validation", metavar="DIR2", help="folder or zip of validation images that must not be among them")
+    return parser
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code: 0 passed, 1 a check failed, 2 wrong usage, 3 unusable input."""
-    parser = argparse.ArgumentParser(
-        prog="python -m calibration.inspect", description="Checks a set of calibration images.", epilog=EXIT_CODES
-    )
-    parser.add_argument("directory", metavar="DIR", help="folder or zip of images")
-    parser.add_argument("--variant", default="small224", help="what the images are to calibrate (default: %(default)s)")
-    parser.add_argument("--validation", metavar="DIR2", help="folder or zip of validation images that must not be among them")
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
-    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    try:
-        options = parser.parse_args(argv)
-    except SystemExit as stop:  # argparse has printed why; its codes are 0 and 2
-        return int(stop.code or 0)
-    try:
-        document = inspect(options.directory, options.variant, options.validation, options.quiet)
-    except UserError as error:
-        if options.debug:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    print(json.dumps(document, indent=2) if options.json else table(document))
+    return run(parser(), _inspect, argv)
+
+
+def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    document = inspect(arguments.directory, arguments.variant, arguments.validation, terminal.progress)
+    terminal.text(document, table(document))
     return EXIT_OK if document["passed"] else EXIT_CHECK_FAILED
 
 

@@ -151,7 +151,7 @@ def save(artifact: Artifact, folder: Path, force: bool = False) -> Path:
     try:
         with _locked(folder), contextlib.ExitStack() as cleanup:
             if not force:
-                _refuse_foreign_files(target, manifest_path, labels_path)
+                refuse_foreign_files(folder, artifact.name)
             manifest_text = json.dumps(artifact.manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
             staged = [(_stage(folder, artifact.file, cleanup), target)]
             if artifact.labels is not None:
@@ -173,8 +173,14 @@ def save(artifact: Artifact, folder: Path, force: bool = False) -> Path:
     return target
 
 
-def _refuse_foreign_files(target: Path, manifest_path: Path, labels_path: Path) -> None:
-    foreign = _foreign_file(target, manifest_path, labels_path)
+def refuse_foreign_files(folder: Path, name: str) -> None:
+    """Checks that nothing is in an artifact's way but an older artifact.
+
+    Raises:
+        InputError: a file of the same name belongs to no artifact.
+    """
+    target = folder / f"{name}.tflite"
+    foreign = _foreign_file(target, folder / f"{name}.json", folder / f"{name}.labels.txt")
     if foreign:
         raise InputError(
             "a file that edge.convert did not write is in the way",

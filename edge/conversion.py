@@ -20,13 +20,17 @@ import numpy as np
 from calibration.image_set import ImageSet, Split, open_image_set
 from edge import artifact
 from edge.recipes import Limits, Recipe
-from edge.terminal import Progress
 from tfvit.errors import EnvironmentUnusableError, InputError, UsageError, WeightsError
+from tfvit.labels import imagenet_labels
 from tfvit.preprocessing import Preprocessing
+from tfvit.terminal import Progress, stepping
 from tfvit.variants import Variant
 
 # Images the drift is measured on; never among the calibration images.
 DRIFT_SAMPLES = 32
+PUBLISHED_WEIGHTS = ("imagenet", "imagenet21k")
+WEIGHTS_ENDINGS = (".safetensors", ".pth", ".weights.h5", ".keras")
+NETWORK_TIMEOUT_S = 10.0
 TOOLS = ("tfvit", "tensorflow", "keras", "ai-edge-litert", "ai-edge-quantizer", "numpy", "pillow")
 
 
@@ -37,12 +41,17 @@ class WeightsChoice:
     Attributes:
         random_seed: for random weights, else None.
         path, sha256: of a weights file, else None.
+        published: "imagenet" or "imagenet21k" where the file came from the hub.
+        license, origin: of published weights.
         warning: what the user must be told, if anything.
     """
 
     random_seed: int | None = None
     path: Path | None = None
     sha256: str | None = None
+    published: str | None = None
+    license: str | None = None
+    origin: str | None = None
     warning: str | None = None
 
     @property
@@ -128,18 +137,17 @@ class Outcome:
     failures: tuple[str, ...] = ()
 
 
-def resolve_weights(text: str) -> WeightsChoice:
-    """`--weights` without building anything.
+def resolve_weights(text: str, variant: Variant, timeout_s: float = NETWORK_TIMEOUT_S) -> WeightsChoice:
+    """`--weights` for a variant, without building anything; published weights are fetched here.
+
+    Args:
+        timeout_s: how long to wait for the network's first answer.
 
     Raises:
-        UsageError, WeightsError: a seed that is no number; a file that is not there; weights this release cannot fetch.
+        UsageError, WeightsError: a seed that is no number; a file that is not there; weights that cannot be had.
     """
     if text == "auto":
-        return WeightsChoice(
-            random_seed=0,
-            warning="no pretrained weights on this machine: using RANDOM weights (seed 0). The files are for measuring size and latency "
-            "only and are marked .random; give trained weights with --weights FILE",
-        )
+        return _imagenet_or_random(variant, timeout_s)
     kind, _, seed = text.partition(":")
     if kind == "random":
         if seed and not seed.isdecimal():
@@ -150,22 +158,43 @@ def resolve_weights(text: str) -> WeightsChoice:
                 action="for example --weights random:1",
             )
         return WeightsChoice(random_seed=int(seed or 0))
-    if text in ("imagenet", "imagenet21k"):
-        raise WeightsError(
-            f"the {text} weights are not available",
-            expected="a checkpoint file: this release does not download the published weights",
-            received=f"--weights {text}",
-            action="pass the path of a .safetensors, .weights.h5 or .keras file, or --weights random",
-        )
+    if text in PUBLISHED_WEIGHTS:
+        return _published(variant, text, timeout_s)
     path = Path(text)
-    if not path.name.endswith((".safetensors", ".weights.h5", ".keras")):
+    if not path.name.endswith(WEIGHTS_ENDINGS):
         raise WeightsError(
             "unknown weights",
-            expected="auto, imagenet, imagenet21k, random[:SEED], or a path ending in .safetensors, .weights.h5 or .keras",
+            expected=f"auto, {', '.join(PUBLISHED_WEIGHTS)}, random[:SEED], or a path ending in {', '.join(WEIGHTS_ENDINGS)}",
             received=repr(text),
             action="check the spelling",
         )
     return WeightsChoice(path=path, sha256=_file_sha256(path, "weights"))
+
+
+def _published(variant: Variant, weights: str, timeout_s: float) -> WeightsChoice:
+    from tfvit.hub import fetch_checkpoint
+
+    fetched = fetch_checkpoint(variant.id, weights, timeout_s)
+    return WeightsChoice(path=fetched.path, sha256=fetched.sha256, published=weights, license=fetched.license, origin=fetched.origin)
+
+
+def _imagenet_or_random(variant: Variant, timeout_s: float) -> WeightsChoice:
+    from tfvit.hub import REPOSITORIES
+
+    if variant.id in REPOSITORIES["imagenet"]:
+        try:
+            return _published(variant, "imagenet", timeout_s)
+        except WeightsError as error:
+            if getattr(error, "kind", None) not in ("offline", "unreachable"):
+                raise
+            why = f"no ImageNet weights in the cache and no network ({error.received})"
+    else:
+        why = f"no published ImageNet weights for {variant.id}"
+    return WeightsChoice(
+        random_seed=0,
+        warning=f"{why}: using RANDOM weights (seed 0). The files are for measuring size and latency only and are marked .random; give "
+        "trained weights with --weights FILE",
+    )
 
 
 def resolve_model(path: Path, takes_pixels: bool | None) -> Source:
@@ -190,6 +219,8 @@ def convert(source: Source, recipes: Sequence[Recipe], settings: Settings, progr
     Raises:
         UserError: of any kind named in the functions below; nothing is half-written then.
     """
+    if settings.labels is None and source.weights.published == "imagenet":
+        settings = dataclasses.replace(settings, labels=imagenet_labels())
     image_set = open_image_set(settings.calibration)
     split = image_set.split(settings.calibration_samples, DRIFT_SAMPLES, settings.seed)
     if split.note:
@@ -203,6 +234,9 @@ def convert(source: Source, recipes: Sequence[Recipe], settings: Settings, progr
             yield current
         else:
             outstanding.append(recipe)
+    if not settings.force:
+        for recipe in outstanding:
+            artifact.refuse_foreign_files(settings.folder, source.artifact_name(recipe))
     if outstanding:
         yield from _convert_outstanding(source, outstanding, settings, image_set, split, progress)
 
@@ -244,7 +278,7 @@ def _convert_outstanding(
         needed = {name: index for name, index in quantize.static_tensors(float_file, recipe).items() if name not in activation_ranges}
         if needed:
             with progress.stage("calibrate", total=len(split.calibration), subject=source.name) as advance:
-                samples = _stepping((image[None] for image in pixels(split.calibration)), advance)
+                samples = stepping((image[None] for image in pixels(split.calibration)), advance)
                 activation_ranges |= ranges.collect_ranges(float_file, needed, samples, settings.threads)
         name = source.artifact_name(recipe)
         with progress.stage("quantize", subject=name):
@@ -276,7 +310,10 @@ def _build(source: Source) -> tuple[Any, Any]:
     model = build_variant(source.variant, weights=None, classifier_activation=None, classes=classes)
     if choice.is_random:
         return model, tfvit_weights.randomize(model, choice.random_seed)
-    return model, tfvit_weights.load_weights(model, choice.path, source.variant)
+    origin = tfvit_weights.load_weights(model, choice.path, source.variant)
+    if choice.published:
+        origin = tfvit_weights.WeightsOrigin(choice.published, choice.sha256, choice.license, choice.origin)
+    return model, origin
 
 
 def _file_logits(file: bytes, images: Sequence[np.ndarray], settings: Settings, advance: Any) -> np.ndarray:
@@ -455,9 +492,3 @@ def _code_sha256() -> str:
     for path in sorted(path for package in ("tfvit", "calibration", "edge") for path in (root / package).rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
-
-
-def _stepping(items: Iterator[np.ndarray], advance: Any) -> Iterator[np.ndarray]:
-    for item in items:
-        yield item
-        advance()

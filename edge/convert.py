@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import math
-import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edge.recipes import RECIPES, find_recipe
-from edge.terminal import Parser, Terminal, run
-from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError
-from tfvit.variants import VARIANTS, find_variant
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError
+from tfvit.labels import read_labels
+from tfvit.terminal import Parser, Terminal, run
+from tfvit.variants import VARIANTS, Variant, find_variant
 
 _EPILOG = """recipes:
 {recipes}
@@ -30,7 +30,7 @@ def parser() -> Parser:
     parser.add_argument("--model", type=Path, help="a saved .keras model with a tfvit backbone, instead of --variant")
     parser.add_argument("--quant", required=True, help=f"recipe, comma list, or all: {', '.join(RECIPES)}")
     parser.add_argument(
-        "--weights", help="auto, imagenet, imagenet21k, random[:SEED], or a .safetensors, .weights.h5 or .keras file (auto)"
+        "--weights", help="auto, imagenet, imagenet21k, random[:SEED], or a .safetensors, .pth, .weights.h5 or .keras file (auto)"
     )
     parser.add_argument("--calibration", default="builtin", help="folder or zip of images, or builtin (%(default)s)")
     parser.add_argument("--calibration-samples", type=int, default=128, help="how many images (%(default)s)")
@@ -84,7 +84,7 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
         calibration=arguments.calibration,
         calibration_samples=arguments.calibration_samples,
         seed=arguments.seed,
-        labels=_read_labels(arguments.labels) if arguments.labels else None,
+        labels=read_labels(arguments.labels) if arguments.labels else None,
         input_dtype=arguments.input,
         output=arguments.output,
         gate=arguments.gate,
@@ -96,13 +96,24 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
         takes_pixels = {"auto": None, "normalized": False, "pixels": True}[arguments.model_input]
         sources = [conversion.resolve_model(arguments.model, takes_pixels)]
     else:
-        weights = conversion.resolve_weights(arguments.weights or "auto")
-        if weights.warning:
-            terminal.progress.warn(weights.warning)
-        sources = [conversion.Source(variant.id, variant, weights) for variant in variants]
+        sources = _resolve_variants(variants, arguments.weights or "auto", terminal)
     artifact.prepare_folder(arguments.out)
     outcomes = [outcome for source in sources for outcome in conversion.convert(source, recipes, settings, terminal.progress)]
     return _report(outcomes, terminal)
+
+
+def _resolve_variants(variants: Sequence[Variant], text: str, terminal: Terminal) -> list[Any]:
+    """Each variant with its weights. Where the network was silent once, the next ones wait only a moment for it."""
+    from edge import conversion
+
+    sources, warned = [], False
+    for variant in variants:
+        weights = conversion.resolve_weights(text, variant, timeout_s=1.0 if warned else conversion.NETWORK_TIMEOUT_S)
+        if weights.warning and not warned:
+            terminal.progress.warn(weights.warning)
+            warned = True
+        sources.append(conversion.Source(variant.id, variant, weights))
+    return sources
 
 
 def _report(outcomes: Sequence[Any], terminal: Terminal) -> int:
@@ -129,7 +140,7 @@ def _report(outcomes: Sequence[Any], terminal: Terminal) -> int:
     if any(outcome.manifest["weights"]["random"] for outcome in outcomes):
         closing.append("RANDOM weights: size, latency and drift mean something, the answers do not.")
     seconds = terminal.progress.seconds()
-    peak_memory_mb = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    peak_memory_mb = _peak_memory_mb()
     if seconds:
         closing.append(f"seconds: {', '.join(f'{name} {value:.1f}' for name, value in seconds.items())}; peak memory {peak_memory_mb} MB")
     refused = [outcome for outcome in outcomes if outcome.status == "refused"]
@@ -156,30 +167,21 @@ def _report(outcomes: Sequence[Any], terminal: Terminal) -> int:
     return EXIT_CHECK_FAILED if any(outcome.failures for outcome in outcomes) else EXIT_OK
 
 
+def _peak_memory_mb() -> int | None:
+    """Of this process so far; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(kilobytes / (1024 * 1024 if sys.platform == "darwin" else 1024))
+
+
 def _listed(text: str, known: dict[str, Any], find: Any) -> list[Any]:
     """A comma list or "all" as rows of a table, each once, in the order given."""
     if text.strip() == "all":
         return list(known.values())
     return list(dict.fromkeys(find(name) for name in text.split(",")))
-
-
-def _read_labels(path: Path) -> tuple[str, ...]:
-    try:
-        labels = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            "unreadable labels", expected="a UTF-8 text file with one label per line", received=f"{path}: {error}", action="check the path"
-        ) from error
-    while labels and not labels[-1]:
-        labels = labels[:-1]
-    if not labels or not all(labels):
-        raise InputError(
-            "unusable labels",
-            expected="one label on every line",
-            received=f"{path}: {len(labels)} lines, {sum(not label for label in labels)} empty",
-            action="remove the empty lines",
-        )
-    return labels
 
 
 def _finite(text: str) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -131,7 +132,7 @@ def export_float(source: ExportableModel, input_dtype: str = "float32", output: 
             raise InputError(
                 "TFLite has no builtin operation for a part of the model",
                 expected="layers that trace to TFLite builtin operations",
-                received=_first_line(error),
+                received=_unconvertible_operation(error),
                 action="replace the named operation in your own layers; tfvit's own all convert",
             ) from error
     model = read_model(data)
@@ -182,7 +183,10 @@ def _fill_in_constants(model: schema.ModelT, values: dict[str, np.ndarray]) -> N
 
 
 def normalises_itself(model: keras.Model) -> bool:
-    """Whether anything but input layers stands between a model's input and the patch embedding (a Lambda, Rescaling, Normalization)."""
+    """Whether something that can normalise (a Lambda, Rescaling, Normalization, an operator) stands between input and patch embedding.
+
+    Layers that only train, crop or resize (dropout, augmentation) do not count.
+    """
     model = getattr(model, "_functional", None) or model
     if "int" in keras.backend.standardize_dtype(model.inputs[0].dtype):
         return True
@@ -190,10 +194,18 @@ def normalises_itself(model: keras.Model) -> bool:
         operation = node.operation
         if isinstance(operation, PatchEmbedding) or (isinstance(operation, keras.Model) and _contains_backbone(operation)):
             fed_by = node.input_tensors[0]._keras_history.operation
+            while _passes_values_through(fed_by):
+                fed_by = fed_by._inbound_nodes[0].input_tensors[0]._keras_history.operation
             if not isinstance(fed_by, keras.layers.InputLayer):
                 return True
             return isinstance(operation, keras.Model) and normalises_itself(operation)
     return False
+
+
+def _passes_values_through(layer: Any) -> bool:
+    """Layers that leave the scale of pixels as it is when not training."""
+    kinds = (keras.layers.Dropout, keras.layers.GaussianNoise, keras.layers.Resizing, keras.layers.CenterCrop, keras.layers.ZeroPadding2D)
+    return isinstance(layer, kinds) or type(layer).__name__.startswith(("Random", "Aug", "RandAugment"))
 
 
 def _contains_backbone(model: keras.Model) -> bool:
@@ -268,6 +280,10 @@ def reference_logits(source: ExportableModel, images: Iterator[np.ndarray], batc
         yield from compiled(np.stack(batch).astype(np.float32)).numpy()
 
 
-def _first_line(error: Exception) -> str:
+def _unconvertible_operation(error: Exception) -> str:
+    """The operations a converter error names, or its first line."""
+    names = sorted(set(re.findall(r"'(tf\.[A-Za-z0-9_]+)' op", str(error))))
+    if names:
+        return f"no builtin for {', '.join(names)}"
     text = str(error).strip()
     return text.splitlines()[0][:300] if text else type(error).__name__

@@ -16,6 +16,8 @@ from keras import layers
 from tfvit.blocks import Block, LayerNorm, PatchEmbedding, PatchMerging
 from tfvit.variants import VARIANTS, Variant
 
+IMAGENET21K_CLASSES = 21841
+
 _MODEL_DOC = """{paper} with the `{id}` configuration.
 
     embed_dim {embed_dim}, depths {depths}, num_heads {num_heads}, window {window_size}, pretrained at {image_size} x {image_size} px;
@@ -161,6 +163,7 @@ def build_variant(
     drop_rate: float = 0.0,
     attn_drop_rate: float = 0.0,
     drop_path_rate: float | None = None,
+    window_size: int | None = None,
     name: str | None = None,
     dtype: Any = None,
 ) -> keras.Model:
@@ -168,21 +171,26 @@ def build_variant(
 
     Args:
         variant: a row of `tfvit.variants.VARIANTS`.
-        weights: "imagenet" (the default), None for random initialisation, or the path of a `.safetensors` or `.weights.h5` file.
-        input_shape: the variant's own size by default.
-        classes: the variant's own number by default.
+        weights: "imagenet" (the default) or "imagenet21k" (V1), None for random initialisation, or a path (see
+            `tfvit.weights.load_weights`).
+        input_shape: the variant's own size by default; sides may be None.
+        classes: the weights' own number by default. Another number leaves the published head out, with a warning.
+        window_size: the variant's own by default. Another one, for fine-tuning at another resolution, adapts the position bias: V1's tables
+            are resized, V2's continuous bias keeps measuring in the window it was trained with.
         drop_path_rate: the original training configuration's by default.
         include_top, input_tensor, pooling, classifier_activation, drop_rate, attn_drop_rate, name, dtype: see `ViTTransformer`.
     """
     if input_tensor is None and input_shape is None:
         input_shape = (variant.image_size, variant.image_size, 3)
+    if classes is None:
+        classes = IMAGENET21K_CLASSES if weights == "imagenet21k" else variant.classes
     model = ViTTransformer(
         embed_dim=variant.embed_dim,
         depths=variant.depths,
         num_heads=variant.num_heads,
-        window_size=variant.window_size,
+        window_size=window_size or variant.window_size,
         version=variant.version,
-        pretrained_window_sizes=variant.pretrained_window_sizes if variant.version == 2 else None,
+        pretrained_window_sizes=_pretrained_window_sizes(variant, window_size),
         patch_size=variant.patch_size,
         mlp_ratio=variant.mlp_ratio,
         drop_rate=drop_rate,
@@ -192,7 +200,7 @@ def build_variant(
         input_tensor=input_tensor,
         input_shape=input_shape,
         pooling=pooling,
-        classes=variant.classes if classes is None else classes,
+        classes=classes,
         classifier_activation=classifier_activation,
         name=name or variant.id,
         dtype=dtype,
@@ -202,6 +210,16 @@ def build_variant(
 
         load_weights(model, weights, variant)
     return model
+
+
+def _pretrained_window_sizes(variant: Variant, window_size: int | None) -> tuple[int, ...] | None:
+    if variant.version == 1:
+        return None
+    if window_size in (None, variant.window_size):
+        return variant.pretrained_window_sizes
+    sides = [variant.image_size // variant.patch_size >> stage for stage in range(len(variant.depths))]
+    trained = [min(variant.window_size, side) for side in sides]
+    return tuple(own or used for own, used in zip(variant.pretrained_window_sizes, trained, strict=True))
 
 
 def _constructor(variant: Variant) -> Any:

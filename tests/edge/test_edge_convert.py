@@ -100,8 +100,8 @@ def test_wrong_usage(cli, tmp_path, arguments, words):
 @pytest.mark.parametrize(
     ("weights", "words"),
     [
-        ("imagenet", ("does not download", "--weights random")),
-        ("imagenet21k", ("does not download",)),
+        ("imagenet", ("HF_HUB_OFFLINE", "swin_small_patch4_window7_224")),
+        ("imagenet21k", ("HF_HUB_OFFLINE", "ms_in22k")),
         ("missing.safetensors", ("weights file not readable", "missing.safetensors", "No such file")),
         ("imagnet", ("unknown weights", "'imagnet'")),
     ],
@@ -198,7 +198,7 @@ def test_a_checkpoint_of_another_architecture(cli, tmp_path):
     if not path.is_file():
         pytest.skip("reference checkpoints of the original model are not on this machine")
     ran = cli("--variant", "tiny_v2", *FAST, "--weights", path, "--out", tmp_path / "out")
-    assert_one_error(ran, EXIT_UNUSABLE, "do not fit tiny_v2", "missing (", "unexpected (", "misshapen (", "pass the variant")
+    assert_one_error(ran, EXIT_UNUSABLE, "do not fit tiny_v2", "missing (", "unexpected (", "misshapen (", "use the variant")
     assert listing(tmp_path / "out") == {}
 
 
@@ -318,7 +318,7 @@ def test_a_foreign_file_in_the_way(cli, tmp_path):
 def test_random_weights_are_marked_and_announced(cli, tmp_path):
     ran = cli("--variant", "micro", *FAST, "--out", tmp_path / "out")  # --weights auto
     assert ran.code == EXIT_OK
-    assert "warning: no pretrained weights" in ran.err
+    assert "warning: no published ImageNet weights for micro" in ran.err
     assert "RANDOM weights" in ran.out
     manifest = artifact.load(tmp_path / "out" / "micro-float32.random.tflite").manifest
     assert (manifest["weights"]["source"], manifest["weights"]["random"]) == ("random:0", True)
@@ -413,10 +413,10 @@ def test_labels_travel_in_the_file_and_beside_it(tiny):
 
 
 def test_a_byte_order_mark_is_no_part_of_a_label(tmp_path):
-    from edge.convert import _read_labels
+    from tfvit.labels import read_labels
 
     (tmp_path / "labels.txt").write_bytes("Katze\r\nHund\r\n\r\n".encode("utf-8-sig"))
-    assert _read_labels(tmp_path / "labels.txt") == ("Katze", "Hund")
+    assert read_labels(tmp_path / "labels.txt") == ("Katze", "Hund")
 
 
 # A saved model, labelled images, several recipes
@@ -513,7 +513,7 @@ def test_ctrl_c(tmp_path, micro_model):
 
 def _official_tensors(model) -> dict[str, np.ndarray]:
     """A checkpoint of the original's names and shapes that fits a V1 model."""
-    from tfvit.weights import official_targets
+    from tfvit.checkpoints import official_targets
 
     rng = np.random.default_rng(0)
     tensors = {}

@@ -17,7 +17,7 @@ import sys
 {statement}
 print(" ".join(sorted(name for name in {heavy} if name in sys.modules)), file=sys.__stderr__)
 """
-_HELP = "from edge.convert import main\ntry:\n    main(['--help'])\nexcept SystemExit as exit:\n    assert exit.code == 0"
+_HELP = "from edge.convert import main\nassert main(['--help']) == 0"
 _WRONG = "from edge.convert import main\nassert main(['--variant', 'smal224', '--quant', 'int8']) == 2"
 # where numpy is welcome but no framework
 _FRAMEWORKS = HEAVY[:4]

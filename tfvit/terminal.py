@@ -12,13 +12,16 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn, TextIO
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NoReturn, TextIO, TypeVar
 
 from tfvit.errors import EXIT_USAGE, UsageError, UserError
 
 EXIT_INTERRUPTED = 130
 EXIT_BUG = 70
+
+
+Item = TypeVar("Item")
 
 
 class Parser(argparse.ArgumentParser):
@@ -70,6 +73,13 @@ class Progress:
         yield lambda: None
 
 
+def stepping(items: Iterable[Item], advance: Callable[[], None]) -> Iterator[Item]:
+    """The same items, each followed by one step of a stage."""
+    for item in items:
+        yield item
+        advance()
+
+
 class TerminalProgress(Progress):
     """A bar on a terminal, plain lines elsewhere."""
 
@@ -117,7 +127,7 @@ class Terminal:
     def result(self, document: dict[str, Any], columns: Sequence[str], rows: Sequence[Sequence[str]], closing: Sequence[str] = ()) -> None:
         """Prints the document with --json, else the table and its closing lines."""
         if self._json:
-            print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+            self.text(document, "")
             return
         from rich import box
         from rich.console import Console
@@ -135,13 +145,20 @@ class Terminal:
         for line in closing:
             console.print(line, markup=False, soft_wrap=True)
 
+    def text(self, document: dict[str, Any], text: str) -> None:
+        """Prints the document with --json, else the text."""
+        print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) if self._json else text)
+
 
 def run(parser: Parser, command: Callable[[argparse.Namespace, Terminal], int], argv: Sequence[str] | None) -> int:
     """Parses, runs a command and turns what a user can cause into one short message and an exit code."""
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
     with _private_stderr(debug) as (stderr, native_log), _interrupts() as interrupted:
         try:
-            arguments = parser.parse_args(argv)
+            try:
+                arguments = parser.parse_args(argv)
+            except SystemExit as stop:  # argparse has printed its help
+                return int(stop.code or 0)
             return command(arguments, Terminal(arguments, stderr))
         except (Exception, KeyboardInterrupt) as error:
             if not interrupted() and not isinstance(error, KeyboardInterrupt):
@@ -162,7 +179,7 @@ def _report(error: Exception, stderr: TextIO, native_log: Callable[[], str], deb
         return EXIT_USAGE
     print(native_log(), end="", file=stderr)
     traceback.print_exception(error, file=stderr)
-    print("error: this is a bug in edge; please report it with the lines above", file=stderr)
+    print("error: this is a bug; please report it with the lines above", file=stderr)
     return EXIT_BUG
 
 

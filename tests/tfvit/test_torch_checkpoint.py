@@ -1,0 +1,494 @@
+"""PyTorch checkpoints without PyTorch: real ones, and hand-made ones that try to do more than hold tensors."""
+
+import pickle
+import re
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tfvit import torch_checkpoint
+from tfvit.errors import WeightsError
+from tfvit.torch_checkpoint import read_torch_checkpoint, read_torch_state
+
+REFERENCE = Path(__file__).parents[2].parent / "shared" / "data" / "reference"
+BUFFERS = ("relative_position_index", "attn_mask", "relative_coords_table")
+
+VALUES = np.arange(12, dtype="<f4")
+
+
+# pickles by hand: each function returns the instructions that put one thing on the stack
+
+
+def _text(text):
+    return b"X" + struct.pack("<I", len(text.encode())) + text.encode()
+
+
+def _number(value):
+    return b"\x8a" + bytes([16]) + value.to_bytes(16, "little", signed=True)
+
+
+def _numbers(*values):
+    return b"(" + b"".join(map(_number, values)) + b"t"
+
+
+def _name(module, name):
+    return f"c{module}\n{name}\n".encode()
+
+
+def _storage(kind="FloatStorage", key="0", elements=12):
+    return b"(" + _text("storage") + _name("torch", kind) + _text(key) + _text("cpu") + _number(elements) + b"tQ"
+
+
+def _tensor(storage=None, offset=0, shape=(3, 4), strides=(4, 1), more=b"\x89}"):
+    arguments = (storage or _storage()) + _number(offset) + _numbers(*shape) + _numbers(*strides) + more
+    return _name("torch._utils", "_rebuild_tensor_v2") + b"(" + arguments + b"tR"
+
+
+def _entries(**entries):
+    return b"}(" + b"".join(_text(name) + value for name, value in entries.items()) + b"u"
+
+
+def _write(path, program, storages=None, byteorder=b"little", extra=(), root="archive"):
+    """A checkpoint of one pickle and its storages."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{root}/data.pkl", b"\x80\x02" + program + b".")
+        if byteorder is not None:
+            archive.writestr(f"{root}/byteorder", byteorder)
+        for key, values in ({"0": VALUES} if storages is None else storages).items():
+            archive.writestr(f"{root}/data/{key}", bytes(values))
+        archive.writestr(f"{root}/version", "3\n")
+        for name, content in extra:
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return lambda program, **files: _write(tmp_path / "w.pth", program, **files)
+
+
+def _refused(path, match, **limits):
+    with pytest.raises(WeightsError, match=match) as caught:
+        read_torch_checkpoint(path, **limits)
+    assert [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]] == ["expected", "received", "do"]
+    return caught.value
+
+
+# what is read
+
+
+@pytest.mark.parametrize("name", ["v1_window7_224", "v2_window16_256"])
+def test_the_original_release_equals_its_conversion(name):
+    path = REFERENCE / f"{name}.original.pth"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not on this machine")
+    state = read_torch_state(path)
+    assert (state.container, state.passed_over) == ("model", ())
+    tensors = {}
+    for key, tensor in state.tensors.items():
+        if not key.endswith(BUFFERS):
+            key = re.sub(r"^layers\.(\d+)\.downsample", lambda match: f"layers.{int(match[1]) + 1}.downsample", key)
+            tensors[re.sub(r"^head\.", "head.fc.", key)] = tensor
+    expected = load_file(REFERENCE / f"{name}.safetensors")
+    assert sorted(tensors) == sorted(expected)
+    for key, tensor in expected.items():
+        np.testing.assert_array_equal(tensors[key], tensor)
+        assert tensors[key].dtype == tensor.dtype
+
+
+def test_a_state_dict_made_by_hand(checkpoint):
+    tensors = read_torch_checkpoint(checkpoint(_entries(**{"a.weight": _tensor(), "b": _tensor(offset=2, shape=(), strides=())})))
+    assert list(tensors) == ["a.weight", "b"]
+    np.testing.assert_array_equal(tensors["a.weight"], VALUES.reshape(3, 4))
+    assert tensors["b"] == VALUES[2]
+    tensors["a.weight"][:] = 0  # writable, and its own
+
+
+@pytest.mark.parametrize(
+    ("offset", "shape", "strides", "expected"),
+    [
+        (0, (4, 3), (1, 4), VALUES.reshape(3, 4).T),
+        (5, (2, 2), (4, 2), [[5, 7], [9, 11]]),
+        (11, (3,), (0,), [11, 11, 11]),
+        (12, (0, 4), (4, 1), np.zeros((0, 4))),
+        (7, (), (), 7),
+    ],
+)
+def test_strides_and_offsets(offset, shape, strides, expected, checkpoint):
+    program = _entries(x=_tensor(offset=offset, shape=shape, strides=strides))
+    tensor = read_torch_checkpoint(checkpoint(program))["x"]
+    np.testing.assert_array_equal(tensor, expected)
+    assert tensor.flags.c_contiguous
+    brain = program.replace(b"FloatStorage", b"BFloat16Storage")
+    tensor = read_torch_checkpoint(checkpoint(brain, storages={"0": (VALUES.view("<u4") >> 16).astype("<u2")}))["x"]
+    np.testing.assert_array_equal(tensor, expected)  # twelve small whole numbers, exact in bfloat16
+    assert tensor.flags.c_contiguous
+    assert (type(tensor), tensor.dtype) == (np.ndarray, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored", "expected"),
+    [
+        ("FloatStorage", np.array([1.5, -2], "<f4"), np.array([1.5, -2], "float32")),
+        ("DoubleStorage", np.array([1.5, -2], "<f8"), np.array([1.5, -2], "float64")),
+        ("HalfStorage", np.array([1.5, -2], "<f2"), np.array([1.5, -2], "float16")),
+        ("BFloat16Storage", np.array([0x3FC0, 0xC000], "<u2"), np.array([1.5, -2], "float32")),
+        ("IntStorage", np.array([3, -4], "<i4"), np.array([3, -4], "int32")),
+        ("LongStorage", np.array([3, -4], "<i8"), np.array([3, -4], "int64")),
+        ("ShortStorage", np.array([3, -4], "<i2"), np.array([3, -4], "int16")),
+        ("CharStorage", np.array([3, -4], "i1"), np.array([3, -4], "int8")),
+        ("ByteStorage", np.array([3, 250], "u1"), np.array([3, 250], "uint8")),
+        ("BoolStorage", np.array([1, 0], "u1"), np.array([True, False])),
+    ],
+)
+def test_every_storage(kind, stored, expected, checkpoint):
+    program = _entries(x=_tensor(_storage(kind, elements=2), shape=(2,), strides=(1,)))
+    tensor = read_torch_checkpoint(checkpoint(program, storages={"0": stored.tobytes()}))["x"]
+    np.testing.assert_array_equal(tensor, expected)
+    assert tensor.dtype == expected.dtype
+
+
+def test_only_the_chosen_tensors_are_read(checkpoint, monkeypatch):
+    program = _entries(model=_entries(x=_tensor()), optimizer=_entries(y=_tensor(_storage(key="1"))))
+    read = []
+    original = torch_checkpoint._Archive.read
+    monkeypatch.setattr(torch_checkpoint._Archive, "read", lambda self, record: read.append(record) or original(self, record))
+    assert list(read_torch_checkpoint(checkpoint(program, storages={"0": VALUES, "1": VALUES}))) == ["x"]
+    assert read == ["byteorder", "data.pkl", "data/0"]
+
+
+@pytest.mark.parametrize(
+    ("containers", "taken", "passed_over"),
+    [
+        (["model"], "model", ()),
+        (["state_dict"], "state_dict", ()),
+        (["model_ema"], "model_ema", ()),
+        (["state_dict_ema", "state_dict"], "state_dict", ("state_dict_ema",)),
+        (["model_ema", "model"], "model", ("model_ema",)),
+    ],
+)
+def test_containers(containers, taken, passed_over, checkpoint):
+    held = {name: _entries(x=_tensor(offset=index, shape=(), strides=())) for index, name in enumerate(containers)}
+    state = read_torch_state(checkpoint(_entries(**held, epoch=_number(3))))
+    assert (state.container, state.passed_over) == (taken, passed_over)
+    assert state.tensors["x"] == containers.index(taken)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["module.a", "module.b"], ["a", "b"]),
+        (["ema.module.a", "ema.module.b"], ["a", "b"]),
+        (["model.a", "b"], ["model.a", "b"]),
+        (["model.", "model.b"], ["model.", "model.b"]),
+    ],
+)
+def test_prefixes_that_every_name_has(names, expected, checkpoint):
+    program = _entries(**{name: _tensor() for name in names})
+    assert list(read_torch_checkpoint(checkpoint(program))) == expected
+
+
+def test_files_made_by_torch(tmp_path):
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4))
+    path = tmp_path / "w.pth"
+    shared = torch.arange(24, dtype=torch.float32).reshape(4, 6)
+    state = model.state_dict()  # an OrderedDict with attributes
+    state["1.parameter"] = torch.nn.Parameter(torch.ones(2))
+    state["1.transposed"], state["1.cut"], state["1.grown"] = shared.t(), shared[1:3, 2:5], torch.ones(1, 3).expand(5, 3)
+    for index, kind in enumerate(
+        (torch.float64, torch.float16, torch.bfloat16, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+    ):
+        state[f"1.kind{index}"] = (torch.arange(5) - (0 if kind == torch.uint8 else 2)).to(kind)
+    state["1.empty"], state["1.scalar"] = torch.zeros(0, 3), torch.tensor(7)
+    for protocol in (2, 4):
+        torch.save({"model": state, "epoch": 3, "lr": 1e-3, "tags": ["a", None, True, (1, 2, 3, 4)]}, path, pickle_protocol=protocol)
+        tensors = read_torch_checkpoint(path)
+        assert list(tensors) == list(state)
+        for name, tensor in state.items():
+            expected = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
+            np.testing.assert_array_equal(tensors[name], expected)
+            assert tensors[name].dtype == expected.dtype
+    torch.save(model.state_dict(), path, _use_new_zipfile_serialization=False)
+    assert "before 1.6" in str(_refused(path, "torch.save"))
+    torch.save(model, path)
+    assert _refused(path, "no plain data").refused.startswith("torch.nn.modules")
+    torch.jit.save(torch.jit.script(torch.nn.ReLU()), path)
+    _refused(path, "TorchScript")
+
+
+# what is refused before anything of it runs
+
+
+class _Bomb:
+    def __init__(self, function, *arguments):
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self):
+        return self.function, self.arguments
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_a_pickle_bomb_does_not_go_off(protocol, tmp_path):
+    import os
+
+    marker = tmp_path / "marker"
+    bomb = pickle.dumps({"x": _Bomb(os.system, f"touch {marker}")}, protocol)
+    with zipfile.ZipFile(tmp_path / "w.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", bomb)
+    error = _refused(tmp_path / "w.pth", r"(posix|nt)\.system")
+    assert error.refused.endswith(".system")
+    assert not marker.exists()
+    pickle.loads(bomb)
+    assert marker.exists()  # it was one
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("builtins", "eval"),
+        ("builtins", "getattr"),
+        ("numpy", "ndarray"),
+        ("numpy.core.multiarray", "_reconstruct"),
+        ("torch", "load"),
+        ("torch", "FloatStorage.__init__"),
+        ("torch._utils", "_rebuild_tensor_v3"),
+        ("collections", "OrderedDict.fromkeys"),
+        ("yacs.config", "CfgNode"),
+    ],
+)
+@pytest.mark.parametrize("way", ["GLOBAL", "STACK_GLOBAL"])
+def test_other_names_are_refused_by_name(module, name, way, checkpoint):
+    named = _name(module, name) if way == "GLOBAL" else _text(module) + _text(name) + b"\x93"
+    error = _refused(checkpoint(_entries(model=_entries(x=_tensor()), other=named)), re.escape(f"{module}.{name}"))
+    assert error.refused == f"{module}.{name}"
+
+
+@pytest.mark.parametrize(
+    ("instructions", "named"),
+    [
+        (b"ios\nsystem\n", "INST"),
+        (b"(" + _name("collections", "OrderedDict") + b"o", "OBJ"),
+        (_name("collections", "OrderedDict") + b")\x81", "NEWOBJ"),
+        (b"\x82\x01", "EXT1"),
+        (b"Pstorage\n", "PERSID"),
+        (b"\x8f", "EMPTY_SET"),
+        (b"\x96" + struct.pack("<Q", 1) + b"a", "BYTEARRAY8"),
+    ],
+)
+def test_other_instructions_are_refused_by_name(instructions, named, checkpoint):
+    _refused(checkpoint(b"(" + instructions), named)
+
+
+ORDERED_DICT = _name("collections", "OrderedDict")
+
+
+@pytest.mark.parametrize(
+    ("program", "received"),
+    [
+        (ORDERED_DICT + b"](K\x01eR", "calls collections.OrderedDict"),
+        (ORDERED_DICT + b"(](K\x01etR", "arguments of another kind"),
+        (_name("torch", "FloatStorage") + b")R", "arguments of another kind"),
+        (_name("torch._utils", "_rebuild_parameter") + b"(K\x01\x89}tR", "arguments of another kind"),
+        (_name("torch._utils", "_rebuild_parameter") + b")R", "arguments of another kind"),
+        (_name("torch._utils", "_rebuild_tensor_v2") + b")R", "an unknown way"),
+        (_tensor(storage=_number(1)), "an unknown way"),
+        (_tensor(more=b"\x89}" + _entries(neg=b"\x88")), "an unknown way"),
+        (_text("print") + b")R", "calls a str"),
+        (b"}" + ORDERED_DICT + b"b", "uses a dict as OrderedDict"),
+        (ORDERED_DICT + b")RK\x01b", "attributes of an OrderedDict"),
+        (b"K\x01K\x02\x93", "other than a string"),
+    ],
+)
+def test_allowed_names_with_other_arguments(program, received, checkpoint):
+    _refused(checkpoint(program), received)
+
+
+@pytest.mark.parametrize(
+    ("program", "received"),
+    [
+        (_storage(elements=13), "48 bytes, declared as 13"),
+        (_storage(elements=11), "48 bytes, declared as 11"),
+        (_storage(elements=-12), "declared as -12"),
+        (_storage("DoubleStorage"), "declared as 12 DoubleStorage"),
+        (_storage(elements=1 << 100), r"more than 2\*\*100"),
+        (_storage(key="1"), "no storage '1'"),
+        (_storage(key="../data.pkl"), "no storage"),
+        (b"K\x01Q", "no storage"),
+        (b"(" + _text("module") + _name("torch", "FloatStorage") + _text("0") + _text("cpu") + _number(12) + b"tQ", "no storage"),
+        (b"(" + _text("storage") + ORDERED_DICT + _text("0") + _text("cpu") + _number(12) + b"tQ", "no storage"),
+        (b"(" + _text("storage") + _name("torch", "FloatStorage") + _number(0) + _text("cpu") + _number(12) + b"tQ", "no storage"),
+        (_tensor(shape=(4, 4)), "ends at element 15 of a storage of 12"),
+        (_tensor(offset=1), "ends at element 12"),
+        (_tensor(offset=13, shape=(0,), strides=(1,)), "a storage of 12"),
+        (_tensor(offset=-1), "negative"),
+        (_tensor(strides=(-4, 1)), "negative"),
+        (_tensor(offset=11, strides=(-4, -1)), "negative"),
+        (_tensor(shape=(-3, 4)), "negative"),
+        (_tensor(shape=(3,)), "not whole numbers"),
+        (_tensor(shape=(1 << 100, 4)), r"more than 2\*\*"),
+        (_tensor(shape=(0,), strides=(1 << 100,)), "damaged"),
+        (_tensor(shape=(0, 1 << 100)), "damaged"),
+        (_tensor(shape=(1,) * 17, strides=(0,) * 17), "17 axes"),
+    ],
+)
+def test_storages_and_tensors_out_of_bounds(program, received, checkpoint):
+    _refused(checkpoint(_entries(x=program)), received)
+
+
+def test_a_shape_of_other_things_than_whole_numbers(checkpoint):
+    for shape in (b"(\x88t", b"(G" + struct.pack(">d", 3.0) + b"t", b"](K\x03e"):
+        arguments = _storage() + _number(0) + shape + _numbers(1) + b"\x89}"
+        _refused(
+            checkpoint(_entries(x=_name("torch._utils", "_rebuild_tensor_v2") + b"(" + arguments + b"tR")),
+            "whole numbers|unknown way|takes",
+        )
+
+
+def test_the_size_of_the_result_is_limited(checkpoint):
+    grown = _tensor(shape=(1 << 40,), strides=(0,))
+    _refused(checkpoint(_entries(x=grown)), f"{4 << 40} bytes")
+    _refused(checkpoint(_entries(x=_tensor(), y=_tensor())), "96 bytes", max_bytes=95)
+    assert len(read_torch_checkpoint(checkpoint(_entries(x=_tensor(), y=_tensor())), max_bytes=96)) == 2
+    half = _tensor(_storage("BFloat16Storage", elements=24))
+    _refused(checkpoint(_entries(x=half)), "48 bytes", max_bytes=47)  # of float32
+
+
+def test_memo_bombs_end_in_an_error(checkpoint):
+    doubling = b"]q\x00" + b"".join(b"0](h" + bytes([i]) + b"h" + bytes([i]) + b"eq" + bytes([i + 1]) for i in range(200))
+    _refused(checkpoint(_entries(x=_tensor(), y=doubling)), "not named tensors")
+    _refused(checkpoint(_entries(x=_tensor(), y=b"]r\xff\xff\xff\xff")), r"y \(a list\)")
+    _refused(checkpoint(_entries(x=_tensor(), y=b"]q\x00h\x00a")), r"y \(a list\)")  # a list in itself
+    _refused(checkpoint(b"}q\x00(" + _text("model") + b"h\x00u"), "no tensors under 'model'")  # a container in itself
+    _refused(checkpoint(b"h\x07"), "recalls item 7")
+    _refused(checkpoint(b"j\xff\xff\xff\x7f"), "recalls item 2147483647")
+
+
+DEPTH = 200_000  # more frames than any stack has
+
+
+@pytest.mark.parametrize(
+    ("program", "received"),
+    [
+        (b"(" * DEPTH + b"t" * DEPTH, "a tuple instead"),
+        (b")" + b"\x85" * DEPTH, "a tuple instead"),
+        (b"]" * DEPTH + b"a" * (DEPTH - 1), "a list instead"),
+        (b"}" + b")" + b"\x85" * DEPTH + b"K\x01s", "a tuple as a key"),
+        (b"}" * DEPTH + b"K\x01K\x02s", "no tensors"),
+    ],
+)
+def test_depth_does_not_overflow_the_stack(program, received, checkpoint):
+    _refused(checkpoint(program), received)
+
+
+@pytest.mark.parametrize(
+    "program", [b"0", b"t", b"a", b"](a", b"(s", b"u", b"(K\x01u", b"}(K\x01u", b"\x85", b"R", b"b", b"Q", b"\x93", b""]
+)
+def test_pickles_that_take_more_than_they_put_down(program, checkpoint):
+    _refused(checkpoint(program), "takes more|without a value|a list instead|uses a")
+
+
+@pytest.mark.parametrize(
+    "program", [b"X\xff\xff\xff\x7fabc", b"\x8d" + b"\xff" * 8, b"\x8b\xff\xff\xff\x7f", b"\xff", b"I9e9\n", b"X\x01\x00\x00\x00\xff"]
+)
+def test_pickles_that_are_damaged(program, checkpoint):
+    _refused(checkpoint(program), "damaged")
+
+
+# zips
+
+
+def test_duplicate_encrypted_and_compressed_members(checkpoint, tmp_path):
+    path = checkpoint(_entries(x=_tensor()))
+    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/data/0", bytes(48))
+    _refused(path, "two members named 'archive/data/0'")
+    path = checkpoint(_entries(x=_tensor()))
+    content = path.read_bytes()
+    entry = content.index(b"PK\x01\x02")
+    path.write_bytes(content[: entry + 8] + b"\x01" + content[entry + 9 :])
+    _refused(path, "encrypted")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:  # a thousandth of what it declares
+        archive.writestr("archive/data.pkl", bytes(10 << 20))
+    _refused(path, "compressed")
+
+
+def test_sizes_that_the_file_cannot_hold(checkpoint):
+    path = checkpoint(_entries(x=_tensor()))
+    content = path.read_bytes()
+    entry = content.rindex(b"PK\x01\x02", 0, content.rindex(b"data/0"))
+    absurd = struct.pack("<II", 1 << 31, 1 << 31)
+    path.write_bytes(content[: entry + 20] + absurd + content[entry + 28 :])
+    _refused(path, "in a file of")
+
+
+@pytest.mark.parametrize("byteorder", [b"big", b"", b"little" * 1000])
+def test_another_byte_order(byteorder, checkpoint):
+    _refused(checkpoint(_entries(x=_tensor()), byteorder=byteorder), "not little-endian")
+
+
+def test_no_byte_order_is_little_endian(checkpoint):  # before PyTorch 2.1
+    assert len(read_torch_checkpoint(checkpoint(_entries(x=_tensor()), byteorder=None))) == 1
+
+
+def test_archives_of_other_things(checkpoint, tmp_path):
+    program = _entries(x=_tensor())
+    _refused(checkpoint(program, extra=[("other/data.pkl", b"")]), "2 data.pkl")
+    _refused(checkpoint(program, extra=[("archive/constants.pkl", b"")]), "TorchScript")
+    with zipfile.ZipFile(tmp_path / "w.pth", "w") as archive:
+        archive.writestr("readme.txt", "nothing")
+    _refused(tmp_path / "w.pth", "no data.pkl")
+
+
+def test_a_pickle_of_absurd_length(checkpoint, monkeypatch):
+    monkeypatch.setattr(torch_checkpoint, "MAX_PICKLE_BYTES", 10)
+    _refused(checkpoint(_entries(x=_tensor())), r"data.pkl of \d+ bytes \(at most 10\)")
+
+
+def test_truncated_files(checkpoint):
+    path = checkpoint(_entries(x=_tensor()))
+    content = path.read_bytes()
+    for length in range(0, len(content), 7):
+        path.write_bytes(content[:length])
+        _refused(path, "damaged or cut off|no zip archive")
+
+
+def test_changed_bytes_are_noticed(checkpoint):
+    path = checkpoint(_entries(x=_tensor()))
+    content = bytearray(path.read_bytes())
+    content[content.index(VALUES.tobytes()) + 5] ^= 1
+    path.write_bytes(content)
+    _refused(path, "damaged")
+
+
+def test_missing_folders_and_foreign_files(tmp_path):
+    _refused(tmp_path / "none.pth", "No such file")
+    _refused(tmp_path, "a folder")
+    for content, received in [(b"", "an empty file"), (b"hello", "no zip archive"), (torch_checkpoint._LEGACY_START + b".", "before 1.6")]:
+        (tmp_path / "w.pth").write_bytes(content)
+        error = _refused(tmp_path / "w.pth", received)
+        assert "save it again" in str(error)
+
+
+# contents that are no state dict
+
+
+@pytest.mark.parametrize(
+    ("program", "received"),
+    [
+        (_tensor(), "a tensor instead of a state dict"),
+        (b"](K\x01e", "a list instead"),
+        (b"}", "no tensors; entries: none"),
+        (_entries(epoch=b"K\x03", weights=_entries(x=_tensor())), r"no tensors; entries: epoch \(an int\), weights \(a dict\)"),
+        (_entries(model=_entries(epoch=b"K\x03")), r"no tensors under 'model'; entries: epoch \(an int\)"),
+        (_entries(x=_tensor(), epoch=b"K\x03", none=b"N"), r"2 entries that are not named tensors: epoch \(an int\), none \(a NoneType\)"),
+        (b"}(" + _text("x") + _tensor() + b"K\x01" + _tensor() + b"u", r"1 entries that are not named tensors: an int \(a tensor\)"),
+        (_entries(**{f"{'x' * 1000}{i}": b"K\x03" for i in range(9)}), "…"),
+    ],
+)
+def test_contents_that_are_no_state_dict(program, received, checkpoint):
+    assert len(str(_refused(checkpoint(program), received))) < 1000

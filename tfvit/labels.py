@@ -1,0 +1,41 @@
+"""Class names: a text file with one label per line, in the model's order."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from tfvit.errors import InputError
+
+
+@functools.cache
+def imagenet_labels() -> tuple[str, ...]:
+    """The 1000 ImageNet-1k classes in the order of the published heads.
+
+    Source: WordNet lemmas of the ILSVRC 2012 synsets, as listed by timm (Apache-2.0), data/_info.
+    """
+    return read_labels(Path(__file__).with_name("imagenet_labels.txt"))
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The labels of a file, surrounding spaces and empty lines at its end removed.
+
+    Raises:
+        InputError: unreadable, empty, or with an empty line in between.
+    """
+    try:
+        labels = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            "unreadable labels", expected="a UTF-8 text file with one label per line", received=f"{path}: {error}", action="check the path"
+        ) from error
+    while labels and not labels[-1]:
+        labels = labels[:-1]
+    if not labels or not all(labels):
+        raise InputError(
+            "unusable labels",
+            expected="one label on every line",
+            received=f"{path}: {len(labels)} lines, {sum(not label for label in labels)} empty",
+            action="remove the empty lines",
+        )
+    return labels
