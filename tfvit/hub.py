@@ -5,9 +5,10 @@ which repository belongs to a variant, a limit on waiting for an answer, the com
 one kind of error. The repositories are timm's conversions of the original release's weights.
 
 Waiting, measured with huggingface_hub 2.4 and nothing cached: `hf_hub_download` itself gives up after 25 s where the host is unknown or
-refuses, after 6.5 minutes where it accepts and never answers, and after minutes where the hub answers and its Xet storage does not. So the
-hub and its storage are first asked once each, together within `timeout_s`; the file then comes over plain HTTP, where a download that
-stops is taken up again at the byte it had reached (within the same call) and given up after a minute without a byte.
+refuses and after 398 s where it accepts and never answers; where the hub answers and its Xet storage refuses, after 142 s, and where that
+never answers, not within 595 s. So the hub and the host of the file are first asked once each, together within `timeout_s`; the file then
+comes over plain HTTP, where a download that stops is taken up again where it had got to (within one call, in steps of 10 MiB) and given up
+after 67 s without a byte.
 """
 
 from __future__ import annotations
@@ -147,10 +148,9 @@ def fetch_checkpoint(variant_id: str, weights: str = "imagenet", timeout_s: floa
         UsageError: no such variant.
         EnvironmentUnusableError: huggingface_hub is not installed.
         WeightsError: the file cannot be had. `kind` is "offline" (HF_HUB_OFFLINE is set and nothing cached), "unreachable" (no answer, or
-            none from a hub, and nothing cached), "not_found" (no such repository or file, or
-            HF_ENDPOINT is no address), "gated" (an account or token is needed),
-            "corrupt" (other bytes than announced; removed from the cache), "disk" (no space, no permission) or "incomplete" (the download
-            stopped). `repository` is the one asked for.
+            none from a hub, and nothing cached), "not_found" (no such repository or file, or HF_ENDPOINT is no address), "gated" (an
+            account or token is needed), "corrupt" (other bytes than announced; removed from the cache), "disk" (no space, no permission)
+            or "incomplete" (the download stopped). `repository` is the one asked for.
     """
     repository = repository_of(variant_id, weights)
     hub = _import_huggingface_hub(repository)

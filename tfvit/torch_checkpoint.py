@@ -118,7 +118,7 @@ def read_torch_state(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -
             action="check the path and its permissions",
         ) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, struct.error, ValueError, OverflowError) as error:
-        raise _unusable(path.name, f"damaged or cut off ({error})", "download or copy the file again") from error
+        raise _unusable(path.name, f"damaged or cut off ({_short(str(error))})", "download or copy the file again") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,12 +165,12 @@ class _Archive:
             raise _unusable(name, "a TorchScript program", "save the state dict of the model instead: torch.save(model.state_dict(), …)")
         for member in archive.infolist():
             if member.filename in self.members:
-                raise _unusable(name, f"two members named {member.filename!r}")
+                raise _unusable(name, f"two members named {_short(member.filename)!r}")
             if member.flag_bits & _ENCRYPTED:
-                raise _unusable(name, f"an encrypted member, {member.filename!r}")
+                raise _unusable(name, f"an encrypted member, {_short(member.filename)!r}")
             # torch.save never compresses; without compression a member cannot be larger than the file that holds it
             if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
-                raise _unusable(name, f"a compressed member, {member.filename!r} (torch.save stores them as they are)")
+                raise _unusable(name, f"a compressed member, {_short(member.filename)!r} (torch.save stores them as they are)")
             self.members[member.filename] = member
         if (declared := sum(member.file_size for member in self.members.values())) > size_bytes:
             raise _unusable(name, f"members of {declared} bytes in a file of {size_bytes}")

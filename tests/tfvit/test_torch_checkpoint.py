@@ -465,6 +465,15 @@ def test_changed_bytes_are_noticed(checkpoint):
     _refused(path, "damaged")
 
 
+def test_messages_stay_short_whatever_the_file_says(checkpoint):
+    path = checkpoint(_entries(x=_tensor()))
+    content = bytearray(path.read_bytes())
+    content[26:28] = struct.pack("<H", 300)  # the length of the first member's name, which the message would quote
+    path.write_bytes(content)
+    assert len(str(_refused(path, "damaged"))) < 500
+    assert len(str(_refused(checkpoint(_name("m" * 1000, "n")), "mmm"))) < 500
+
+
 def test_missing_folders_and_foreign_files(tmp_path):
     _refused(tmp_path / "none.pth", "No such file")
     _refused(tmp_path, "a folder")
