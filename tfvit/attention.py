@@ -227,7 +227,7 @@ class CosineWindowAttention(_WindowAttention):
         channels = tokens.shape[-1]
         heads = ops.reshape(tokens, (-1, plan.num_windows * plan.tokens, self.num_heads, channels // self.num_heads))
         # x * x, not square(x): converters would fuse the latter into L2_NORMALIZATION, which no delegate takes
-        wide = ops.cast(heads, "float32")
+        wide = ops.cast(heads, keras.backend.result_type(heads.dtype, "float32"))
         squared_norm = ops.sum(ops.multiply(wide, wide), axis=-1, keepdims=True)
         factor = ops.cast(ops.rsqrt(ops.maximum(squared_norm, SQUARED_NORM_FLOOR)), heads.dtype)
         if scale is not None:

@@ -16,7 +16,7 @@ LAYER_NORM_EPSILON = 1.001e-5
 
 @keras.saving.register_keras_serializable(package="tfvit")
 class LayerNorm(layers.Layer):
-    """Layer normalisation over the channels, computed in float32 whatever the dtype policy. [..., C] -> [..., C]."""
+    """Layer normalisation over the channels, computed in float32 also where the dtype policy is narrower. [..., C] -> [..., C]."""
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.gamma = self.add_weight(name="gamma", shape=(input_shape[-1],), initializer="ones", autocast=False)
@@ -27,7 +27,7 @@ class LayerNorm(layers.Layer):
         return input_shape
 
     def call(self, inputs: Any) -> Any:
-        centred = ops.cast(inputs, "float32")
+        centred = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         centred = ops.subtract(centred, ops.mean(centred, axis=-1, keepdims=True))
         variance = ops.mean(ops.multiply(centred, centred), axis=-1, keepdims=True)
         normalized = ops.multiply(centred, ops.rsqrt(ops.add(variance, LAYER_NORM_EPSILON)))

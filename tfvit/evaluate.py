@@ -68,7 +68,7 @@ def _evaluate(arguments: argparse.Namespace, terminal: Terminal) -> int:
         examples, total = imagenet_v2()
     else:
         listed = labelled_images(Path(arguments.data), classes, len(classes) if classes else variant.classes)
-        examples, total = ((Image.open(path), label) for path, label in listed), len(listed)
+        examples, total = ((_opened(path), label) for path, label in listed), len(listed)
     if arguments.limit:
         examples, total = itertools.islice(examples, arguments.limit), min(total, arguments.limit)
     with terminal.progress.stage("load the model"):
@@ -129,7 +129,7 @@ def wilson_interval(right: int, samples: int) -> tuple[float, float]:
     share, z = right / samples, CONFIDENCE_Z
     centre = (share + z * z / (2 * samples)) / (1 + z * z / samples)
     half = z / (1 + z * z / samples) * math.sqrt(share * (1 - share) / samples + z * z / (4 * samples**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return (0.0 if right == 0 else centre - half), (1.0 if right == samples else centre + half)
 
 
 def labelled_images(folder: Path, classes: Sequence[str] | None, number: int) -> list[tuple[Path, int]]:
@@ -214,14 +214,22 @@ def _file_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     return lambda pixels: np.concatenate([interpreter.run(image[None]) for image in pixels])
 
 
+def _opened(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise _unreadable(path, error) from error
+
+
 def _pixels(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
     try:
         return resize_and_crop(to_rgb(image), preprocessing)
     except (OSError, ValueError, SyntaxError) as error:
-        name = getattr(image, "filename", "an image")
-        raise InputError(
-            "unreadable image", expected="images that decode", received=f"{name}: {error}", action="repair or remove it"
-        ) from error
+        raise _unreadable(getattr(image, "filename", "an image"), error) from error
+
+
+def _unreadable(name: Any, error: Exception) -> InputError:
+    return InputError("unreadable image", expected="images that decode", received=f"{name}: {error}", action="repair or remove it")
 
 
 def _batched(examples: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -7,7 +7,7 @@ from safetensors.numpy import save_file
 
 from tfvit import checkpoints, weights
 from tfvit.errors import InputError, WeightsError
-from tfvit.model import ViTTransformer
+from tfvit.model import ViTTransformer, build_variant
 from tfvit.variants import VARIANTS
 
 TINY = {"embed_dim": 16, "depths": (2, 2), "num_heads": (1, 2), "window_size": 4, "input_shape": (64, 64, 3), "classes": 5}
@@ -149,3 +149,47 @@ def test_random_weights_are_drawn_everywhere_and_repeat(version):
         assert not np.array_equal(first, third)
         assert first.size == 1 or first.std() > 0
         assert not (first == 0).any()
+
+
+def test_head_of_other_classes_is_left_out_with_a_warning(tmp_path):
+    source, target, headless = _model(), _model(classes=7), _model(include_top=False)
+    weights.randomize(source, 1)
+    save_file(_official(source), tmp_path / "w.safetensors")
+    head = keras.ops.convert_to_numpy(target.get_layer("head").kernel)
+    with pytest.warns(UserWarning, match="head of 5 classes is left out; the 7-class head"):
+        weights.load_weights(target, tmp_path / "w.safetensors")
+    np.testing.assert_array_equal(target.get_layer("head").kernel, head)
+    weights.load_weights(headless, tmp_path / "w.safetensors")
+    for model in (target, headless):
+        np.testing.assert_array_equal(model.get_layer("norm").gamma, source.get_layer("norm").gamma)
+
+
+def test_position_tables_of_another_window_are_resized(tmp_path):
+    source, target = _model(), _model(window_size=8, input_shape=(128, 128, 3))
+    weights.randomize(source, 1)
+    save_file(_official(source), tmp_path / "w.safetensors")
+    weights.load_weights(target, tmp_path / "w.safetensors")
+    tables = [model.get_layer("stage1_block1").attention.relative_position_bias_table for model in (source, target)]
+    small, large = (keras.ops.convert_to_numpy(table) for table in tables)
+    assert (small.shape, large.shape) == ((49, 1), (225, 1))
+    np.testing.assert_allclose(large, checkpoints.resize_position_table(small, 8), rtol=1e-6)
+
+
+def test_resizing_is_pytorchs_bicubic():
+    table = np.random.default_rng(0).normal(size=(13 * 13, 3)).astype("float32")
+    np.testing.assert_allclose(checkpoints.resize_position_table(table, 7), table, atol=1e-6)
+    flat = checkpoints.resize_position_table(np.full((13 * 13, 2), 3.0, "float32"), 12)
+    np.testing.assert_allclose(flat, 3.0, rtol=1e-6)
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: its interpolation cannot be compared with")
+    grid = torch.from_numpy(table.T.reshape(1, 3, 13, 13).copy())
+    for window in (12, 5):
+        expected = torch.nn.functional.interpolate(grid, size=(2 * window - 1,) * 2, mode="bicubic").numpy().reshape(3, -1).T
+        np.testing.assert_allclose(checkpoints.resize_position_table(table, window), expected, atol=1e-5)
+
+
+def test_v2_at_another_window_measures_in_the_trained_one():
+    row = VARIANTS["v2_tiny256"]
+    model = build_variant(row, weights=None, window_size=24, input_shape=(384, 384, 3))
+    blocks = [model.get_layer(f"stage{stage}_block1").attention for stage in (1, 2, 3, 4)]
+    assert [block.pretrained_window_size for block in blocks] == [16, 16, 16, 8]
+    assert [block.window_size for block in blocks] == [24] * 4
