@@ -471,6 +471,7 @@ def processes(tmp_path_factory, micro_model):
     return folder, codes, printed
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_into_one_folder(processes):
     folder, codes, printed = processes
     assert len(set(codes)) == 1
@@ -481,6 +482,7 @@ def test_two_runs_at_once_into_one_folder(processes):
     assert all(json.loads(out)["artifacts"] for out, _ in printed)
 
 
+@pytest.mark.slow
 def test_equal_inputs_give_equal_bytes(processes):
     folder, _, _ = processes
     one, two = listing(folder / "one"), listing(folder / "two")
@@ -492,6 +494,7 @@ def test_equal_inputs_give_equal_bytes(processes):
     assert [name for name in one if one[name] != two[name]] == []
 
 
+@pytest.mark.slow
 def test_ctrl_c(tmp_path, micro_model):
     out = tmp_path / "out"
     micro_model.save(tmp_path / "micro.keras")

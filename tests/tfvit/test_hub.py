@@ -382,3 +382,39 @@ def test_without_huggingface_hub(monkeypatch):
 def test_importing_the_module_does_not_import_huggingface_hub():
     program = "import sys, tfvit.hub; sys.exit('huggingface_hub' in sys.modules or 'keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], timeout=PROCESS_S).returncode == 0
+
+
+END_TO_END = """
+import json, sys
+import numpy as np
+import keras
+from tfvit.model import ViTTransformer
+from tfvit.variants import VARIANTS
+from tfvit.weights import load_weights
+
+recorded = np.load(sys.argv[1])
+model = ViTTransformer(
+    embed_dim=16, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), window_size=7, classes=10, input_shape=(224, 224, 3),
+    classifier_activation=None,
+)
+origin = load_weights(model, "imagenet", VARIANTS["tiny224"])
+logits = keras.ops.convert_to_numpy(model(recorded["input"]))
+difference = float(np.abs(logits - recorded["logits"]).max() / np.abs(recorded["logits"]).max())
+print(json.dumps({"source": origin.source, "license": origin.license, "origin": origin.origin, "difference": difference}))
+"""
+
+
+@pytest.mark.skipif(not REFERENCE.is_file(), reason="reference tensors of the original model are not on this machine")
+def test_a_model_gets_its_weights_from_the_hub(tmp_path):
+    served = _Hub(REFERENCE.read_bytes())
+    environment = {name: value for name, value in os.environ.items() if not (name.lower().endswith("_proxy") or name.startswith("HF_"))}
+    environment |= {"HF_ENDPOINT": served.endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    command = [sys.executable, "-c", END_TO_END, str(REFERENCE.with_suffix(".npz"))]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PROCESS_S, check=False)
+    served.close()
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = json.loads(done.stdout.splitlines()[-1])
+    print(said)
+    assert (said["source"], said["license"]) == ("imagenet", "MIT")
+    assert said["origin"].startswith("timm/swin_tiny_patch4_window7_224.ms_in1k@")
+    assert said["difference"] <= 1e-4
