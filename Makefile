@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench lint
+.PHONY: check test slow bench lint matrix
 
 check: lint test
 
@@ -19,11 +19,13 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
-# full-size variants through every recipe (about 45 minutes on two cores); the table is results/convert_matrix.csv
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+# full-size variants through every recipe, about 45 minutes on two cores; rows already in results/convert_matrix.csv are kept
+matrix: $(INSTALLED)
 	$(BIN)/python benchmarks/convert_matrix.py --out build/matrix
 
 bench: $(INSTALLED)

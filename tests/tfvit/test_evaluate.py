@@ -51,6 +51,7 @@ def _run(capfd, *arguments):
     return code, captured.out, captured.err
 
 
+@pytest.mark.slow
 def test_keras_model_and_file_score_what_was_planted(tiny, capfd):
     arguments = ("--variant", "tiny_evaluate", "--data", tiny / "images", "--json", "--quiet")
     code, out, _ = _run(capfd, *arguments, "--weights", tiny / "tiny.weights.h5")

@@ -404,6 +404,7 @@ print(json.dumps({"source": origin.source, "license": origin.license, "origin": 
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REFERENCE.is_file(), reason="reference tensors of the original model are not on this machine")
 def test_a_model_gets_its_weights_from_the_hub(tmp_path):
     served = _Hub(REFERENCE.read_bytes())

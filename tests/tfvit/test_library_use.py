@@ -44,16 +44,9 @@ def cifar10():
     return np.stack(images), np.asarray(labels)
 
 
-@pytest.mark.parametrize(
-    ("version", "dtype"),
-    [
-        (2, "mixed_float16"),
-        *(
-            pytest.param(version, dtype, marks=pytest.mark.slow)
-            for version, dtype in [(1, "float32"), (2, "float32"), (1, "mixed_float16"), (1, "mixed_bfloat16"), (2, "mixed_bfloat16")]
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16", "mixed_bfloat16"])
 def test_fit_and_evaluate_on_real_images(version, dtype, cifar10):
     images, labels = cifar10
     keras.utils.set_random_seed(0)

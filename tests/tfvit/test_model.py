@@ -142,7 +142,7 @@ def test_drop_path_grows_with_depth():
     np.testing.assert_allclose(rates, [0.0, 0.1, 0.2, 0.3])
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_training_changes_every_weight_and_saving_keeps_them(version, tmp_path):
     model = ViTTransformer(**TINY, version=version)
     randomize(model, 0)

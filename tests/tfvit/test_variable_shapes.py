@@ -43,6 +43,7 @@ def test_equals_the_fixed_size_model(flexible, height, width):
         assert difference <= RELATIVE_TOLERANCE
 
 
+@pytest.mark.slow
 def test_gradients_flow_to_every_weight(flexible):
     _, model, _ = flexible
 
