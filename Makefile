@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench lint matrix
+.PHONY: check test slow bench lint matrix fidelity
 
 check: lint test
 
@@ -27,6 +27,14 @@ slow: $(INSTALLED)
 # full-size variants through every recipe, about 45 minutes on two cores; rows already in results/convert_matrix.csv are kept
 matrix: $(INSTALLED)
 	$(BIN)/python benchmarks/convert_matrix.py --out build/matrix
+
+# PyTorch's original in its own environment against ours, at full size. timm asks for a torchvision that fits a GPU build of PyTorch and
+# needs none of it here, hence --no-deps.
+fidelity: $(INSTALLED)
+	$(PYTHON) -m venv build/timm
+	build/timm/bin/pip install --quiet torch==2.13.0 pyyaml huggingface_hub safetensors numpy pillow
+	build/timm/bin/pip install --quiet --no-deps timm==1.0.31 torchvision==0.28.0
+	$(BIN)/python benchmarks/timm_fidelity.py --timm-python build/timm/bin/python
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/recipe_latency.py --variant tiny224

@@ -54,7 +54,7 @@ def _variant(version: int, size: str, image_size: int, window_size: int, num_par
     embed_dim, depths, num_heads, drop_path_rate = _SIZES[size]
     # V2 base and large come from 192 px ImageNet-21k pretraining with window 12 (6 in the last stage)
     pretrained = (12, 12, 12, 6) if version == 2 and size in ("base", "large") else (0, 0, 0, 0)
-    # the original evaluation resizes 384 px inputs without cropping
+    # 384 px: nothing is cropped off the short side, as timm evaluates these weights (the original release squashes the image to a square)
     preprocessing = Preprocessing.for_image_size(image_size, crop_fraction=1.0 if image_size == 384 else 0.875)
     return Variant(
         id=f"{'v2_' if version == 2 else ''}{size}{image_size}",

@@ -21,16 +21,16 @@ def _values(model):
     return [keras.ops.convert_to_numpy(weight) for weight in model.weights]
 
 
-def _official(model):
+def official_tensors(model):
     """The model's weights under timm's names: the inverse of loading, written independently for the parts that are permuted."""
-    tensors = {}
+    tensors, post_norm = {}, model.get_layer("stage2_merging").post_norm
     for name, targets in checkpoints.official_targets(model).items():
         arrays = [keras.ops.convert_to_numpy(variable) for variable, _ in targets]
         if name.endswith("downsample.reduction.weight"):
             out = arrays[0].T
             blocks = out.reshape(out.shape[0], 4, -1)
             tensors[name] = np.stack([blocks[:, 0], blocks[:, 2], blocks[:, 1], blocks[:, 3]], 1).reshape(out.shape)
-        elif "downsample.norm" in name and model.get_layer("stage2_merging").post_norm is False:
+        elif "downsample.norm" in name and not post_norm:
             tensors[name] = arrays[0].reshape(4, -1)[[0, 2, 1, 3]].reshape(-1)
         elif name == "patch_embed.proj.weight":
             tensors[name] = arrays[0].transpose(3, 2, 0, 1)
@@ -60,7 +60,7 @@ def _original_names(tensors):
 def test_safetensors_of_both_schemes(version, scheme, tmp_path):
     source, target = _model(version), _model(version)
     weights.randomize(source, 1)
-    tensors = _official(source)
+    tensors = official_tensors(source)
     save_file(_original_names(tensors) if scheme == "original" else tensors, tmp_path / "w.safetensors")
     origin = weights.load_weights(target, tmp_path / "w.safetensors")
     for ours, theirs in zip(_values(target), _values(source), strict=True):
@@ -83,7 +83,7 @@ def test_keras_files_round_trip(ending, tmp_path):
 
 def test_everything_wrong_is_named_in_one_error_and_nothing_is_assigned(tmp_path):
     source, target = _model(), _model()
-    tensors = _official(source)
+    tensors = official_tensors(source)
     del tensors["norm.weight"]
     tensors["something.else"] = np.zeros(3, "float32")
     tensors["layers.0.blocks.0.mlp.fc1.weight"] = np.zeros((3, 3), "float32")
@@ -119,7 +119,7 @@ def test_missing_truncated_and_foreign_files(ending, tmp_path):
         weights.load_weights(model, path)
     other = _model(embed_dim=32)
     if ending == ".safetensors":
-        save_file(_official(other), path)
+        save_file(official_tensors(other), path)
     else:
         other.save(path) if ending == ".keras" else other.save_weights(path)
     with pytest.raises(WeightsError, match="do not fit"):
@@ -154,7 +154,7 @@ def test_random_weights_are_drawn_everywhere_and_repeat(version):
 def test_head_of_other_classes_is_left_out_with_a_warning(tmp_path):
     source, target, headless = _model(), _model(classes=7), _model(include_top=False)
     weights.randomize(source, 1)
-    save_file(_official(source), tmp_path / "w.safetensors")
+    save_file(official_tensors(source), tmp_path / "w.safetensors")
     head = keras.ops.convert_to_numpy(target.get_layer("head").kernel)
     with pytest.warns(UserWarning, match="head of 5 classes is left out; the 7-class head"):
         weights.load_weights(target, tmp_path / "w.safetensors")
@@ -167,7 +167,7 @@ def test_head_of_other_classes_is_left_out_with_a_warning(tmp_path):
 def test_position_tables_of_another_window_are_resized(tmp_path):
     source, target = _model(), _model(window_size=8, input_shape=(128, 128, 3))
     weights.randomize(source, 1)
-    save_file(_official(source), tmp_path / "w.safetensors")
+    save_file(official_tensors(source), tmp_path / "w.safetensors")
     weights.load_weights(target, tmp_path / "w.safetensors")
     tables = [model.get_layer("stage1_block1").attention.relative_position_bias_table for model in (source, target)]
     small, large = (keras.ops.convert_to_numpy(table) for table in tables)

@@ -1,0 +1,76 @@
+"""Writes the README's tables from results/: what stands between `<!-- table: NAME -->` and `<!-- end -->`.
+
+python benchmarks/readme_tables.py          # rewrites README.md
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
+
+
+def conversion_table() -> str:
+    """Size by recipe, and what one process with all three recipes took."""
+    rows: dict[str, dict[str, dict[str, str]]] = {}
+    for row in _rows("convert_matrix.csv"):
+        rows.setdefault(row["variant"], {})[row["recipe"]] = row
+    columns = ("variant", "float32 MB", "float16 MB", "int8 MB", "seconds", "peak memory GB", "operations (int8)", "XNNPACK partitions")
+    lines = [f"| {' | '.join(columns)} |", "|---" + "|--:" * (len(columns) - 1) + "|"]
+    for variant, recipes in rows.items():
+        cells = list(recipes.values())
+        seconds = int(cells[0]["model_seconds"]) + sum(int(cell["recipe_seconds"]) for cell in cells)
+        partitions = "/".join(sorted({cell["xnnpack_partitions"] for cell in cells}))
+        sizes = [recipes[recipe]["size_mb"] for recipe in ("float32", "float16", "int8")]
+        memory = f"{int(cells[0]['peak_memory_mb']) / 1024:.1f}"
+        lines.append(f"| {variant} | {' | '.join(sizes)} | {seconds} | {memory} | {recipes['int8']['ops']} | {partitions} |")
+    return "\n".join(lines)
+
+
+def latency_table() -> str:
+    rows = _rows("recipe_latency.csv")
+    lines = ["| variant | recipe | median ms | ratio to float32 (95 % interval) |", "|---|---|--:|--:|"]
+    for row in rows:
+        interval = "" if row["recipe"] == "float32" else f" ({row['ratio_low']} to {row['ratio_high']})"
+        lines.append(f"| {row['variant']} | {row['recipe']} | {row['median_ms']} | {row['ratio']}{interval} |")
+    note = f"{rows[0]['runtime']}, {rows[0]['threads']} thread, {rows[0]['rounds']} interleaved rounds, {rows[0]['cpu']}, random weights."
+    return "\n".join([*lines, "", note])
+
+
+def fidelity_table() -> str:
+    lines = ["| variant | logits: max abs difference (of scale) | worst layer: max abs difference (of scale) |", "|---|--:|--:|"]
+    for row in _rows("timm_fidelity.csv"):
+        worst = f"{row['worst_layer']} {row['worst_max_abs']} ({row['worst_max_of_scale']})"
+        lines.append(f"| {row['variant']} | {row['logits_max_abs']} ({row['logits_max_of_scale']}) | {worst} |")
+    return "\n".join(lines)
+
+
+TABLES = {"conversion": conversion_table, "latency": latency_table, "fidelity": fidelity_table}
+
+
+def filled_in(readme: str) -> str:
+    """The README with every table made anew."""
+
+    def replace(match: re.Match) -> str:
+        return f"<!-- table: {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end -->", replace, readme, flags=re.DOTALL)
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    with (RESULTS / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def main() -> int:
+    path = ROOT / "README.md"
+    path.write_text(filled_in(path.read_text(encoding="utf-8")), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
