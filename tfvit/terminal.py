@@ -41,8 +41,9 @@ class Parser(argparse.ArgumentParser):
 class Progress:
     """Says what is going on, and how long each stage took. This one is silent; `TerminalProgress` shows it."""
 
-    def __init__(self) -> None:
+    def __init__(self, interrupted: Callable[[], bool] = lambda: False) -> None:
         self._seconds: dict[tuple[str, str], float] = {}
+        self._interrupted = interrupted
 
     def seconds(self, subject: str | None = None) -> dict[str, float]:
         """Stage -> seconds so far, of one subject or of all together."""
@@ -59,6 +60,8 @@ class Progress:
         try:
             with self._show(name, total, subject) as advance:
                 yield advance
+            if self._interrupted():  # native code may have swallowed the exception
+                raise KeyboardInterrupt
         finally:
             self._seconds[subject, name] = self._seconds.get((subject, name), 0.0) + time.perf_counter() - start
 
@@ -83,8 +86,8 @@ def stepping(items: Iterable[Item], advance: Callable[[], None]) -> Iterator[Ite
 class TerminalProgress(Progress):
     """A bar on a terminal, plain lines elsewhere."""
 
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__()
+    def __init__(self, stream: TextIO, interrupted: Callable[[], bool] = lambda: False) -> None:
+        super().__init__(interrupted)
         from rich.console import Console
 
         self._stream = stream
@@ -120,9 +123,9 @@ class TerminalProgress(Progress):
 class Terminal:
     """Where a command's results and progress go."""
 
-    def __init__(self, arguments: argparse.Namespace, stderr: TextIO) -> None:
+    def __init__(self, arguments: argparse.Namespace, stderr: TextIO, interrupted: Callable[[], bool]) -> None:
         self._json = arguments.json
-        self.progress: Progress = Progress() if arguments.quiet else TerminalProgress(stderr)
+        self.progress: Progress = Progress(interrupted) if arguments.quiet else TerminalProgress(stderr, interrupted)
 
     def result(self, document: dict[str, Any], columns: Sequence[str], rows: Sequence[Sequence[str]], closing: Sequence[str] = ()) -> None:
         """Prints the document with --json, else the table and its closing lines."""
@@ -159,7 +162,7 @@ def run(parser: Parser, command: Callable[[argparse.Namespace, Terminal], int], 
                 arguments = parser.parse_args(argv)
             except SystemExit as stop:  # argparse has printed its help
                 return int(stop.code or 0)
-            return command(arguments, Terminal(arguments, stderr))
+            return command(arguments, Terminal(arguments, stderr, interrupted))
         except (Exception, KeyboardInterrupt) as error:
             if not interrupted() and not isinstance(error, KeyboardInterrupt):
                 return _report(error, stderr, native_log, debug)

@@ -35,8 +35,8 @@ def _row(
 # Two blocks a stage, so that the second is shifted. At least two heads everywhere, as in every published variant: with a single one the
 # converter moves the reshape into heads in front of the dense layer, whose leading dimension is then not 1.
 TINY = {
-    1: _row("tiny_v1", 1, 128, (2, 2, 2, 2), (2, 4, 8, 16), 4, CLASSES),
-    2: _row("tiny_v2", 2, 128, (2, 2, 2, 2), (2, 4, 8, 16), 8, CLASSES),
+    1: _row("tiny_v1", 1, 64, (2, 2, 2), (2, 4, 8), 4, CLASSES),
+    2: _row("tiny_v2", 2, 128, (2, 2, 2), (2, 4, 8), 8, CLASSES),
 }
 # One stage, one shift: for what does not depend on the architecture
 MICRO = _row("micro", 1, 32, (2,), (2,), 4, 5)

@@ -367,6 +367,7 @@ def test_manifest_says_what_is_so(tiny):
     for recipe in ("float32", "int8"):
         manifest, file = tiny.manifest(recipe), tiny.file(recipe)
         assert manifest["schema_version"] == 1
+        side = tiny.variant.image_size
         assert manifest["name"] == tiny.name(recipe)
         assert manifest["variant"] == tiny.variant.id
         assert manifest["recipe"] == recipe
@@ -375,9 +376,9 @@ def test_manifest_says_what_is_so(tiny):
         assert re.fullmatch("[0-9a-f]{64}", manifest["weights"]["sha256"])
         assert manifest["classes"] == 10
         assert manifest["input"] == {
-            "name": "pixels", "shape": [1, 128, 128, 3], "dtype": "float32", "range": [0, 255], "layout": "NHWC", "channels": "RGB",
+            "name": "pixels", "shape": [1, side, side, 3], "dtype": "float32", "range": [0, 255], "layout": "NHWC", "channels": "RGB",
         }  # fmt: skip
-        assert manifest["preprocessing"] == {"resize_px": 146, "crop_px": 128, "interpolation": "bicubic", "keep_aspect": True}
+        assert manifest["preprocessing"] == {"resize_px": side * 8 // 7, "crop_px": side, "interpolation": "bicubic", "keep_aspect": True}
         assert manifest["output"] == {"name": "probabilities", "shape": [1, 10], "dtype": "float32", "activation": "softmax"}
         assert manifest["file"]["sha256"] == artifact.sha256(file)
         assert manifest["file"]["size_bytes"] == len(file)

@@ -51,3 +51,14 @@ def test_help_answers_at_once():
     assert "exit codes:" in done.stdout
     assert done.stderr == ""
     assert min(seconds) < MOST_SECONDS
+
+
+def test_an_interrupt_that_native_code_swallowed_ends_the_stage():
+    from tfvit.terminal import Progress
+
+    seen = []
+    progress = Progress(interrupted=lambda: bool(seen))
+    with progress.stage("before"):
+        pass
+    with pytest.raises(KeyboardInterrupt), progress.stage("native"):
+        seen.append("swallowed")
