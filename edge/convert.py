@@ -117,7 +117,7 @@ def _resolve_variants(variants: Sequence[Variant], text: str, terminal: Terminal
 
 
 def _report(outcomes: Sequence[Any], terminal: Terminal) -> int:
-    columns = ("file", "MB", "logits SNR dB", "top-1 agreement", "max abs err", "ops", "XNNPACK partitions", "GPU (rules)", "status")
+    columns = ("file", "MB", "SNR dB", "same top-1", "max abs err", "XNNPACK ops", "partitions", "GPU by rule", "status")
     rows, closing = [], []
     for outcome in outcomes:
         manifest = outcome.manifest

@@ -138,7 +138,8 @@ class Terminal:
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for position, column in enumerate(columns):
-            table.add_column(column, justify="left" if position == 0 or position == len(columns) - 1 else "right", overflow="fold")
+            edge = position in (0, len(columns) - 1)
+            table.add_column(column, justify="left" if edge else "right", overflow="fold", no_wrap=position == 0)
         for row in rows:
             table.add_row(*(_escaped(cell) for cell in row))
         console = Console(file=sys.stdout, highlight=False)
