@@ -49,7 +49,20 @@ def fidelity_table() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"conversion": conversion_table, "latency": latency_table, "fidelity": fidelity_table}
+def reference_table() -> str:
+    """The worst layer of every checkpoint and reference."""
+    pairs: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for row in _rows("reference_fidelity.csv"):
+        pairs.setdefault((row["checkpoint"], row["reference"]), []).append(row)
+    lines = ["| checkpoint | reference | layers compared | worst layer: max abs, mean abs, max of scale |", "|---|---|---|---|"]
+    for (checkpoint, reference), rows in pairs.items():
+        worst = max(rows, key=lambda row: float(row["max_of_scale"]))
+        figures = f"{worst['layer']}: {worst['max_abs']}, {worst['mean_abs']}, {worst['max_of_scale']}"
+        lines.append(f"| {checkpoint} | {reference} | {', '.join(row['layer'] for row in rows)} | {figures} |")
+    return "\n".join(lines)
+
+
+TABLES = {"reference": reference_table, "conversion": conversion_table, "latency": latency_table, "fidelity": fidelity_table}
 
 
 def filled_in(readme: str) -> str:

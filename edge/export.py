@@ -74,6 +74,7 @@ def exportable(model: keras.Model, preprocessing: Preprocessing | None = None, t
             received=problem,
             action="build it with a fixed input_shape, and end it in a classifier",
         )
+    model = _in_float32(model)
     _final_layer(model)
     size = model.inputs[0].shape[1]
     return ExportableModel(
@@ -180,6 +181,23 @@ def _fill_in_constants(model: schema.ModelT, values: dict[str, np.ndarray]) -> N
             filled.add(entry.tensorIndex)
     signature.inputs = [entry for entry in signature.inputs if entry.tensorIndex not in filled]
     graph.inputs = np.asarray([index for index in graph.inputs if index not in filled], np.int32)
+
+
+def _in_float32(model: keras.Model) -> keras.Model:
+    """The same model with every layer computing in float32: one trained under mixed precision traces to float16 arithmetic otherwise."""
+    if all(layer.compute_dtype == "float32" for layer in model._flatten_layers(include_self=False) if layer.weights):
+        return model
+    rebuilt = keras.saving.deserialize_keras_object(_with_float32_policies(keras.saving.serialize_keras_object(model)))
+    rebuilt.set_weights(model.get_weights())
+    return rebuilt
+
+
+def _with_float32_policies(config: Any) -> Any:
+    if isinstance(config, dict):
+        if config.get("class_name") == "DTypePolicy":
+            return {**config, "config": {**config["config"], "name": "float32"}}
+        return {key: _with_float32_policies(value) for key, value in config.items()}
+    return type(config)(_with_float32_policies(value) for value in config) if isinstance(config, list | tuple) else config
 
 
 def normalises_itself(model: keras.Model) -> bool:

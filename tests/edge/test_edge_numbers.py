@@ -8,7 +8,9 @@ from edge import drift, export, flatbuffer
 from edge.runtime import Interpreter
 from tfvit.errors import InputError, UsageError
 from tfvit.imagenet import preprocess_input
+from tfvit.model import ViTTransformer
 from tfvit.preprocessing import Preprocessing, normalize
+from tfvit.weights import randomize
 
 # float32 on both sides in another order of operations; measured 121 dB and more, 6e-7
 FLOAT32_SNR_DB, FLOAT32_PROBABILITY = 90.0, 1e-4
@@ -224,3 +226,16 @@ def _output_name(file: bytes) -> str:
     assert [entry.name for entry in signature.inputs] == [b"pixels"]
     (output,) = signature.outputs
     return output.name.decode()
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16"])
+def test_a_model_of_lower_precision_is_exported_in_float32(policy):
+    arguments = {"embed_dim": 16, "depths": (2,), "num_heads": (2,), "window_size": 4, "input_shape": (32, 32, 3), "classes": 5}
+    models = [ViTTransformer(**arguments, dtype=dtype) for dtype in ("float32", policy)]
+    for model in models:
+        randomize(model, 0)
+    models[0].set_weights(models[1].get_weights())
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+    expected, answers = (keras.ops.convert_to_numpy(export.exportable(model).logits(pixels)) for model in models)
+    np.testing.assert_array_equal(answers, expected)
+    assert models[1].get_layer("stage1_block1").compute_dtype != "float32"  # the user's model is left as it was
