@@ -94,8 +94,8 @@ def layer_outputs(
         **found, pretrained_window_sizes=pretrained_window_sizes, input_shape=pixels.shape[1:], classifier_activation=None
     )
     assign_tensors(model, tensors, model.name, name)
-    layers = {"patch_embed": "patch_embedding", "norm": "norm", "logits": "head"}
-    layers |= {f"stage{stage}": f"stage{stage + 1}_block{depth}" for stage, depth in enumerate(found["depths"])}
+    stages = {f"stage{stage}": f"stage{stage + 1}_block{depth}" for stage, depth in enumerate(found["depths"])}
+    layers = {"patch_embed": "patch_embedding", **stages, "norm": "norm", "logits": "head"}
     wanted = [key for key in layers if key in recorded]
     outputs = keras.Model(model.input, [model.get_layer(layers[key]).output for key in wanted])(pixels)
     return {key: keras.ops.convert_to_numpy(output) for key, output in zip(wanted, outputs, strict=True)}

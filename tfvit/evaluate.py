@@ -70,7 +70,7 @@ def _evaluate(arguments: argparse.Namespace, terminal: Terminal) -> int:
         listed = labelled_images(Path(arguments.data), classes, len(classes) if classes else variant.classes)
         examples, total = ((_opened(path), label) for path, label in listed), len(listed)
     if arguments.limit:
-        examples, total = itertools.islice(examples, arguments.limit), min(total, arguments.limit)
+        examples, total = itertools.islice(examples, arguments.limit), min(total or arguments.limit, arguments.limit)
     with terminal.progress.stage("load the model"):
         if arguments.file:
             predict = _file_predictor(arguments.file)
@@ -169,8 +169,8 @@ def labelled_images(folder: Path, classes: Sequence[str] | None, number: int) ->
     return found
 
 
-def imagenet_v2() -> tuple[Iterator[tuple[Image.Image, int]], int]:
-    """The ImageNet-v2 test set through tensorflow-datasets, and its size.
+def imagenet_v2() -> tuple[Iterator[tuple[Image.Image, int]], int | None]:
+    """The ImageNet-v2 test set through tensorflow-datasets, and its size where it is known.
 
     Raises:
         EnvironmentUnusableError: the package is not installed, or the data set cannot be had.
@@ -185,7 +185,7 @@ def imagenet_v2() -> tuple[Iterator[tuple[Image.Image, int]], int]:
             action="pip install tensorflow-datasets, or pass a folder",
         ) from error
     try:
-        dataset, info = tfds.load("imagenet_v2", split="test", with_info=True)
+        dataset = tfds.load("imagenet_v2", split="test")
     except Exception as error:  # the package raises many kinds for a failed download
         raise EnvironmentUnusableError(
             "ImageNet-v2 cannot be had",
@@ -194,7 +194,8 @@ def imagenet_v2() -> tuple[Iterator[tuple[Image.Image, int]], int]:
             action="pass a folder with the images",
         ) from error
     examples = ((Image.fromarray(example["image"]), int(example["label"])) for example in tfds.as_numpy(dataset))
-    return examples, info.splits["test"].num_examples
+    size = int(dataset.cardinality())
+    return examples, size if size >= 0 else None
 
 
 def _keras_predictor(variant: Variant, weights: str, classes: int | None) -> Callable[[np.ndarray], np.ndarray]:
