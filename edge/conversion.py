@@ -20,63 +20,15 @@ import numpy as np
 from calibration.image_set import ImageSet, Split, open_image_set
 from edge import artifact
 from edge.recipes import Limits, Recipe
-from tfvit.errors import EnvironmentUnusableError, InputError, UsageError, WeightsError
+from edge.sources import Source, build
+from tfvit.errors import EnvironmentUnusableError, InputError
 from tfvit.labels import imagenet_labels
 from tfvit.preprocessing import Preprocessing
 from tfvit.terminal import Progress, stepping
-from tfvit.variants import Variant
 
 # Images the drift is measured on; never among the calibration images.
 DRIFT_SAMPLES = 32
-PUBLISHED_WEIGHTS = ("imagenet", "imagenet21k")
-WEIGHTS_ENDINGS = (".safetensors", ".pth", ".weights.h5", ".keras")
-NETWORK_TIMEOUT_S = 10.0
 TOOLS = ("tfvit", "tensorflow", "keras", "ai-edge-litert", "ai-edge-quantizer", "numpy", "pillow")
-
-
-@dataclasses.dataclass(frozen=True)
-class WeightsChoice:
-    """What `--weights` asked for, resolved as far as it can be without building a model.
-
-    Attributes:
-        random_seed: for random weights, else None.
-        path, sha256: of a weights file, else None.
-        published: "imagenet" or "imagenet21k" where the file came from the hub.
-        license, origin: of published weights.
-        warning: what the user must be told, if anything.
-    """
-
-    random_seed: int | None = None
-    path: Path | None = None
-    sha256: str | None = None
-    published: str | None = None
-    license: str | None = None
-    origin: str | None = None
-    warning: str | None = None
-
-    @property
-    def is_random(self) -> bool:
-        return self.random_seed is not None
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """A model to convert: a variant with weights, or a saved Keras model.
-
-    Attributes:
-        name: the artifacts' names begin with it.
-        variant: the table's row, or None for a model of its own.
-        weights: of the variant, or the saved model itself.
-        takes_pixels: for a saved model: whether it normalises pixels by itself; None to find out.
-    """
-
-    name: str
-    variant: Variant | None
-    weights: WeightsChoice
-    takes_pixels: bool | None = None
-
-    def artifact_name(self, recipe: Recipe) -> str:
-        return f"{self.name}-{recipe.name}{'.random' if self.weights.is_random else ''}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,82 +89,6 @@ class Outcome:
     failures: tuple[str, ...] = ()
 
 
-def resolve_weights(text: str, variant: Variant, timeout_s: float = NETWORK_TIMEOUT_S) -> WeightsChoice:
-    """`--weights` for a variant, without building anything; published weights are fetched here.
-
-    Args:
-        timeout_s: how long to wait for the network's first answer.
-
-    Raises:
-        UsageError, WeightsError: a seed that is no number; a file that is not there; weights that cannot be had.
-    """
-    if text == "auto":
-        return _imagenet_or_random(variant, timeout_s)
-    kind, _, seed = text.partition(":")
-    if kind == "random":
-        if seed and not seed.isdecimal():
-            raise UsageError(
-                "unusable seed",
-                expected="random or random:SEED with a whole number",
-                received=repr(text),
-                action="for example --weights random:1",
-            )
-        return WeightsChoice(random_seed=int(seed or 0))
-    if text in PUBLISHED_WEIGHTS:
-        return _published(variant, text, timeout_s)
-    path = Path(text)
-    if not path.name.endswith(WEIGHTS_ENDINGS):
-        raise WeightsError(
-            "unknown weights",
-            expected=f"auto, {', '.join(PUBLISHED_WEIGHTS)}, random[:SEED], or a path ending in {', '.join(WEIGHTS_ENDINGS)}",
-            received=repr(text),
-            action="check the spelling",
-        )
-    return WeightsChoice(path=path, sha256=_file_sha256(path, "weights"))
-
-
-def _published(variant: Variant, weights: str, timeout_s: float) -> WeightsChoice:
-    from tfvit.hub import fetch_checkpoint
-
-    fetched = fetch_checkpoint(variant.id, weights, timeout_s)
-    return WeightsChoice(path=fetched.path, sha256=fetched.sha256, published=weights, license=fetched.license, origin=fetched.origin)
-
-
-def _imagenet_or_random(variant: Variant, timeout_s: float) -> WeightsChoice:
-    from tfvit.hub import REPOSITORIES
-
-    if variant.id in REPOSITORIES["imagenet"]:
-        try:
-            return _published(variant, "imagenet", timeout_s)
-        except WeightsError as error:
-            if getattr(error, "kind", None) not in ("offline", "unreachable"):
-                raise
-            why = f"no ImageNet weights in the cache and no network ({error.received})"
-    else:
-        why = f"no published ImageNet weights for {variant.id}"
-    return WeightsChoice(
-        random_seed=0,
-        warning=f"{why}: using RANDOM weights (seed 0). The files are for measuring size and latency only and are marked .random; give "
-        "trained weights with --weights FILE",
-    )
-
-
-def resolve_model(path: Path, takes_pixels: bool | None) -> Source:
-    """`--model` without loading it.
-
-    Raises:
-        InputError: there is no such file.
-    """
-    if path.suffix != ".keras":
-        raise InputError(
-            "not a Keras model file",
-            expected="a file saved by model.save('NAME.keras')",
-            received=str(path),
-            action="save the whole model as .keras",
-        )
-    return Source(path.stem, None, WeightsChoice(path=path, sha256=_file_sha256(path, "model")), takes_pixels)
-
-
 def convert(source: Source, recipes: Sequence[Recipe], settings: Settings, progress: Progress) -> Iterator[Outcome]:
     """Converts one model with every recipe; artifacts are saved one by one as they pass.
 
@@ -248,7 +124,7 @@ def _convert_outstanding(
         _require_tensorflow_backend()
         from edge import export, quantize, ranges
     with progress.stage("build the model", subject=source.name):
-        model, origin = _build(source)
+        model, origin = build(source)
         preprocessing = source.variant.preprocessing if source.variant else None
         exportable = export.exportable(model, preprocessing, takes_pixels=source.takes_pixels if source.variant is None else False)
     preprocessing = exportable.preprocessing
@@ -297,23 +173,6 @@ def _convert_outstanding(
         with progress.stage("save", subject=name):
             artifact.save(artifact.Artifact(name, file, manifest, labels), settings.folder, force=settings.force)
         yield Outcome(name, "written", path, manifest, tuple(failures))
-
-
-def _build(source: Source) -> tuple[Any, Any]:
-    from tfvit import weights as tfvit_weights
-    from tfvit.model import build_variant
-
-    choice = source.weights
-    if source.variant is None:
-        return tfvit_weights.load_keras_model(choice.path), tfvit_weights.WeightsOrigin(choice.path.name, choice.sha256)
-    classes = tfvit_weights.checkpoint_classes(choice.path) if choice.path else None
-    model = build_variant(source.variant, weights=None, classifier_activation=None, classes=classes)
-    if choice.is_random:
-        return model, tfvit_weights.randomize(model, choice.random_seed)
-    origin = tfvit_weights.load_weights(model, choice.path, source.variant)
-    if choice.published:
-        origin = tfvit_weights.WeightsOrigin(choice.published, choice.sha256, choice.license, choice.origin)
-    return model, origin
 
 
 def _file_logits(file: bytes, images: Sequence[np.ndarray], settings: Settings, advance: Any) -> np.ndarray:
@@ -464,20 +323,6 @@ def _require_tensorflow_backend() -> None:
             received=f"KERAS_BACKEND={backend}",
             action="set KERAS_BACKEND=tensorflow for this command; models trained on another backend load there",
         )
-
-
-def _file_sha256(path: Path, kind: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            digest = hashlib.sha256()
-            while block := file.read(1 << 20):
-                digest.update(block)
-            return digest.hexdigest()
-    except OSError as error:
-        kind_error = WeightsError if kind == "weights" else InputError
-        raise kind_error(
-            f"{kind} file not readable", expected="an existing file", received=f"{path}: {error.strerror}", action="check the path"
-        ) from error
 
 
 def _tool_versions() -> dict[str, str]:

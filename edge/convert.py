@@ -77,7 +77,7 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
             action="leave --weights out",
         )
 
-    from edge import artifact, conversion
+    from edge import artifact, conversion, sources
 
     limits = {"min_snr_db": arguments.min_snr, "min_agreement": arguments.min_agreement, "max_top1_drop": arguments.max_top1_drop}
     settings = conversion.Settings(
@@ -94,26 +94,26 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
     )
     if arguments.model:
         takes_pixels = {"auto": None, "normalized": False, "pixels": True}[arguments.model_input]
-        sources = [conversion.resolve_model(arguments.model, takes_pixels)]
+        chosen = [sources.resolve_model(arguments.model, takes_pixels)]
     else:
-        sources = _resolve_variants(variants, arguments.weights or "auto", terminal)
+        chosen = _resolve_variants(variants, arguments.weights or "auto", terminal)
     artifact.prepare_folder(arguments.out)
-    outcomes = [outcome for source in sources for outcome in conversion.convert(source, recipes, settings, terminal.progress)]
+    outcomes = [outcome for source in chosen for outcome in conversion.convert(source, recipes, settings, terminal.progress)]
     return _report(outcomes, terminal)
 
 
 def _resolve_variants(variants: Sequence[Variant], text: str, terminal: Terminal) -> list[Any]:
     """Each variant with its weights. Where the network was silent once, the next ones wait only a moment for it."""
-    from edge import conversion
+    from edge import sources
 
-    sources, warned = [], False
+    chosen, warned = [], False
     for variant in variants:
-        weights = conversion.resolve_weights(text, variant, timeout_s=1.0 if warned else conversion.NETWORK_TIMEOUT_S)
+        weights = sources.resolve_weights(text, variant, timeout_s=1.0 if warned else sources.NETWORK_TIMEOUT_S)
         if weights.warning and not warned:
             terminal.progress.warn(weights.warning)
             warned = True
-        sources.append(conversion.Source(variant.id, variant, weights))
-    return sources
+        chosen.append(sources.Source(variant.id, variant, weights))
+    return chosen
 
 
 def _report(outcomes: Sequence[Any], terminal: Terminal) -> int:

@@ -7,6 +7,10 @@ import dataclasses
 from tfvit.errors import unknown_name
 from tfvit.preprocessing import Preprocessing
 
+# what `weights` may name besides "random" and None: published checkpoints, and files by their ending
+PUBLISHED_WEIGHTS = ("imagenet", "imagenet21k")
+WEIGHTS_ENDINGS = (".safetensors", ".pth", ".weights.h5", ".keras")
+
 
 @dataclasses.dataclass(frozen=True)
 class Variant:

@@ -17,10 +17,7 @@ import numpy as np
 from tfvit.blocks import Block
 from tfvit.checkpoints import assign_tensors, tfvit_layers, timm_names
 from tfvit.errors import InputError, WeightsError
-from tfvit.variants import Variant
-
-PUBLISHED = ("imagenet", "imagenet21k")
-FILE_ENDINGS = (".safetensors", ".pth", ".weights.h5", ".keras")
+from tfvit.variants import PUBLISHED_WEIGHTS, WEIGHTS_ENDINGS, Variant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +54,7 @@ def load_weights(model: keras.Model, weights: str | os.PathLike[str], variant: V
             `.weights.h5`.
     """
     name = variant.id if variant else model.name
-    if str(weights) in PUBLISHED:
+    if str(weights) in PUBLISHED_WEIGHTS:
         if variant is None:
             raise ValueError(f"published weights belong to the variants of the table. Received: weights={weights!r} for {model.name!r}")
         from tfvit.hub import fetch_checkpoint
@@ -82,10 +79,10 @@ def existing_weights_file(weights: str | os.PathLike[str]) -> Path:
         WeightsError: it is missing or of an unknown format.
     """
     path = Path(weights)
-    if not path.name.endswith(FILE_ENDINGS):
+    if not path.name.endswith(WEIGHTS_ENDINGS):
         raise WeightsError(
             "weights of an unknown format",
-            expected=f"{', '.join(PUBLISHED)}, or a name ending in {', '.join(FILE_ENDINGS)}",
+            expected=f"{', '.join(PUBLISHED_WEIGHTS)}, or a name ending in {', '.join(WEIGHTS_ENDINGS)}",
             received=str(path),
             action="check the spelling, or convert the checkpoint to safetensors",
         )
