@@ -50,6 +50,9 @@ class Recipe:
 EVERY_OPERATION = ("*",)
 _ATTENTION_CONSTANTS = ("ADD",)  # position biases and masks
 _DENSE = ("FULLY_CONNECTED", "CONV_2D")
+# 8 bits: 20 dB is where accuracy begins to go (a small trained model measured 14 dB at one point lost, 28 to 39 dB at none). On 32 images
+# without labels, often of nothing in particular, the two best classes lie close: 0.8 leaves six such flips, a broken file has far more.
+_EIGHT_BITS = Limits(min_snr_db=20.0, min_agreement=0.8, max_top1_drop=1.0)
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -58,20 +61,20 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "float16",
             "float16 constants, float arithmetic: half the size, for GPUs",
-            Limits(50.0, 0.98, 0.1),
+            Limits(50.0, 0.95, 0.1),
             float16_operands=EVERY_OPERATION,
         ),
         Recipe(
             "int8",
             "calibrated int8 dense and convolution layers, the rest float: for CPUs",
-            Limits(20.0, 0.9, 1.0),
+            _EIGHT_BITS,
             static_ops=_DENSE,
             float16_operands=_ATTENTION_CONSTANTS,
         ),
         Recipe(
             "dynamic",
             "int8 weights, activations quantized as they come: no calibration",
-            Limits(20.0, 0.9, 1.0),
+            _EIGHT_BITS,
             dynamic_ops=_DENSE,
             float16_operands=_ATTENTION_CONSTANTS,
         ),
