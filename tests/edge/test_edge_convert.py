@@ -499,7 +499,12 @@ def test_equal_inputs_give_equal_bytes(processes):
 def test_ctrl_c(tmp_path, micro_model):
     out = tmp_path / "out"
     micro_model.save(tmp_path / "micro.keras")
-    process = _start("--model", tmp_path / "micro.keras", *FAST, "--out", out)
+    # where the tests themselves run with SIGINT ignored (in the background of a shell), the process would inherit that
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = _start("--model", tmp_path / "micro.keras", *FAST, "--out", out)
+    finally:
+        signal.signal(signal.SIGINT, before)
     read = []
     for line in process.stderr:
         read.append(line)
