@@ -1,7 +1,8 @@
 """What delegates take, by rule, without running one. The GPU rules are those of LiteRT's GPU delegate (ML Drift) in one release.
 
-Measured on that delegate, not read from documentation: see docs/decisions. A file the rules call whole is expected to compile whole;
-only a GPU can prove it.
+Each refusal was seen on that delegate before this project began; only acceptance of our own graphs has been measured again since
+(docs/decisions/0001). The rules are cautious: where they refuse, the delegate may still accept. A file they call whole is expected to
+compile whole; only a GPU can prove it.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ def export_float(source: ExportableModel, input_dtype: str = "float32", output: 
 def _attention_constants(model: keras.Model, serve: Callable, pixels: Any) -> dict[str, np.ndarray]:
     """Name -> value of every position bias and mask a trace asks for.
 
-    They go around the converter: it would copy each of them a dozen times over (gigabytes for the large variants), and fold or not fold
+    They go around the converter: it would copy each of them several times over (gigabytes for the large variants), and fold or not fold
     them as it sees fit.
     """
     import tensorflow as tf
