@@ -20,9 +20,6 @@ from tfvit.blocks import Block, LayerNorm, PatchEmbedding, PatchMerging
 from tfvit.errors import WeightsError
 from tfvit.variants import VARIANTS
 
-# of each kind in an error's text; the error's attributes have all of them
-MOST_NAMES_SHOWN = 12
-
 _LOG = logging.getLogger("tfvit")
 
 _BUFFERS = re.compile(r"(relative_position_index|attn_mask|relative_coords_table|k_bias)$")
@@ -279,5 +276,4 @@ def _merge_order_kernel(tensor: np.ndarray) -> np.ndarray:
 
 
 def _listed(kind: str, names: list[str]) -> str:
-    shown = ", ".join(names[:MOST_NAMES_SHOWN])
-    return f"{len(names)} {kind} ({shown}{', …' if len(names) > MOST_NAMES_SHOWN else ''})"
+    return f"{len(names)} {kind} ({', '.join(names)})"

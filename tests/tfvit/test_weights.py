@@ -97,6 +97,7 @@ def test_everything_wrong_is_named_in_one_error_and_nothing_is_assigned(tmp_path
     assert error.unexpected == ["something.else"]
     assert [name.split()[0] for name in error.misshapen] == ["layers.0.blocks.0.attn.qkv.weight", "layers.0.blocks.0.mlp.fc1.weight"]
     assert len(str(error).splitlines()) == 4
+    assert all(name in str(error) for name in (*error.missing, *error.unexpected, *error.misshapen))
     for ours, theirs in zip(_values(target), before, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -107,8 +108,12 @@ def test_another_variants_checkpoint_is_recognised(tmp_path):
         tensors |= {f"layers.{stage}.blocks.{block}.attn.logit_scale": np.zeros(1, "float32") for block in range(depth)}
     assert checkpoints.guess_variant(tensors) == "v2_small256"
     save_file(tensors, tmp_path / "w.safetensors")
-    with pytest.raises(WeightsError, match="look like v2_small256"):
+    with pytest.raises(WeightsError, match="look like v2_small256") as caught:
         weights.load_weights(_model(), tmp_path / "w.safetensors")
+    error = caught.value
+    names = (*error.missing, *error.unexpected, *error.misshapen)
+    assert len(names) > 40  # every one of them, however many
+    assert all(name in str(error) for name in names)
 
 
 @pytest.mark.parametrize("ending", [".safetensors", ".weights.h5", ".keras"])
