@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -34,32 +34,74 @@ def tfvit_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
             yield layer
 
 
-def official_targets(model: keras.Model) -> dict[str, list[tuple[keras.Variable, Any]]]:
-    """For every official (timm) tensor name: the variables it fills, each with the function that makes its value from the tensor."""
-    targets: dict[str, list[tuple[keras.Variable, Any]]] = {}
+class _Layout(NamedTuple):
+    """How an official tensor becomes one of our variables, and how that becomes (its part, along axis 0, of) the tensor again."""
 
-    def one(name: str, variable: keras.Variable, transform: Any = lambda tensor: tensor) -> None:
-        targets.setdefault(name, []).append((variable, transform))
+    to_ours: Callable[[np.ndarray], np.ndarray]
+    to_official: Callable[[np.ndarray], np.ndarray]
 
-    def norm(prefix: str, layer: LayerNorm, transform: Any = lambda tensor: tensor) -> None:
-        one(f"{prefix}.weight", layer.gamma, transform)
-        one(f"{prefix}.bias", layer.beta, transform)
+
+def _third(part: int, transpose: bool) -> _Layout:
+    def take(tensor: np.ndarray) -> np.ndarray:
+        third = np.split(tensor, 3, axis=0)[part]
+        return third.T if transpose else third
+
+    return _Layout(take, np.transpose if transpose else _same)
+
+
+def _merge_order_vector(tensor: np.ndarray) -> np.ndarray:
+    """Swaps the second and third quarter: its own inverse."""
+    return tensor.reshape(4, -1)[list(_MERGING_ORDER)].reshape(-1)
+
+
+def _merge_order_kernel(tensor: np.ndarray) -> np.ndarray:
+    outputs, inputs = tensor.shape
+    return tensor.T.reshape(4, inputs // 4, outputs)[list(_MERGING_ORDER)].reshape(inputs, outputs)
+
+
+def _original_order_kernel(kernel: np.ndarray) -> np.ndarray:
+    inputs, outputs = kernel.shape
+    return kernel.reshape(4, inputs // 4, outputs)[list(_MERGING_ORDER)].reshape(inputs, outputs).T
+
+
+def _same(tensor: np.ndarray) -> np.ndarray:
+    return tensor
+
+
+_SAME = _Layout(_same, _same)
+_TRANSPOSED = _Layout(np.transpose, np.transpose)
+_CONVOLUTION = _Layout(lambda tensor: tensor.transpose(2, 3, 1, 0), lambda kernel: kernel.transpose(3, 2, 0, 1))
+_LOGIT_SCALE = _Layout(lambda tensor: tensor.reshape(-1, 1), lambda scale: scale.reshape(-1, 1, 1))
+_MERGED_VECTOR = _Layout(_merge_order_vector, _merge_order_vector)
+_MERGED_KERNEL = _Layout(_merge_order_kernel, _original_order_kernel)
+
+
+def official_targets(model: keras.Model) -> dict[str, list[tuple[keras.Variable, _Layout]]]:
+    """For every official (timm) tensor name: the variables it fills, in order, each with its layout."""
+    targets: dict[str, list[tuple[keras.Variable, _Layout]]] = {}
+
+    def one(name: str, variable: keras.Variable, layout: _Layout = _SAME) -> None:
+        targets.setdefault(name, []).append((variable, layout))
+
+    def norm(prefix: str, layer: LayerNorm, layout: _Layout = _SAME) -> None:
+        one(f"{prefix}.weight", layer.gamma, layout)
+        one(f"{prefix}.bias", layer.beta, layout)
 
     def dense(prefix: str, layer: keras.layers.Dense | keras.layers.EinsumDense) -> None:
-        one(f"{prefix}.weight", layer.kernel, np.transpose)
+        one(f"{prefix}.weight", layer.kernel, _TRANSPOSED)
         if layer.bias is not None:
             one(f"{prefix}.bias", layer.bias)
 
     stage, block = 0, 0
     for layer in model.layers:
         if isinstance(layer, PatchEmbedding):
-            one("patch_embed.proj.weight", layer.projection.kernel, lambda tensor: tensor.transpose(2, 3, 1, 0))
+            one("patch_embed.proj.weight", layer.projection.kernel, _CONVOLUTION)
             one("patch_embed.proj.bias", layer.projection.bias)
             norm("patch_embed.norm", layer.norm)
         elif isinstance(layer, PatchMerging):
             stage, block = stage + 1, 0
-            norm(f"layers.{stage}.downsample.norm", layer.norm, (lambda tensor: tensor) if layer.post_norm else _merge_order_vector)
-            one(f"layers.{stage}.downsample.reduction.weight", layer.reduction.kernel, _merge_order_kernel)
+            norm(f"layers.{stage}.downsample.norm", layer.norm, _SAME if layer.post_norm else _MERGED_VECTOR)
+            one(f"layers.{stage}.downsample.reduction.weight", layer.reduction.kernel, _MERGED_KERNEL)
         elif isinstance(layer, Block):
             prefix = f"layers.{stage}.blocks.{block}"
             block += 1
@@ -72,7 +114,7 @@ def official_targets(model: keras.Model) -> dict[str, list[tuple[keras.Variable,
             for part, projection in enumerate((attention.query, attention.key, attention.value)):
                 one(f"{prefix}.attn.qkv.weight", projection.kernel, _third(part, transpose=True))
             if isinstance(attention, CosineWindowAttention):
-                one(f"{prefix}.attn.logit_scale", attention.logit_scale, lambda tensor: tensor.reshape(-1, 1))
+                one(f"{prefix}.attn.logit_scale", attention.logit_scale, _LOGIT_SCALE)
                 if attention.qkv_bias:
                     one(f"{prefix}.attn.q_bias", attention.query.bias)
                     one(f"{prefix}.attn.v_bias", attention.value.bias)
@@ -111,8 +153,8 @@ def assign_tensors(model: keras.Model, tensors: Mapping[str, np.ndarray], expect
     values: list[tuple[keras.Variable, np.ndarray]] = []
     misshapen = []
     for name in sorted(set(targets) & set(tensors)):
-        for variable, transform in targets[name]:
-            value = _transformed(np.asarray(tensors[name], dtype=np.float32), transform, variable, name)
+        for variable, layout in targets[name]:
+            value = _transformed(np.asarray(tensors[name], dtype=np.float32), layout.to_ours, variable, name)
             if value is None:
                 misshapen.append(f"{name} {list(tensors[name].shape)}")
                 break
@@ -130,6 +172,15 @@ def assign_tensors(model: keras.Model, tensors: Mapping[str, np.ndarray], expect
         )
     for variable, value in values:
         variable.assign(value)
+
+
+def official_tensors(model: keras.Model) -> dict[str, np.ndarray]:
+    """A tfvit model's weights under timm's names and in its layouts: what `assign_tensors` reads, float32."""
+    tensors = {}
+    for name, targets in official_targets(model).items():
+        parts = [layout.to_official(keras.ops.convert_to_numpy(variable)) for variable, layout in targets]
+        tensors[name] = np.ascontiguousarray(np.concatenate(parts, axis=0), dtype=np.float32)
+    return tensors
 
 
 def resize_position_table(table: np.ndarray, window_size: int) -> np.ndarray:
@@ -157,7 +208,9 @@ def _bicubic_weights(source: int, target: int) -> np.ndarray:
     return weights
 
 
-def _transformed(tensor: np.ndarray, transform: Any, variable: keras.Variable, name: str) -> np.ndarray | None:
+def _transformed(
+    tensor: np.ndarray, transform: Callable[[np.ndarray], np.ndarray], variable: keras.Variable, name: str
+) -> np.ndarray | None:
     """A tensor as the variable wants it; None where it cannot be."""
     try:
         value = transform(tensor)
@@ -256,23 +309,6 @@ def timm_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             name = re.sub(r"^layers\.(\d+)\.downsample", lambda match: f"layers.{int(match[1]) + 1}.downsample", name)
         named[re.sub(r"^head\.(weight|bias)$", r"head.fc.\1", name)] = tensor
     return named
-
-
-def _third(part: int, transpose: bool) -> Any:
-    def take(tensor: np.ndarray) -> np.ndarray:
-        third = np.split(tensor, 3, axis=0)[part]
-        return third.T if transpose else third
-
-    return take
-
-
-def _merge_order_vector(tensor: np.ndarray) -> np.ndarray:
-    return tensor.reshape(4, -1)[list(_MERGING_ORDER)].reshape(-1)
-
-
-def _merge_order_kernel(tensor: np.ndarray) -> np.ndarray:
-    outputs, inputs = tensor.shape
-    return tensor.T.reshape(4, inputs // 4, outputs)[list(_MERGING_ORDER)].reshape(inputs, outputs)
 
 
 def _listed(kind: str, names: list[str]) -> str:

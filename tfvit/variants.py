@@ -8,7 +8,7 @@ from tfvit.errors import unknown_name
 from tfvit.preprocessing import Preprocessing
 
 # what `weights` may name besides "random" and None: published checkpoints, and files by their ending
-PUBLISHED_WEIGHTS = ("imagenet", "imagenet21k")
+PUBLISHED_WEIGHTS = ("imagenet", "imagenet21k", "cifar10")
 WEIGHTS_ENDINGS = (".safetensors", ".pth", ".weights.h5", ".keras")
 
 
@@ -23,6 +23,7 @@ class Variant:
         image_size: input height and width in pixels.
         embed_dim, depths, num_heads, window_size, patch_size, mlp_ratio, drop_path_rate: as in the papers.
         pretrained_window_sizes: V2 only: the window of each stage during pretraining, 0 where it is the model's own.
+        weights: the published weights it has by default: "imagenet" (on the hub) or "cifar10" (shipped with the package).
         classes: of the published head.
         num_parameters: with that head, relative position tables included; index, mask and coordinate buffers not.
         preprocessing: resize, crop and normalisation of the published evaluation.
@@ -38,6 +39,7 @@ class Variant:
     window_size: int
     num_parameters: int
     preprocessing: Preprocessing
+    weights: str = "imagenet"
     pretrained_window_sizes: tuple[int, ...] = (0, 0, 0, 0)
     patch_size: int = 4
     mlp_ratio: float = 4.0
@@ -76,9 +78,32 @@ def _variant(version: int, size: str, image_size: int, window_size: int, num_par
     )
 
 
+def _nano(version: int, num_parameters: int) -> Variant:
+    """The small model for 32 px images: three stages on 16 x 16, 8 x 8 and 4 x 4 tokens, the first two shifted."""
+    return Variant(
+        id=f"{'v2_' if version == 2 else ''}nano32",
+        constructor=f"ViTTransformer{'V2' if version == 2 else ''}Nano32",
+        version=version,
+        image_size=32,
+        embed_dim=64,
+        depths=(2, 4, 2),
+        num_heads=(2, 4, 8),
+        window_size=4,
+        num_parameters=num_parameters,
+        preprocessing=Preprocessing.for_image_size(32, crop_fraction=1.0),
+        weights="cifar10",
+        pretrained_window_sizes=(0, 0, 0),
+        patch_size=2,
+        drop_path_rate=0.1,
+        classes=10,
+    )
+
+
 VARIANTS: dict[str, Variant] = {
     variant.id: variant
     for variant in (
+        _nano(1, 2_643_758),
+        _nano(2, 2_671_000),
         _variant(1, "tiny", 224, 7, 28_288_354),
         _variant(1, "small", 224, 7, 49_606_258),
         _variant(1, "base", 224, 7, 87_768_224),
