@@ -43,6 +43,7 @@ class Recipe:
     """Everything but the data that decides the result.
 
     Attributes:
+        optimizer: "muon" (arXiv:2502.16982; matrices inside the blocks, AdamW for everything else) or "adamw".
         learning_rate: at the end of the warm-up; a cosine takes it to 0.
         ema: momentum of the averaged weights, which are the ones that are kept.
         mixup: alpha of the Beta distribution (arXiv:1710.09412), 0 for none.
@@ -53,6 +54,7 @@ class Recipe:
     variant: str
     epochs: int
     batch_size: int
+    optimizer: str
     learning_rate: float
     warmup_epochs: float
     weight_decay: float
@@ -82,7 +84,8 @@ def parser() -> Parser:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, curve and weights")
     parser.add_argument("--epochs", type=int, default=300, help="(%(default)s)")
     parser.add_argument("--batch-size", type=int, default=128, help="(%(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="at the end of the warm-up (%(default)s)")
+    parser.add_argument("--optimizer", default="muon", choices=("muon", "adamw"), help="(%(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=3e-3, help="at the end of the warm-up (%(default)s)")
     parser.add_argument("--warmup-epochs", type=float, default=5.0, help="(%(default)s)")
     parser.add_argument("--weight-decay", type=float, default=0.05, help="of the kernels (%(default)s)")
     parser.add_argument("--label-smoothing", type=float, default=0.1, help="(%(default)s)")
@@ -253,9 +256,15 @@ def fit(recipe: Recipe, variant: Variant, training: LabelledImages, validation: 
         warmup_target=recipe.learning_rate,
         warmup_steps=round(recipe.warmup_epochs * steps),
     )
-    optimizer = keras.optimizers.AdamW(
-        schedule, weight_decay=recipe.weight_decay, global_clipnorm=1.0, use_ema=True, ema_momentum=recipe.ema, beta_2=0.99
-    )
+    shared = {"weight_decay": recipe.weight_decay, "global_clipnorm": 1.0, "use_ema": True, "ema_momentum": recipe.ema}
+    if recipe.optimizer == "muon":
+        # one-dimensional weights take AdamW by themselves; these two kinds of matrices do not act on features
+        others = ["head", "cpb_", "relative_position_bias_table", "logit_scale"]
+        optimizer = keras.optimizers.Muon(
+            schedule, exclude_layers=others, adam_weight_decay=recipe.weight_decay, adam_lr_ratio=0.5, adam_beta_2=0.99, **shared
+        )
+    else:
+        optimizer = keras.optimizers.AdamW(schedule, beta_2=0.99, **shared)
     optimizer.exclude_from_weight_decay(var_list=[weight for weight in model.trainable_variables if not weight.path.endswith("/kernel")])
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
     model.compile(optimizer, loss, metrics=["accuracy"])
