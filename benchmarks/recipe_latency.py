@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,15 +42,7 @@ def main() -> int:
         command = [sys.executable, "-m", "edge.convert", "--variant", arguments.variant, "--quant", arguments.recipes, "--out", folder]
         subprocess.run([*command, "--weights", "random:0", "--quiet"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         files = [(Path(folder) / f"{arguments.variant}-{recipe}.random.tflite").read_bytes() for recipe in recipes]
-    interpreters = [Interpreter(file, threads=arguments.threads) for file in files]
-    pixels = np.random.default_rng(0).integers(0, 256, interpreters[0].input_shape).astype(np.float32)
-    milliseconds = np.empty((len(files), arguments.rounds))
-    for round_ in range(-arguments.warmup_rounds, arguments.rounds):
-        for position, interpreter in enumerate(interpreters):
-            start = time.perf_counter()
-            interpreter.run(pixels)
-            if round_ >= 0:
-                milliseconds[position, round_] = 1e3 * (time.perf_counter() - start)
+    milliseconds = interleaved_milliseconds(files, arguments.threads, arguments.rounds, arguments.warmup_rounds)
     rows = [_row(arguments, recipe, times, milliseconds[0]) for recipe, times in zip(recipes, milliseconds, strict=True)]
     print(f"{arguments.variant}, {arguments.threads} thread(s), {arguments.rounds} interleaved rounds, {CPU}, random weights")
     for row in rows:
@@ -66,11 +59,29 @@ def main() -> int:
     return 0
 
 
-def _row(arguments: argparse.Namespace, recipe: str, times: np.ndarray, first: np.ndarray) -> dict:
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(0, len(times), (2000, len(times)))
+def interleaved_milliseconds(files: Sequence[bytes], threads: int, rounds: int, warmup_rounds: int) -> np.ndarray:
+    """[files, rounds]: the time of one inference each, the files taking turns in every round."""
+    interpreters = [Interpreter(file, threads=threads) for file in files]
+    pixels = np.random.default_rng(0).integers(0, 256, interpreters[0].input_shape).astype(np.float32)
+    milliseconds = np.empty((len(files), rounds))
+    for round_ in range(-warmup_rounds, rounds):
+        for position, interpreter in enumerate(interpreters):
+            start = time.perf_counter()
+            interpreter.run(pixels)
+            if round_ >= 0:
+                milliseconds[position, round_] = 1e3 * (time.perf_counter() - start)
+    return milliseconds
+
+
+def ratio_interval(times: np.ndarray, first: np.ndarray) -> tuple[float, float]:
+    """95 % bootstrap interval of the ratio of the medians, whole rounds drawn together."""
+    drawn = np.random.default_rng(0).integers(0, len(times), (2000, len(times)))
     ratios = np.median(times[drawn], axis=1) / np.median(first[drawn], axis=1)
-    low, high = np.percentile(ratios, (2.5, 97.5))
+    return tuple(np.percentile(ratios, (2.5, 97.5)))
+
+
+def _row(arguments: argparse.Namespace, recipe: str, times: np.ndarray, first: np.ndarray) -> dict:
+    low, high = ratio_interval(times, first)
     return {
         "variant": arguments.variant,
         "recipe": recipe,
@@ -83,11 +94,11 @@ def _row(arguments: argparse.Namespace, recipe: str, times: np.ndarray, first: n
         "ratio": f"{np.median(times) / np.median(first):.3f}",
         "ratio_low": f"{low:.3f}",
         "ratio_high": f"{high:.3f}",
-        "cpu": _cpu(),
+        "cpu": cpu_name(),
     }
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

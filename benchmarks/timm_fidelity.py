@@ -32,7 +32,7 @@ COLUMNS = ("variant", "original", "logits_max_abs", "logits_max_of_scale", "wors
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--timm-python", required=True)
-    parser.add_argument("--variants", default=",".join(VARIANTS))
+    parser.add_argument("--variants", default=",".join(REPOSITORIES["imagenet"]))
     arguments = parser.parse_args()
     rows = []
     for identifier in arguments.variants.split(","):

@@ -22,7 +22,7 @@ from edge import artifact
 from edge.recipes import Limits, Recipe
 from edge.sources import Source, build
 from tfvit.errors import EnvironmentUnusableError, InputError
-from tfvit.labels import imagenet_labels
+from tfvit.labels import published_labels
 from tfvit.preprocessing import Preprocessing
 from tfvit.terminal import Progress, stepping
 
@@ -95,8 +95,8 @@ def convert(source: Source, recipes: Sequence[Recipe], settings: Settings, progr
     Raises:
         UserError: of any kind named in the functions below; nothing is half-written then.
     """
-    if settings.labels is None and source.weights.published == "imagenet":
-        settings = dataclasses.replace(settings, labels=imagenet_labels())
+    if settings.labels is None:
+        settings = dataclasses.replace(settings, labels=published_labels(source.weights.published))
     image_set = open_image_set(settings.calibration)
     split = image_set.split(settings.calibration_samples, DRIFT_SAMPLES, settings.seed)
     if split.note:

@@ -21,7 +21,7 @@ class WeightsChoice:
     Attributes:
         random_seed: for random weights, else None.
         path, sha256: of a weights file, else None.
-        published: "imagenet" or "imagenet21k" where the file came from the hub.
+        published: "imagenet", "imagenet21k" or "cifar10" where the weights are published ones.
         license, origin: of published weights.
         warning: what the user must be told, if anything.
     """
@@ -69,7 +69,7 @@ def resolve_weights(text: str, variant: Variant, timeout_s: float = NETWORK_TIME
         UsageError, WeightsError: a seed that is no number; a file that is not there; weights that cannot be had.
     """
     if text == "auto":
-        return _imagenet_or_random(variant, timeout_s)
+        return _published(variant, variant.weights, timeout_s) if variant.weights == "cifar10" else _imagenet_or_random(variant, timeout_s)
     kind, _, seed = text.partition(":")
     if kind == "random":
         if seed and not seed.isdecimal():
@@ -94,10 +94,10 @@ def resolve_weights(text: str, variant: Variant, timeout_s: float = NETWORK_TIME
 
 
 def _published(variant: Variant, weights: str, timeout_s: float) -> WeightsChoice:
-    from tfvit.hub import fetch_checkpoint
+    from tfvit.published import published_checkpoint
 
-    fetched = fetch_checkpoint(variant.id, weights, timeout_s)
-    return WeightsChoice(path=fetched.path, sha256=fetched.sha256, published=weights, license=fetched.license, origin=fetched.origin)
+    found = published_checkpoint(variant.id, weights, timeout_s)
+    return WeightsChoice(path=found.path, sha256=found.sha256, published=weights, license=found.license, origin=found.origin)
 
 
 def _imagenet_or_random(variant: Variant, timeout_s: float) -> WeightsChoice:

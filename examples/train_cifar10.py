@@ -36,6 +36,7 @@ from tfvit.variants import Variant, find_variant
 
 EVALUATION_BATCH = 500
 CROP_MARGIN_PX = 4
+RECIPE = "recipe.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +111,7 @@ def _train(arguments: argparse.Namespace, terminal: Terminal) -> int:
     drop_path = variant.drop_path_rate if arguments.drop_path is None else arguments.drop_path
     recipe = Recipe(**values | {"variant": variant.id, "drop_path": drop_path})
     _check(recipe)
-    _claim(arguments.out, recipe)
+    _refuse_other_run(arguments.out, recipe)
     progress = terminal.progress
     training = read_images(arguments.data, "train", variant.preprocessing, progress)
     test = read_images(arguments.data, "test", variant.preprocessing, progress)
@@ -122,6 +123,8 @@ def _train(arguments: argparse.Namespace, terminal: Terminal) -> int:
             action="give both the same folders",
         )
     training, validation = hold_out(training, recipe.validation, recipe.seed)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / RECIPE).write_text(json.dumps(dataclasses.asdict(recipe), indent=2) + "\n", encoding="utf-8")
     model = fit(recipe, variant, training, validation, arguments.out, progress)
     report = save(model, recipe, variant, test, arguments.out, progress)
     rows = [(variant.id, f"{100 * report['test_top1']:.2f} %", "{:.2f} to {:.2f} %".format(*(100 * x for x in report["interval"])))]
@@ -210,7 +213,10 @@ def fit(recipe: Recipe, variant: Variant, training: LabelledImages, validation: 
         def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
             which = self.order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
             rng = np.random.default_rng([recipe.seed, self.epoch, 2, step])
-            pixels, targets = augmented(training.pixels[which], rng), np.eye(variant.classes, dtype=np.float32)[training.labels[which]]
+            pixels, targets = (
+                augmented(training.pixels[which], rng),
+                np.eye(len(training.classes), dtype=np.float32)[training.labels[which]],
+            )
             if recipe.randaugment:
                 pixels = np.clip(keras.ops.convert_to_numpy(self.randaugment(pixels.astype(np.float32), training=True)), 0, 255)
             inputs = normalize(pixels, variant.preprocessing).astype(np.float32)
@@ -276,7 +282,7 @@ def fit(recipe: Recipe, variant: Variant, training: LabelledImages, validation: 
         progress.note(f"taken up after epoch {done}")
     _keep_history(out / "history.csv", done)
     if done < recipe.epochs:
-        one_hot = np.eye(variant.classes, dtype=np.float32)[validation.labels]
+        one_hot = np.eye(len(training.classes), dtype=np.float32)[validation.labels]
         model.fit(
             Batches(done),
             initial_epoch=done,
@@ -375,12 +381,11 @@ def _check(recipe: Recipe) -> None:
         )
 
 
-def _claim(out: Path, recipe: Recipe) -> None:
-    """Makes `out`, or makes sure that it holds a run of the same recipe."""
-    settings = out / "recipe.json"
+def _refuse_other_run(out: Path, recipe: Recipe) -> None:
+    """An `out` that is there must hold a run of the same recipe."""
     wanted = dataclasses.asdict(recipe)
-    if settings.exists():
-        found = json.loads(settings.read_text(encoding="utf-8"))
+    if (out / RECIPE).exists():
+        found = json.loads((out / RECIPE).read_text(encoding="utf-8"))
         differing = [name for name in wanted if found.get(name) != wanted[name]]
         if differing:
             raise UsageError(
@@ -389,16 +394,13 @@ def _claim(out: Path, recipe: Recipe) -> None:
                 received=", ".join(f"{name} {wanted[name]}" for name in differing),
                 action="pass the same flags to go on with it, or another --out",
             )
-        return
-    if out.exists() and any(out.iterdir()):
+    elif out.exists() and any(out.iterdir()):
         raise UsageError(
             "the folder is not empty",
             expected="a new folder, or one of a run to go on with",
             received=str(out),
             action="pass another --out",
         )
-    out.mkdir(parents=True, exist_ok=True)
-    settings.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
 
 
 def _append_history(path: Path, epoch: int, logs: dict[str, float]) -> None:

@@ -45,7 +45,7 @@ def parser() -> Parser:
     parser = Parser(prog="python -m tfvit.evaluate", description=__doc__)
     parser.add_argument("--variant", required=True, help="id of the model table")
     parser.add_argument("--data", required=True, help="imagenet_v2 (through tensorflow-datasets) or a folder with one folder a class")
-    parser.add_argument("--weights", default="imagenet", help="imagenet, imagenet21k, or a file (%(default)s)")
+    parser.add_argument("--weights", help="imagenet, imagenet21k, cifar10, or a file (the variant's own published weights)")
     parser.add_argument("--file", type=Path, help="a .tflite that takes RGB pixels 0..255, instead of the Keras model")
     parser.add_argument("--labels", type=Path, help="text file with the class names in the model's order, one per line")
     parser.add_argument("--limit", type=int, help="at most this many images")
@@ -59,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _evaluate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     variant = find_variant(arguments.variant)
+    weights = arguments.weights or variant.weights
     classes = read_labels(arguments.labels) if arguments.labels else None
     if arguments.limit is not None and arguments.limit < 1:
         raise UsageError(
@@ -75,10 +76,10 @@ def _evaluate(arguments: argparse.Namespace, terminal: Terminal) -> int:
         if arguments.file:
             predict = _file_predictor(arguments.file)
         else:
-            predict = _keras_predictor(variant, arguments.weights, len(classes) if classes else None)
+            predict = _keras_predictor(variant, weights, len(classes) if classes else None)
     with terminal.progress.stage("evaluate", total=total) as advance:
         accuracy = evaluate(predict, examples, variant.preprocessing, arguments.batch_size, advance)
-    document = {"variant": variant.id, "data": arguments.data, "model": arguments.file.name if arguments.file else arguments.weights}
+    document = {"variant": variant.id, "data": arguments.data, "model": arguments.file.name if arguments.file else weights}
     rows = [
         (name, f"{100 * value:.2f} %", f"{100 * low:.2f} to {100 * high:.2f} %")
         for name, value, (low, high) in (("top-1", accuracy.top1, accuracy.top1_interval), ("top-5", accuracy.top5, accuracy.top5_interval))

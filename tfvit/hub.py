@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from tfvit.errors import EnvironmentUnusableError, WeightsError
-from tfvit.variants import find_variant
+from tfvit.variants import Variant, find_variant
 
 Answer = TypeVar("Answer")
 
@@ -122,15 +122,20 @@ def repository_of(variant_id: str, weights: str) -> str:
     variant = find_variant(variant_id)
     repository = REPOSITORIES.get(weights, {}).get(variant.id)
     if repository is None:
-        known = [name for name, table in REPOSITORIES.items() if variant.id in table]
-        raise WeightsError(
-            f"no published weights {weights!r} for {variant.id}",
-            expected=f"for {variant.id}: {' or '.join(known)}",
-            received=repr(weights),
-            action=f"pass weights={known[0]!r}, or the path of a checkpoint",
-            kind="not_found",
-        )
+        raise not_published(variant, weights)
     return repository
+
+
+def not_published(variant: Variant, weights: str) -> WeightsError:
+    """The error for weights that a variant does not have; `kind` is "not_found"."""
+    known = [name for name, table in REPOSITORIES.items() if variant.id in table] or [variant.weights]
+    return WeightsError(
+        f"no published weights {weights!r} for {variant.id}",
+        expected=f"for {variant.id}: {' or '.join(known)}",
+        received=repr(weights),
+        action=f"pass weights={known[0]!r}, or the path of a checkpoint",
+        kind="not_found",
+    )
 
 
 def fetch_checkpoint(variant_id: str, weights: str = "imagenet", timeout_s: float = TIMEOUT_S) -> FetchedCheckpoint:

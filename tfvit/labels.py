@@ -17,6 +17,17 @@ def imagenet_labels() -> tuple[str, ...]:
     return read_labels(Path(__file__).with_name("imagenet_labels.txt"))
 
 
+@functools.cache
+def cifar10_labels() -> tuple[str, ...]:
+    """The 10 CIFAR-10 classes, in alphabetical order as the data set has them."""
+    return read_labels(Path(__file__).parent / "cifar10" / "labels.txt")
+
+
+def published_labels(weights: str | None) -> tuple[str, ...] | None:
+    """The classes of published weights, where their names are known: not those of "imagenet21k"."""
+    return {"imagenet": imagenet_labels, "cifar10": cifar10_labels}.get(weights, lambda: None)()
+
+
 def read_labels(path: Path) -> tuple[str, ...]:
     """The labels of a file, surrounding spaces and empty lines at its end removed.
 

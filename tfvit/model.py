@@ -154,7 +154,7 @@ def build_variant(
     variant: Variant,
     *,
     include_top: bool = True,
-    weights: str | None = "imagenet",
+    weights: str | None,
     input_tensor: Any = None,
     input_shape: tuple[int, int, int] | None = None,
     pooling: str | None = "avg",
@@ -171,8 +171,8 @@ def build_variant(
 
     Args:
         variant: a row of `tfvit.variants.VARIANTS`.
-        weights: "imagenet" (the default) or "imagenet21k" (V1), None for random initialisation, or a path (see
-            `tfvit.weights.load_weights`).
+        weights: "imagenet" or "imagenet21k" (V1), "cifar10" (the nano variants), None for random initialisation, or a path (see
+            `tfvit.weights.load_weights`). The constructors' default is the variant's own: "imagenet", or "cifar10".
         input_shape: the variant's own size by default; sides may be None.
         classes: the weights' own number by default. Another number leaves the published head out, with a warning.
         window_size: the variant's own by default. Another one, for fine-tuning at another resolution, adapts the position bias: V1's tables
@@ -225,7 +225,7 @@ def _pretrained_window_sizes(variant: Variant, window_size: int | None) -> tuple
 def _constructor(variant: Variant) -> Any:
     def construct(
         include_top: bool = True,
-        weights: str | None = "imagenet",
+        weights: str | None = variant.weights,
         input_tensor: Any = None,
         input_shape: tuple[int, int, int] | None = None,
         pooling: str | None = "avg",

@@ -103,7 +103,7 @@ VARIANTS: dict[str, Variant] = {
     variant.id: variant
     for variant in (
         _nano(1, 2_643_758),
-        _nano(2, 2_671_000),
+        _nano(2, 2_670_830),
         _variant(1, "tiny", 224, 7, 28_288_354),
         _variant(1, "small", 224, 7, 49_606_258),
         _variant(1, "base", 224, 7, 87_768_224),

@@ -45,8 +45,9 @@ def load_weights(model: keras.Model, weights: str | os.PathLike[str], variant: V
 
     Args:
         model: a built tfvit model.
-        weights: "imagenet" or "imagenet21k" (fetched from the Hugging Face hub, or its cache), or the path of a `.safetensors` or `.pth`
-            (official names, timm's or the original release's), `.weights.h5` or `.keras` file.
+        weights: "imagenet" or "imagenet21k" (fetched from the Hugging Face hub, or its cache), "cifar10" (shipped with the package, for
+            the nano variants), or the path of a `.safetensors` or `.pth` (official names, timm's or the original release's),
+            `.weights.h5` or `.keras` file.
         variant: the model's row of the table; needed for the published weights.
 
     Raises:
@@ -57,11 +58,11 @@ def load_weights(model: keras.Model, weights: str | os.PathLike[str], variant: V
     if str(weights) in PUBLISHED_WEIGHTS:
         if variant is None:
             raise ValueError(f"published weights belong to the variants of the table. Received: weights={weights!r} for {model.name!r}")
-        from tfvit.hub import fetch_checkpoint
+        from tfvit.published import published_checkpoint
 
-        fetched = fetch_checkpoint(variant.id, str(weights))
-        assign_tensors(model, read_safetensors(fetched.path), name, fetched.repository)
-        return WeightsOrigin(str(weights), fetched.sha256, fetched.license, f"{fetched.repository}@{fetched.revision}")
+        checkpoint = published_checkpoint(variant.id, str(weights))
+        assign_tensors(model, read_safetensors(checkpoint.path), name, checkpoint.origin)
+        return WeightsOrigin(str(weights), checkpoint.sha256, checkpoint.license, checkpoint.origin)
     path = existing_weights_file(weights)
     if path.name.endswith((".safetensors", ".pth")):
         assign_tensors(model, read_tensors(path), name, path.name)

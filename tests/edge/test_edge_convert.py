@@ -18,6 +18,7 @@ from PIL import Image
 
 from edge import artifact, convert
 from edge.conversion import TOOLS
+from tfvit.checkpoints import official_tensors
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 
 REFERENCE = Path(__file__).parents[2].parent / "shared" / "data" / "reference"
@@ -203,7 +204,7 @@ def test_a_checkpoint_of_another_architecture(cli, tmp_path):
 
 
 def test_a_checkpoint_with_one_wrong_tensor(cli, tmp_path, micro_model):
-    tensors = _official_tensors(micro_model)
+    tensors = official_tensors(micro_model)
     del tensors["norm.bias"]
     tensors["nrom.bias"] = np.zeros(16, np.float32)
     tensors["norm.weight"] = np.zeros(15, np.float32)
@@ -213,7 +214,7 @@ def test_a_checkpoint_with_one_wrong_tensor(cli, tmp_path, micro_model):
 
 
 def test_nan_weights(cli, tmp_path, micro_model):
-    tensors = _official_tensors(micro_model)
+    tensors = official_tensors(micro_model)
     tensors["layers.0.blocks.0.mlp.fc1.weight"][3, 5] = np.nan
     path = _saved(tensors, tmp_path / "nan.safetensors")
     ran = cli(
@@ -224,7 +225,7 @@ def test_nan_weights(cli, tmp_path, micro_model):
 
 
 def test_weights_too_large_for_float16(cli, tmp_path, micro_model):
-    tensors = _official_tensors(micro_model)
+    tensors = official_tensors(micro_model)
     tensors["layers.0.blocks.0.mlp.fc1.weight"][3, 5] = 1e9
     path = _saved(tensors, tmp_path / "large.safetensors")
     arguments = ("--weights", path, "--calibration-samples", "2", "--out", tmp_path / "out")
@@ -518,24 +519,6 @@ def test_ctrl_c(tmp_path, micro_model):
     assert "Traceback" not in errors
     assert printed == ""
     assert listing(out) == {}
-
-
-def _official_tensors(model) -> dict[str, np.ndarray]:
-    """A checkpoint of the original's names and shapes that fits a V1 model."""
-    from tfvit.checkpoints import official_targets
-
-    rng = np.random.default_rng(0)
-    tensors = {}
-    for name, targets in official_targets(model).items():
-        shape = tuple(targets[0][0].shape)
-        if "patch_embed.proj.weight" in name:
-            shape = (shape[3], shape[2], shape[0], shape[1])
-        elif len(shape) == 2 and "table" not in name:
-            shape = shape[::-1]
-        if ".qkv." in name:
-            shape = (3 * shape[0], *shape[1:])
-        tensors[name] = (0.1 * rng.standard_normal(shape)).astype(np.float32)
-    return tensors
 
 
 def _saved(tensors: dict[str, np.ndarray], path: Path) -> Path:

@@ -349,8 +349,8 @@ def test_removing_a_cached_file_follows_its_links_and_stays_in_the_cache(tmp_pat
 
 
 def test_every_variant_has_its_repository():
-    assert list(hub.REPOSITORIES["imagenet"]) == list(VARIANTS)
-    assert list(hub.REPOSITORIES["imagenet21k"]) == [name for name, variant in VARIANTS.items() if variant.version == 1]
+    assert list(hub.REPOSITORIES["imagenet"]) == [name for name, variant in VARIANTS.items() if variant.weights == "imagenet"]
+    assert list(hub.REPOSITORIES["imagenet21k"]) == [name for name in hub.REPOSITORIES["imagenet"] if VARIANTS[name].version == 1]
     for table in hub.REPOSITORIES.values():
         assert len(set(table.values())) == len(table)
         for variant_id, repository in table.items():
@@ -369,6 +369,8 @@ def test_weights_that_were_never_published():
     assert caught.value.kind == "not_found"
     with pytest.raises(WeightsError, match="imagenet or imagenet21k"):
         hub.repository_of("tiny224", "imagenett")
+    with pytest.raises(WeightsError, match="for nano32: cifar10"):
+        hub.repository_of("nano32", "imagenet")
     with pytest.raises(UsageError, match="tiny224"):
         hub.repository_of("tiny225", "imagenet")
 

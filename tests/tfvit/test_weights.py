@@ -70,6 +70,16 @@ def test_safetensors_of_both_schemes(version, scheme, tmp_path):
     assert weights.checkpoint_classes(tmp_path / "w.safetensors") == 5
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_official_tensors_are_those(version):
+    model = _model(version)
+    weights.randomize(model, 1)
+    written, expected = checkpoints.official_tensors(model), official_tensors(model)
+    assert written.keys() == expected.keys()
+    for name, tensor in written.items():
+        np.testing.assert_array_equal(tensor, expected[name])
+
+
 @pytest.mark.parametrize("ending", [".weights.h5", ".keras"])
 def test_keras_files_round_trip(ending, tmp_path):
     source, target = _model(), _model()
