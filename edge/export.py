@@ -187,9 +187,14 @@ def _in_float32(model: keras.Model) -> keras.Model:
     """The same model with every layer computing in float32: one trained under mixed precision traces to float16 arithmetic otherwise."""
     if all(layer.compute_dtype == "float32" for layer in model._flatten_layers(include_self=False) if layer.weights):
         return model
-    rebuilt = keras.saving.deserialize_keras_object(_with_float32_policies(keras.saving.serialize_keras_object(model)))
-    rebuilt.set_weights(model.get_weights())
-    return rebuilt
+    return copy_model(model, _with_float32_policies)
+
+
+def copy_model(model: keras.Model, change: Callable[[Any], Any] = lambda config: config) -> keras.Model:
+    """A model of its own with the same weights, after `change` of its configuration."""
+    copy = keras.saving.deserialize_keras_object(change(keras.saving.serialize_keras_object(model)), safe_mode=False)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def _with_float32_policies(config: Any) -> Any:

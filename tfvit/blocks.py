@@ -16,7 +16,16 @@ LAYER_NORM_EPSILON = 1.001e-5
 
 @keras.saving.register_keras_serializable(package="tfvit")
 class LayerNorm(layers.Layer):
-    """Layer normalisation over the channels, computed in float32 also where the dtype policy is narrower. [..., C] -> [..., C]."""
+    """Layer normalisation over the channels, computed in float32 also where the dtype policy is narrower. [..., C] -> [..., C].
+
+    Attributes:
+        scales_and_shifts: False leaves gamma and beta out, for a graph whose next layer has taken them in.
+        subtracts_mean: False for inputs that have no mean over the channels.
+            Both are for exporting (see `edge.reparametrize`) and are not saved.
+    """
+
+    scales_and_shifts = True
+    subtracts_mean = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.gamma = self.add_weight(name="gamma", shape=(input_shape[-1],), initializer="ones", autocast=False)
@@ -28,10 +37,13 @@ class LayerNorm(layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         centred = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
-        centred = ops.subtract(centred, ops.mean(centred, axis=-1, keepdims=True))
+        if self.subtracts_mean:
+            centred = ops.subtract(centred, ops.mean(centred, axis=-1, keepdims=True))
         variance = ops.mean(ops.multiply(centred, centred), axis=-1, keepdims=True)
         normalized = ops.multiply(centred, ops.rsqrt(ops.add(variance, LAYER_NORM_EPSILON)))
-        return ops.cast(ops.add(ops.multiply(normalized, self.gamma), self.beta), self.compute_dtype)
+        if self.scales_and_shifts:
+            normalized = ops.add(ops.multiply(normalized, self.gamma), self.beta)
+        return ops.cast(normalized, self.compute_dtype)
 
 
 @keras.saving.register_keras_serializable(package="tfvit")
@@ -216,7 +228,12 @@ class PatchMerging(layers.Layer):
 
     Args:
         post_norm: False (V1) normalises before the reduction, over 4 * C channels; True (V2) after it, over 2 * C.
+
+    Attributes:
+        shift: [2 * C] added to the reduction, None for nothing: the norm's beta, for exporting (see `edge.reparametrize`); not saved.
     """
+
+    shift: Any = None
 
     def __init__(self, post_norm: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -240,7 +257,8 @@ class PatchMerging(layers.Layer):
         merged = ops.reshape(ops.transpose(rows, (0, 2, 1, 3)), (-1, height // 2, width // 2, 4 * channels))
         if self.post_norm:
             return self.norm(self.reduction(merged))
-        return self.reduction(self.norm(merged))
+        reduced = self.reduction(self.norm(merged))
+        return reduced if self.shift is None else ops.add(reduced, self.shift)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "post_norm": self.post_norm}
