@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench lint matrix fidelity
+.PHONY: check test slow bench lint matrix fidelity accuracy
 
 check: lint test
 
@@ -35,6 +35,12 @@ fidelity: $(INSTALLED)
 	build/timm/bin/pip install --quiet torch==2.13.0 pyyaml huggingface_hub safetensors numpy pillow
 	build/timm/bin/pip install --quiet --no-deps timm==1.0.31 torchvision==0.28.0
 	$(BIN)/python benchmarks/timm_fidelity.py --timm-python build/timm/bin/python
+
+# the shipped models in every recipe on the CIFAR-10 test images: results/accuracy.csv and the README's table
+CIFAR10 ?= ../shared/data/cifar10
+accuracy: $(INSTALLED)
+	$(BIN)/python benchmarks/accuracy.py --data $(CIFAR10)
+	$(BIN)/python benchmarks/readme_tables.py
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/recipe_latency.py --variant tiny224

@@ -1,17 +1,20 @@
-"""Writes the README's tables from results/: what stands between `<!-- table: NAME -->` and `<!-- end -->`.
+"""Writes the tables of the README and the model card: what stands between `<!-- table: NAME -->` and `<!-- end -->`.
 
-python benchmarks/readme_tables.py          # rewrites README.md
+python benchmarks/readme_tables.py          # from results/ and the training reports
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import re
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
+CARD = ROOT / "tfvit" / "cifar10"
+PAGES = (ROOT / "README.md", CARD / "README.md")
 
 
 def conversion_table() -> str:
@@ -62,16 +65,68 @@ def reference_table() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"reference": reference_table, "conversion": conversion_table, "latency": latency_table, "fidelity": fidelity_table}
+def accuracy_table() -> str:
+    """Top-1 of the shipped models in every recipe, beside the float Keras model."""
+    rows = _rows("accuracy.csv")
+    columns = (
+        "variant",
+        "recipe",
+        "MB",
+        "top-1 % (95 % interval)",
+        "Keras top-1 %",
+        "same top-1 as Keras %",
+        "logits SNR dB",
+        "latency ratio",
+    )
+    lines = [f"| {' | '.join(columns)} |", "|---|---" + "|--:" * (len(columns) - 2) + "|"]
+    for row in rows:
+        top1 = f"{row['top1']} ({row['top1_low']} to {row['top1_high']})"
+        ratio = row["ratio"] if row["recipe"] == "float32" else f"{row['ratio']} ({row['ratio_low']} to {row['ratio_high']})"
+        cells = (row["variant"], row["recipe"], row["size_mb"], top1, row["top1_keras"], row["agreement"], row["snr_db"], ratio)
+        lines.append(f"| {' | '.join(cells)} |")
+    calibration = next(row["calibration"] for row in rows if row["calibration"]).replace(" of ", " images of ")
+    note = (
+        f"{rows[0]['test_images']} CIFAR-10 test images; int8 calibrated on {calibration}. Latency: ratio of "
+        f"medians to float32 (95 % interval), {rows[0]['runtime']}, 1 thread, {rows[0]['rounds']} interleaved rounds, {rows[0]['cpu']}."
+    )
+    return "\n".join([*lines, "", note])
 
 
-def filled_in(readme: str) -> str:
-    """The README with every table made anew."""
+def training_table() -> str:
+    """Recipe and test accuracy of the shipped weights, from the training script's reports."""
+    reports = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(CARD.glob("*.json"))}
+    lines = [f"| | {' | '.join(reports)} |", "|---" + "|---" * len(reports) + "|"]
+
+    def row(label: str, *cells: str) -> None:
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+
+    row("test top-1", *(f"{100 * report['test_top1']:.2f} %" for report in reports.values()))
+    row("95 % interval", *("{:.2f} to {:.2f} %".format(*(100 * limit for limit in report["interval"])) for report in reports.values()))
+    row("test images", *(str(report["test_images"]) for report in reports.values()))
+    for name in next(iter(reports.values()))["recipe"]:
+        if name != "variant":
+            row(name.replace("_", " "), *(str(report["recipe"][name]) for report in reports.values()))
+    row("trained with", *(f"Keras {report['keras']} on {report['backend']}" for report in reports.values()))
+    return "\n".join(lines)
+
+
+TABLES = {
+    "reference": reference_table,
+    "conversion": conversion_table,
+    "latency": latency_table,
+    "fidelity": fidelity_table,
+    "accuracy": accuracy_table,
+    "training": training_table,
+}
+
+
+def filled_in(page: str) -> str:
+    """A page with every table made anew."""
 
     def replace(match: re.Match) -> str:
         return f"<!-- table: {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
 
-    return re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end -->", replace, readme, flags=re.DOTALL)
+    return re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end -->", replace, page, flags=re.DOTALL)
 
 
 def _rows(name: str) -> list[dict[str, str]]:
@@ -80,8 +135,8 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 
 def main() -> int:
-    path = ROOT / "README.md"
-    path.write_text(filled_in(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in PAGES:
+        path.write_text(filled_in(path.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
 
 

@@ -20,6 +20,8 @@ from edge import artifact, convert
 from edge.conversion import TOOLS
 from tfvit.checkpoints import official_tensors
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
+from tfvit.labels import cifar10_labels
+from tfvit.published import SHIPPED_SHA256
 
 REFERENCE = Path(__file__).parents[2].parent / "shared" / "data" / "reference"
 MOST_ERROR_LINES = 4
@@ -404,6 +406,22 @@ def test_json_is_one_document_with_every_artifact(tiny):
     for entry in tiny.document["artifacts"]:
         assert entry["status"] == "written"
         assert entry["manifest"] == tiny.manifest(entry["manifest"]["recipe"])
+
+
+def test_shipped_weights_need_no_network(cli, tmp_path):
+    """The hub is offline in tests: trained weights, their licence and labels come with the package."""
+    ran = cli("--variant", "nano32", "--quant", "int8", "--out", tmp_path, "--json")
+    assert ran.code == EXIT_OK
+    assert "warning" not in ran.err
+    assert sorted(listing(tmp_path)) == ["nano32-int8.json", "nano32-int8.labels.txt", "nano32-int8.tflite"]
+    manifest = json.loads(ran.out)["artifacts"][0]["manifest"]
+    weights = manifest["weights"]
+    assert (weights["source"], weights["random"], weights["license"]) == ("cifar10", False, "Apache-2.0")
+    assert weights["sha256"] == SHIPPED_SHA256["nano32"]
+    assert manifest["drift"]["passed"]
+    assert manifest["file"]["size_bytes"] <= 4_000_000
+    with zipfile.ZipFile(tmp_path / "nano32-int8.tflite") as members:
+        assert members.read("labels.txt").decode().split() == list(cifar10_labels())
 
 
 def test_labels_travel_in_the_file_and_beside_it(tiny):
