@@ -134,8 +134,7 @@ def _convert_outstanding(
         yield from current
         if not recipes:
             return
-    with progress.stage("export the float graph", subject=source.name):
-        float_file = export.export_float(exportable, settings.input_dtype, settings.output)
+    graphs = _FloatGraphs(exportable, settings, progress, source.name)
 
     def pixels(references: Sequence[Any]) -> Iterator[np.ndarray]:
         return image_set.read(references, preprocessing)
@@ -147,22 +146,21 @@ def _convert_outstanding(
             reference.append(logits)
             advance()
     _require_finite_reference(np.stack(reference), source.name)
-    del model
 
-    activation_ranges: dict[str, tuple[float, float]] = {}
     for recipe in recipes:
-        needed = {name: index for name, index in quantize.static_tensors(float_file, recipe).items() if name not in activation_ranges}
+        graph = graphs.of(recipe)
+        needed = {name: index for name, index in quantize.static_tensors(graph.file, recipe).items() if name not in graph.ranges}
         if needed:
             with progress.stage("calibrate", total=len(split.calibration), subject=source.name) as advance:
                 samples = stepping((image[None] for image in pixels(split.calibration)), advance)
-                activation_ranges |= ranges.collect_ranges(float_file, needed, samples, settings.threads)
+                graph.ranges.update(ranges.collect_ranges(graph.file, needed, samples, settings.threads))
         name = source.artifact_name(recipe)
         with progress.stage("quantize", subject=name):
-            file = quantize.quantize(float_file, recipe, activation_ranges)
+            file = quantize.quantize(graph.file, recipe, graph.ranges)
             if labels:
                 file = artifact.embed_labels(file, labels)
         with progress.stage("check the file", total=len(images), subject=name) as advance:
-            target = _file_logits(file, images, settings, advance)
+            target = _file_logits(file, images, settings, recipe.output(settings.output), advance)
             manifest, failures = _describe(
                 source, recipe, settings, image_set, split, exportable, origin, file, labels, np.stack(reference), target
             )
@@ -175,7 +173,39 @@ def _convert_outstanding(
         yield Outcome(name, "written", path, manifest, tuple(failures))
 
 
-def _file_logits(file: bytes, images: Sequence[np.ndarray], settings: Settings, advance: Any) -> np.ndarray:
+@dataclasses.dataclass
+class _FloatGraph:
+    """A float file with the ranges of its activations, as far as they have been asked for."""
+
+    file: bytes
+    ranges: dict[str, tuple[float, float]]
+
+
+class _FloatGraphs:
+    """The float file of each recipe: recipes that want the same one share it, and only the last one is kept."""
+
+    def __init__(self, exportable: Any, settings: Settings, progress: Progress, name: str) -> None:
+        self._exportable, self._settings, self._progress, self._name = exportable, settings, progress, name
+        self._key: Any = None
+        self._graph: _FloatGraph | None = None
+
+    def of(self, recipe: Recipe) -> _FloatGraph:
+        from edge import export, quantize
+        from edge.reparametrize import reparametrize
+
+        key = (recipe.rewrites, bool(recipe.integer_bits), recipe.integer_interface)
+        if key != self._key or self._graph is None:
+            self._graph = None
+            with self._progress.stage("export the float graph", subject=self._name):
+                rewritten = reparametrize(self._exportable, recipe.rewrites)
+                # integers come in by quantizing a float input, not by a cast
+                input_dtype = "float32" if recipe.integer_interface else self._settings.input_dtype
+                file = export.export_float(rewritten, input_dtype, self._settings.output)
+                self._key, self._graph = key, _FloatGraph(quantize.prepared(file, recipe), {})
+        return self._graph
+
+
+def _file_logits(file: bytes, images: Sequence[np.ndarray], settings: Settings, output: str, advance: Any) -> np.ndarray:
     from edge.drift import logits_of_probabilities
     from edge.runtime import Interpreter
 
@@ -185,7 +215,7 @@ def _file_logits(file: bytes, images: Sequence[np.ndarray], settings: Settings, 
         outputs.append(interpreter.run(image[None])[0])
         advance()
     stacked = np.stack(outputs)
-    return logits_of_probabilities(stacked) if settings.output == "probabilities" else stacked
+    return logits_of_probabilities(stacked) if output == "probabilities" else stacked
 
 
 def _describe(
@@ -215,8 +245,8 @@ def _describe(
         recipe=recipe,
         weights=origin,
         exportable=exportable,
-        input_dtype=settings.input_dtype,
-        output=settings.output,
+        input_dtype=recipe.input_dtype(settings.input_dtype),
+        output=recipe.output(settings.output),
         calibration=_calibration_block(settings, image_set, split, exportable.preprocessing) if recipe.needs_calibration else None,
         file=file,
         drift=measured,

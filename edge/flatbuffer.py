@@ -162,6 +162,14 @@ def tensor_type(model: schema.ModelT, index: int) -> str:
     return _TYPE_NAMES[model.subgraphs[0].tensors[index].type]
 
 
+def quantization(model: schema.ModelT, index: int) -> dict[str, float | int] | None:
+    """{scale, zero_point} of a tensor with one scale: real value = scale * (integer - zero_point); None where it has none."""
+    parameters = model.subgraphs[0].tensors[index].quantization
+    if parameters is None or parameters.scale is None or len(parameters.scale) != 1:
+        return None
+    return {"scale": float(parameters.scale[0]), "zero_point": int(parameters.zeroPoint[0])}
+
+
 def tensor_shape(model: schema.ModelT, index: int) -> tuple[int, ...]:
     shape = model.subgraphs[0].tensors[index].shape
     return tuple(int(side) for side in shape) if shape is not None else ()

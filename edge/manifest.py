@@ -34,6 +34,7 @@ def manifest(
 ) -> dict[str, Any]:
     """The document `NAME.json`; every field is described in docs/manifest.md."""
     model = flatbuffer.read_model(file)
+    graph = model.subgraphs[0]
     return {
         "schema_version": artifact.SCHEMA_VERSION,
         "name": name,
@@ -46,6 +47,7 @@ def manifest(
             "shape": [1, *exportable.input_shape],
             "dtype": input_dtype,
             "range": [0, 255],
+            "quantization": flatbuffer.quantization(model, graph.inputs[0]),
             "layout": "NHWC",
             "channels": "RGB",
         },
@@ -53,7 +55,8 @@ def manifest(
         "output": {
             "name": output,
             "shape": [1, exportable.classes],
-            "dtype": "float32",
+            "dtype": flatbuffer.tensor_type(model, graph.outputs[0]).lower(),
+            "quantization": flatbuffer.quantization(model, graph.outputs[0]),
             "activation": "softmax" if output == "probabilities" else None,
         },
         "calibration": calibration,

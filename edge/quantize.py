@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,6 +16,8 @@ from tfvit.errors import InputError
 
 # Constants below this many elements stay float32: they are shapes, scales and biases, and weigh nothing.
 MIN_COMPACT_ELEMENTS = 1024
+# The mask of tfvit.windows, and what it is in files that compute on integers: exp(-16) of a share in a softmax is nothing in 8 bits
+MASK_VALUE, INTEGER_MASK = -100.0, -16.0
 
 
 def quantize(float_file: bytes, recipe: Recipe, ranges: Mapping[str, tuple[float, float]] | None = None) -> bytes:
@@ -29,7 +32,7 @@ def quantize(float_file: bytes, recipe: Recipe, ranges: Mapping[str, tuple[float
         ValueError: a static recipe without the ranges it needs.
     """
     quantized = float_file
-    if recipe.static_ops or recipe.dynamic_ops:
+    if recipe.static_ops or recipe.dynamic_ops or recipe.integer_bits:
         quantized = _quantize_operations(float_file, recipe, ranges)
     model = flatbuffer.read_model(quantized)
     if recipe.float16_operands:
@@ -38,15 +41,30 @@ def quantize(float_file: bytes, recipe: Recipe, ranges: Mapping[str, tuple[float
     return flatbuffer.write_model(model)
 
 
+def prepared(float_file: bytes, recipe: Recipe) -> bytes:
+    """The float file as a recipe needs it, before ranges are collected: the same, but for those that compute on integers alone.
+
+    There the mask is clamped, since -100 would spend most of the scale of the scores on what a softmax makes zero of anyway; and a file
+    with an integer interface ends in its logits.
+    """
+    if not recipe.integer_bits:
+        return float_file
+    model = flatbuffer.read_model(float_file)
+    _clamp_masks(model)
+    if recipe.integer_interface:
+        _end_in_logits(model)
+    return flatbuffer.write_model(model)
+
+
 def static_tensors(float_file: bytes, recipe: Recipe) -> dict[str, int]:
     """Name and index of every activation a recipe quantizes statically: the inputs and outputs of its operations."""
     model = flatbuffer.read_model(float_file)
     tensors: dict[str, int] = {}
     for name, operator in flatbuffer.operators(model):
-        if name not in recipe.static_ops:
+        if name not in recipe.static_ops and not recipe.integer_bits:
             continue
         for index in (*operator.inputs, *operator.outputs):
-            if index >= 0 and flatbuffer.constant(model, index) is None:
+            if index >= 0 and flatbuffer.constant(model, index) is None and flatbuffer.tensor_type(model, index) == "FLOAT32":
                 tensors[flatbuffer.tensor_name(model, index)] = int(index)
     return tensors
 
@@ -59,13 +77,22 @@ def _quantize_operations(float_file: bytes, recipe: Recipe, ranges: Mapping[str,
         engine.add_static_config(".*", qtyping.TFLOperationName[name], activation_num_bits=8, weight_num_bits=8)
     for name in recipe.dynamic_ops:
         engine.add_dynamic_config(".*", qtyping.TFLOperationName[name], num_bits=8)
+    if recipe.integer_bits:
+        engine.add_static_config(".*", qtyping.TFLOperationName.ALL_SUPPORTED, activation_num_bits=recipe.integer_bits, weight_num_bits=8)
+        for name in () if recipe.integer_interface else ("INPUT", "OUTPUT"):
+            engine.update_quantization_recipe(".*", qtyping.TFLOperationName[name], algorithm_key="no_quantize")
+        final = _final_softmax(flatbuffer.read_model(float_file))
+        if final is not None:  # probabilities of thousands of classes lie below a step of 16 bits: their softmax stays float
+            engine.update_quantization_recipe(re.escape(final), qtyping.TFLOperationName.SOFTMAX, algorithm_key="no_quantize")
     statistics = None
-    if recipe.static_ops:
+    if recipe.needs_calibration:
         needed = static_tensors(float_file, recipe)
         missing = sorted(set(needed) - set(ranges or {}))
         if missing:
             raise ValueError(f"ranges must cover every static activation. Missing: {len(missing)}, first {missing[0]!r}")
         model = flatbuffer.read_model(float_file)
+        if recipe.integer_bits:
+            ranges = _symmetric_right_sides(model, ranges)
         statistics = {}
         for name, index in needed.items():
             shape = (1,) * len(flatbuffer.tensor_shape(model, index))
@@ -75,6 +102,60 @@ def _quantize_operations(float_file: bytes, recipe: Recipe, ranges: Mapping[str,
     with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
         result = engine.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)
+
+
+def _clamp_masks(model: schema.ModelT) -> None:
+    """Every constant of zeros and -100 alone gets `INTEGER_MASK` for the latter."""
+    for name, operator in flatbuffer.operators(model):
+        if name != "ADD":
+            continue
+        for index in operator.inputs:
+            data = flatbuffer.constant(model, index)
+            if data is None or flatbuffer.tensor_type(model, index) != "FLOAT32":
+                continue
+            values = np.frombuffer(data.tobytes(), np.float32)
+            if values.min() == MASK_VALUE and np.isin(values, (0.0, MASK_VALUE)).all():
+                clamped = np.where(values == 0.0, np.float32(0.0), np.float32(INTEGER_MASK))
+                model.buffers[model.subgraphs[0].tensors[index].buffer].data = clamped.view(np.uint8)
+
+
+def _final_softmax(model: schema.ModelT) -> str | None:
+    """The name of the graph's output where a softmax makes it."""
+    (output,) = model.subgraphs[0].outputs
+    made_by = next((name for name, operator in flatbuffer.operators(model) if output in operator.outputs), None)
+    return flatbuffer.tensor_name(model, output) if made_by == "SOFTMAX" else None
+
+
+def _end_in_logits(model: schema.ModelT) -> None:
+    """Takes the last softmax off: the graph and its signature end in what goes into it."""
+    if _final_softmax(model) is None:
+        return
+    graph, signature = model.subgraphs[0], model.signatureDefs[0]
+    (output,) = graph.outputs
+    (softmax,) = (operator for operator in graph.operators if output in operator.outputs)
+    graph.operators = [operator for operator in graph.operators if operator is not softmax]
+    graph.outputs = np.asarray([softmax.inputs[0]], np.int32)
+    for entry in signature.outputs:
+        entry.tensorIndex, entry.name = int(softmax.inputs[0]), b"logits"
+
+
+def _symmetric_right_sides(model: schema.ModelT, ranges: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """The ranges with zero point 0 for the right side of every BATCH_MATMUL, back to the operation that computes it.
+
+    With another zero point TF 2.21's interpreter returns wrong numbers, and LiteRT leaves its fast kernels.
+    """
+    made_by = {int(index): (name, operator) for name, operator in flatbuffer.operators(model) for index in operator.outputs}
+    changed = dict(ranges)
+    for name, operator in flatbuffer.operators(model):
+        if name != "BATCH_MATMUL":
+            continue
+        chain = [int(operator.inputs[1])]
+        while chain[-1] in made_by and made_by[chain[-1]][0] in ("RESHAPE", "TRANSPOSE"):
+            chain.append(int(made_by[chain[-1]][1].inputs[0]))
+        names = [flatbuffer.tensor_name(model, index) for index in chain]
+        bound = max(max(-ranges[tensor][0], ranges[tensor][1]) for tensor in names)
+        changed |= {tensor: (-bound, bound * 127 / 128) for tensor in names}
+    return changed
 
 
 def _store_as_float16(model: schema.ModelT, operations: tuple[str, ...]) -> None:

@@ -32,6 +32,9 @@ class Recipe:
         static_ops: operations with int8 weights and calibrated int8 activations.
         dynamic_ops: operations with int8 weights whose activations are quantized as they come.
         float16_operands: operations whose large float constants are stored as float16; `EVERY_OPERATION` for all.
+        integer_bits: 8 or 16: every operation computes on integers, activations of that many bits, weights of 8.
+        integer_interface: integers in and out too, and logits out, whatever else is asked for: 8 bits cannot say probabilities.
+        rewrites: of `edge.reparametrize`, on the model before it is exported.
         limits: the default drift gate.
     """
 
@@ -41,15 +44,28 @@ class Recipe:
     static_ops: tuple[str, ...] = ()
     dynamic_ops: tuple[str, ...] = ()
     float16_operands: tuple[str, ...] = ()
+    integer_bits: int | None = None
+    integer_interface: bool = False
+    rewrites: tuple[str, ...] = ()
 
     @property
     def needs_calibration(self) -> bool:
-        return bool(self.static_ops)
+        return bool(self.static_ops or self.integer_bits)
+
+    def input_dtype(self, asked: str) -> str:
+        """The type of the file's input, where `asked` is wanted."""
+        return "int8" if self.integer_interface else asked
+
+    def output(self, asked: str) -> str:
+        """ "probabilities" or "logits", where `asked` is wanted."""
+        return "logits" if self.integer_interface else asked
 
 
 EVERY_OPERATION = ("*",)
 _ATTENTION_CONSTANTS = ("ADD",)  # position biases and masks
 _DENSE = ("FULLY_CONNECTED", "CONV_2D")
+# each step of a norm rounds to integers: the fewer, the better
+_INTEGER_REWRITES = ("fold_norm_affine", "centre_norm_inputs", "fold_normalization")
 # 8 bits: 20 dB is where accuracy begins to go (a small trained model measured 14 dB at one point lost, 28 to 39 dB at none). On 32 images
 # without labels, often of nothing in particular, the two best classes lie close: 0.8 leaves six such flips, a broken file has far more.
 _EIGHT_BITS = Limits(min_snr_db=20.0, min_agreement=0.8, max_top1_drop=1.0)
@@ -77,6 +93,21 @@ RECIPES: dict[str, Recipe] = {
             _EIGHT_BITS,
             dynamic_ops=_DENSE,
             float16_operands=_ATTENTION_CONSTANTS,
+        ),
+        Recipe(
+            "int8_full",
+            "integers only, int8 pixels in and int8 logits out: for NPUs",
+            Limits(min_snr_db=12.0, min_agreement=0.7, max_top1_drop=2.0),
+            integer_bits=8,
+            integer_interface=True,
+            rewrites=_INTEGER_REWRITES,
+        ),
+        Recipe(
+            "w8a16",
+            "int8 weights, int16 activations in every operation: for NPUs",
+            _EIGHT_BITS,
+            integer_bits=16,
+            rewrites=_INTEGER_REWRITES,
         ),
     )
 }

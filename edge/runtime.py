@@ -48,21 +48,37 @@ class Interpreter:
         return tuple(int(side) for side in self._input["shape"])
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
-        """The first output for one input of the file's own shape; numbers are cast to the file's input type."""
+        """The first output for one input of the file's own shape.
+
+        Numbers are cast to the file's input type; where that is quantized, they are quantized and the output is dequantized.
+        """
         return next(self.run_each(pixels))
 
     def run_each(self, pixels: np.ndarray) -> Iterator[np.ndarray]:
         """Runs one input, then copies the outputs out one at a time: with many of them, all at once would not fit."""
         if tuple(pixels.shape) != self.input_shape:
             raise ValueError(f"input must have the shape {self.input_shape}. Received: {tuple(pixels.shape)}")
-        self._interpreter.set_tensor(self._input["index"], pixels.astype(self._input["dtype"], copy=False))
+        self._interpreter.set_tensor(self._input["index"], _quantized(pixels, self._input))
         self._interpreter.invoke()
         for output in self._outputs:
-            yield self._interpreter.get_tensor(output["index"])
+            yield _dequantized(self._interpreter.get_tensor(output["index"]), output)
 
     def operations(self) -> list[dict]:
         """The runtime's own list of operations, delegate nodes included."""
         return self._interpreter._get_ops_details()
+
+
+def _quantized(values: np.ndarray, tensor: dict) -> np.ndarray:
+    scale, zero_point = tensor["quantization"]
+    if not scale:
+        return values.astype(tensor["dtype"], copy=False)
+    limits = np.iinfo(tensor["dtype"])
+    return np.clip(np.round(values / scale) + zero_point, limits.min, limits.max).astype(tensor["dtype"])
+
+
+def _dequantized(values: np.ndarray, tensor: dict) -> np.ndarray:
+    scale, zero_point = tensor["quantization"]
+    return (values.astype(np.float32) - zero_point) * np.float32(scale) if scale else values
 
 
 @dataclasses.dataclass(frozen=True)
