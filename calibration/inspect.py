@@ -14,42 +14,28 @@ from typing import Any
 
 import numpy as np
 
+from calibration.checks import FAIL, OK, WARN, Check, check_channel_order, check_content, check_statistics
 from calibration.files import shown
 from calibration.image_set import MAX_UNREADABLE_FRACTION, FileImageSet, open_image_set
-from calibration.survey import Overlap, Survey, overlap, survey
+from calibration.survey import Overlap, Survey, channel_mean, channel_std, overlap, survey
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError
 from tfvit.preprocessing import Preprocessing
 from tfvit.terminal import Parser, Progress, Terminal, run, stepping
 from tfvit.variants import find_variant
 
-OK, WARN, FAIL = "ok", "warn", "fail"
 EXIT_CODES = "Exit codes: 0 passed (warnings included), 1 a check failed, 2 wrong usage, 3 unusable input."
 
 ADVISED_IMAGES = 128  # the default number of calibration samples: with fewer, ranges depend on the single image
 MAX_DUPLICATE_FRACTION = 0.1  # beyond it the set is much smaller than it looks
 MAX_SMALL_FRACTION = 0.1  # images that must be enlarged, which removes the fine detail a photograph has
-NORMALIZED_HIGHEST = 8  # pixels of a normalised image saved as 8 bits, (x - mean) / std or x / 255, end far below this
-# How far the set's mean may be from what the variant was trained with, in its standard deviations, and the ratio of the spreads.
-# Any 100 photographs stay within the first of each; the second is nearly black, nearly white or nearly flat.
-MEAN_WARN, MEAN_FAIL = 0.6, 1.4
-STD_WARN, STD_FAIL = (0.6, 1.6), (0.2, 2.2)
-MAX_BLUE_EXCESS = 12.0  # photographs have more red than blue, by 20 on ImageNet's average
 _NAMED = 5  # paths named in a table; --json has all of them
-
-
-@dataclasses.dataclass(frozen=True)
-class Check:
-    """The outcome of one check: status is ok, warn or fail."""
-
-    name: str
-    status: str
-    detail: str
 
 
 def run_checks(found: Survey, preprocessing: Preprocessing, shared: Overlap | None) -> list[Check]:
     """All checks of a survey with at least one readable image; `shared` with a validation set where there is one."""
     checks = [_check_readable(found), _check_count(found), _check_duplicates(found), _check_sizes(found, preprocessing)]
-    checks += [_check_content(found), _check_color(found), *_check_statistics(found, preprocessing), _check_channel_order(found)]
+    checks += [check_content(found.images), _check_color(found), *check_statistics(found.images, preprocessing)]
+    checks += [check_channel_order(found.images)]
     return checks + ([] if shared is None else [_check_overlap(shared)])
 
 
@@ -79,12 +65,6 @@ def _check_sizes(found: Survey, preprocessing: Preprocessing) -> Check:
     return Check("sizes", status, f"{small} of {len(found.images)} are smaller than {preprocessing.resize_px} px and enlarged")
 
 
-def _check_content(found: Survey) -> Check:
-    plain = sum(image.plain for image in found.images)
-    status = OK if not plain else FAIL if plain == len(found.images) else WARN
-    return Check("content", status, f"{plain} of {len(found.images)} are one colour" if plain else "no image is one colour")
-
-
 def _check_color(found: Survey) -> Check:
     gray = sum(image.gray for image in found.images)
     if gray == len(found.images):
@@ -92,40 +72,11 @@ def _check_color(found: Survey) -> Check:
     return Check("colour", OK, f"{gray} of {len(found.images)} are grayscale")
 
 
-def _check_statistics(found: Survey, preprocessing: Preprocessing) -> list[Check]:
-    highest = max(image.highest for image in found.images)
-    if highest <= NORMALIZED_HIGHEST:
-        return [Check("brightness", FAIL, f"no pixel is above {highest}: already normalised? expected RGB 0..255, as it was photographed")]
-    distance = (found.channel_mean() - preprocessing.mean) / np.array(preprocessing.std)
-    worst = float(distance[np.argmax(np.abs(distance))])
-    brightness = _status(abs(worst) <= MEAN_WARN, abs(worst) <= MEAN_FAIL)
-    word = "" if brightness == OK else ": too bright" if worst > 0 else ": too dark"
-    ratio = found.channel_std() / np.array(preprocessing.std)
-    within = [all(low <= value <= high for value in ratio) for low, high in (STD_WARN, STD_FAIL)]
-    farthest = float(ratio[np.argmax(np.abs(ratio - 1))])
-    return [
-        Check("brightness", brightness, f"mean is {worst:+.2f} standard deviations from the variant's{word}"),
-        Check("contrast", _status(*within), f"standard deviation is {farthest:.2f} x the variant's"),
-    ]
-
-
-def _check_channel_order(found: Survey) -> Check:
-    red, _, blue = found.channel_mean()
-    if blue - red > MAX_BLUE_EXCESS:
-        return Check("channel order", WARN, f"blue is {blue - red:.0f} above red: sea and sky, or red and blue swapped (BGR)?")
-    return Check("channel order", OK, f"red - blue is {red - blue:+.0f}")
-
-
 def _check_overlap(shared: Overlap) -> Check:
     if not shared.identical and not shared.near:
         return Check("overlap", OK, "no image is in the validation set too")
     detail = f"{len(shared.identical)} identical and {len(shared.near)} nearly identical to an image of the validation set"
     return Check("overlap", FAIL, detail)
-
-
-def _status(fine: bool, bearable: bool) -> str:
-    """NaN compares as false, and so fails."""
-    return OK if fine else WARN if bearable else FAIL
 
 
 def inspect(directory: str, variant_id: str, validation: str | None, progress: Progress) -> dict[str, Any]:
@@ -159,8 +110,8 @@ def inspect(directory: str, variant_id: str, validation: str | None, progress: P
             )
         },
         "channels": {
-            "mean": [round(float(value), 3) for value in found.channel_mean()],
-            "std": [round(float(value), 3) for value in found.channel_std()],
+            "mean": [round(float(value), 3) for value in channel_mean(found.images)],
+            "std": [round(float(value), 3) for value in channel_std(found.images)],
             "expected_mean": list(preprocessing.mean),
             "expected_std": list(preprocessing.std),
         },

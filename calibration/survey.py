@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image
@@ -23,7 +23,25 @@ _GRAY_SPREAD = 2.0  # mean difference between an image's channels, on the 0..255
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageFacts:
+class PixelFacts:
+    """One image as the model sees it.
+
+    Attributes:
+        mean, std: [3] float64, RGB, 0..255.
+        highest: the largest value.
+        plain: (nearly) one colour.
+        gray: the channels are (nearly) equal.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    highest: int
+    plain: bool
+    gray: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFacts(PixelFacts):
     """One readable image.
 
     Attributes:
@@ -31,10 +49,6 @@ class ImageFacts:
         width_px, height_px: upright, before resizing.
         digest: SHA-256 of the file.
         fingerprint: [4] uint64, a perceptual hash: the signs of the horizontal differences of a 17 x 16 thumbnail.
-        mean, std: [3] float64 of the model's pixels, RGB, 0..255.
-        highest: the largest value of the model's pixels.
-        plain: the model sees (nearly) one colour.
-        gray: the channels are (nearly) equal.
     """
 
     path: str
@@ -42,11 +56,6 @@ class ImageFacts:
     height_px: int
     digest: bytes
     fingerprint: np.ndarray
-    mean: np.ndarray
-    std: np.ndarray
-    highest: int
-    plain: bool
-    gray: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,15 +71,6 @@ class Survey:
         for image in self.images:
             groups[image.digest].append(image.path)
         return [paths for paths in groups.values() if len(paths) > 1]
-
-    def channel_mean(self) -> np.ndarray:
-        """[3], RGB 0..255, over all pixels of all images."""
-        return np.mean([image.mean for image in self.images], axis=0)
-
-    def channel_std(self) -> np.ndarray:
-        """[3], RGB 0..255, over all pixels of all images: spread within the images and between them."""
-        within = np.mean([image.std**2 for image in self.images], axis=0)
-        return np.sqrt(within + np.var([image.mean for image in self.images], axis=0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +90,29 @@ def survey(image_set: FileImageSet, references: Iterable[ImageReference], prepro
         except UnreadableImageError as error:
             unreadable.append(SkippedImage(reference.path, str(error)))
     return Survey(images, unreadable)
+
+
+def pixel_facts(pixels: np.ndarray) -> PixelFacts:
+    """Of [H, W, 3] uint8 RGB."""
+    values = pixels.reshape(-1, 3).astype(np.float64)
+    return PixelFacts(
+        mean=values.mean(axis=0),
+        std=values.std(axis=0),
+        highest=int(values.max()),
+        plain=bool(values.std(axis=0).max() < _PLAIN_STD),
+        gray=bool(np.ptp(values, axis=1).mean() < _GRAY_SPREAD),
+    )
+
+
+def channel_mean(images: Sequence[PixelFacts]) -> np.ndarray:
+    """[3], RGB 0..255, over all pixels of all images."""
+    return np.mean([image.mean for image in images], axis=0)
+
+
+def channel_std(images: Sequence[PixelFacts]) -> np.ndarray:
+    """[3], RGB 0..255, over all pixels of all images: spread within the images and between them."""
+    within = np.mean([image.std**2 for image in images], axis=0)
+    return np.sqrt(within + np.var([image.mean for image in images], axis=0))
 
 
 def overlap(here: Survey, there: Survey) -> Overlap:
@@ -113,18 +136,13 @@ def overlap(here: Survey, there: Survey) -> Overlap:
 
 def _facts(path: str, content: bytes, preprocessing: Preprocessing) -> ImageFacts:
     image = decode(content)
-    pixels = resize_and_crop(image, preprocessing).reshape(-1, 3).astype(np.float64)
     return ImageFacts(
+        **vars(pixel_facts(resize_and_crop(image, preprocessing))),
         path=path,
         width_px=image.width,
         height_px=image.height,
         digest=hashlib.sha256(content).digest(),
         fingerprint=_fingerprint(image),
-        mean=pixels.mean(axis=0),
-        std=pixels.std(axis=0),
-        highest=int(pixels.max()),
-        plain=bool(pixels.std(axis=0).max() < _PLAIN_STD),
-        gray=bool(np.ptp(pixels, axis=1).mean() < _GRAY_SPREAD),
     )
 
 

@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from calibration.checks import FAIL, NORMALIZED_HIGHEST, OK, Check, check_channel_order, check_content, check_statistics
 from calibration.image_set import ImageSet, Split, open_image_set
+from calibration.survey import PixelFacts, pixel_facts
 from edge import artifact
 from edge.recipes import Limits, Recipe
 from edge.sources import Source, build
@@ -147,13 +149,18 @@ def _convert_outstanding(
             advance()
     _require_finite_reference(np.stack(reference), source.name)
 
+    checked = False
     for recipe in recipes:
         graph = graphs.of(recipe)
         needed = {name: index for name, index in quantize.static_tensors(graph.file, recipe).items() if name not in graph.ranges}
         if needed:
             with progress.stage("calibrate", total=len(split.calibration), subject=source.name) as advance:
-                samples = stepping((image[None] for image in pixels(split.calibration)), advance)
+                watched = _Watched()
+                samples = stepping((image[None] for image in watched.passing(pixels(split.calibration))), advance)
                 graph.ranges.update(ranges.collect_ranges(graph.file, needed, samples, settings.threads))
+            if not checked:
+                _check_calibration(watched, exportable, origin, image_set, settings, progress)
+                checked = True
         name = source.artifact_name(recipe)
         with progress.stage("quantize", subject=name):
             file = quantize.quantize(graph.file, recipe, graph.ranges)
@@ -171,6 +178,53 @@ def _convert_outstanding(
         with progress.stage("save", subject=name):
             artifact.save(artifact.Artifact(name, file, manifest, labels), settings.folder, force=settings.force)
         yield Outcome(name, "written", path, manifest, tuple(failures))
+
+
+class _Watched:
+    """What passes through of a set of images: the facts of each, and the first few themselves."""
+
+    KEPT = 16
+
+    def __init__(self) -> None:
+        self.facts: list[PixelFacts] = []
+        self.first: list[np.ndarray] = []
+
+    def passing(self, images: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        for image in images:
+            self.facts.append(pixel_facts(image))
+            if len(self.first) < self.KEPT:
+                self.first.append(image)
+            yield image
+
+
+def _check_calibration(
+    watched: _Watched, exportable: Any, origin: Any, image_set: ImageSet, settings: Settings, progress: Progress
+) -> None:
+    """Refuses calibration images that are not what the model expects; without the gate, warns.
+
+    Only what no data of anyone's can be is refused: images of one colour, normalised ones, and such that a trained model is surer of with
+    red and blue exchanged. Dark or pale images may be what an app sees: a warning.
+    """
+    from edge.collapse import looks_swapped
+
+    found = [check_content(watched.facts), *check_statistics(watched.facts, exportable.preprocessing), check_channel_order(watched.facts)]
+    order = found[-1]
+    if order.status != OK and not origin.is_random:
+        images = np.stack(watched.first).astype(np.float32)
+        if looks_swapped(lambda pixels: np.asarray(exportable.logits(pixels)), images):
+            found[-1] = Check(order.name, FAIL, f"{order.detail} The model is surer of them with red and blue exchanged")
+    photographed = any(fact.highest > NORMALIZED_HIGHEST for fact in watched.facts)
+    refused = [check for check in found if check.status == FAIL and not (check.name in ("brightness", "contrast") and photographed)]
+    if refused and settings.gate:
+        raise InputError(
+            f"the calibration images in {image_set.source} are not what the model expects",
+            expected="RGB images of 0..255 as the app will see them",
+            received="; ".join(f"{check.name}: {check.detail}" for check in refused),
+            action="give other images with --calibration, or --no-gate to use these",
+        )
+    for check in found:
+        if check.status != OK:
+            progress.warn(f"calibration images, {check.name}: {check.detail}")
 
 
 @dataclasses.dataclass
@@ -233,12 +287,14 @@ def _describe(
 ) -> tuple[dict[str, Any], list[str]]:
     """The manifest, and what missed its limit."""
     from edge import drift
+    from edge.collapse import signs_of_collapse
     from edge.manifest import manifest
 
     indices = _label_indices(image_set, split, exportable, labels)
     measured = drift.measure(reference, target, indices)
     limits = settings.limits(recipe)
-    failures = measured.failures(limits, random_weights=origin.is_random)
+    collapse = signs_of_collapse(reference, target)
+    failures = [*collapse, *measured.failures(limits, random_weights=origin.is_random)]
     document = manifest(
         name=source.artifact_name(recipe),
         variant=source.variant.id if source.variant else None,
@@ -252,6 +308,7 @@ def _describe(
         drift=measured,
         drift_source=image_set.source,
         limits=limits,
+        collapse=collapse,
         passed=not failures,
         tools=_tool_versions(),
         inputs_sha256=_inputs_sha256(source, recipe, settings, image_set, split, exportable.preprocessing),

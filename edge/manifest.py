@@ -28,6 +28,7 @@ def manifest(
     drift: Drift,
     drift_source: str,
     limits: Limits,
+    collapse: list[str],
     passed: bool,
     tools: Mapping[str, str],
     inputs_sha256: str,
@@ -68,7 +69,7 @@ def manifest(
             "min_runtime_version": flatbuffer.min_runtime_version(model),
         },
         "delegates": {"xnnpack": _xnnpack(file), "gpu": _gpu(model)},
-        "drift": _drift(drift, drift_source, limits, passed),
+        "drift": _drift(drift, drift_source, limits, collapse, passed),
         "tools": dict(tools),
         "inputs_sha256": inputs_sha256,
     }
@@ -93,7 +94,7 @@ def _gpu(model: Any) -> dict[str, Any]:
     }
 
 
-def _drift(drift: Drift, source: str, limits: Limits, passed: bool) -> dict[str, Any]:
+def _drift(drift: Drift, source: str, limits: Limits, collapse: list[str], passed: bool) -> dict[str, Any]:
     return {
         "source": source,
         "samples": drift.samples,
@@ -107,6 +108,7 @@ def _drift(drift: Drift, source: str, limits: Limits, passed: bool) -> dict[str,
         "top1_reference": _rounded(drift.top1_reference, 6),
         "top1_target": _rounded(drift.top1_target, 6),
         "limits": dataclasses.asdict(limits),
+        "collapse": collapse,
         "passed": passed,
         "runtime": runtime.CPU,
     }

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calibration import builtin, inspect, survey
+from calibration import builtin, checks, inspect, survey
 from calibration.decoding import decode
 from calibration.inspect import main
 from tfvit.preprocessing import to_rgb
@@ -174,7 +174,7 @@ def test_swapped_channels(tmp_path, scenes, capfd):
 
 
 def test_nan_fails():
-    assert inspect._status(abs(float("nan")) <= 1, abs(float("nan")) <= 2) == "fail"
+    assert checks._status(abs(float("nan")) <= 1, abs(float("nan")) <= 2) == "fail"
 
 
 # ---- overlap with a validation set

@@ -23,6 +23,8 @@ from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 from tfvit.labels import cifar10_labels
 from tfvit.published import SHIPPED_SHA256
 
+CIFAR10 = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
+
 REFERENCE = Path(__file__).parents[2].parent / "shared" / "data" / "reference"
 MOST_ERROR_LINES = 4
 MICRO = ("--variant", "micro", "--weights", "random:0")
@@ -406,6 +408,56 @@ def test_json_is_one_document_with_every_artifact(tiny):
     for entry in tiny.document["artifacts"]:
         assert entry["status"] == "written"
         assert entry["manifest"] == tiny.manifest(entry["manifest"]["recipe"])
+
+
+def _images(folder: Path, draw) -> Path:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(12):
+        Image.fromarray(np.clip(draw(rng), 0, 255).astype(np.uint8)).save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("draw", "words"),
+    [
+        (lambda rng: rng.normal(0, 1, (40, 40, 3)), ("no pixel is above", "already normalised?")),
+        (lambda rng: np.full((40, 40, 3), rng.integers(20, 230)), ("12 of 12 are one colour",)),
+    ],
+    ids=["normalised", "one colour"],
+)
+def test_calibration_images_that_no_model_expects(cli, tmp_path, draw, words):
+    folder = _images(tmp_path / "images", draw)
+    arguments = ("--variant", "micro", "--weights", "random:1", "--quant", "int8", "--calibration", folder)
+    ran = cli(*arguments, "--out", tmp_path / "out")
+    assert_one_error(ran, EXIT_UNUSABLE, "not what the model expects", *words)
+    assert listing(tmp_path / "out") == {}
+    ran = cli(*arguments, "--out", tmp_path / "out", "--no-gate")
+    assert "warning: calibration images" in ran.err
+    assert listing(tmp_path / "out")
+
+
+def test_dark_images_may_be_what_the_app_sees(cli, tmp_path):
+    folder = _images(tmp_path / "images", lambda rng: rng.normal(12, 6, (40, 40, 3)))
+    ran = cli("--variant", "micro", "--weights", "random:1", "--quant", "int8", "--calibration", folder, "--out", tmp_path / "out")
+    assert ran.code == EXIT_OK
+    assert "too dark" in ran.err
+
+
+def test_swapped_channels_are_noticed_by_a_trained_model(cli, tmp_path):
+    """Test images with red and blue exchanged: nano32 is surer of them the right way round."""
+    if not (CIFAR10 / "test.zip").exists():
+        pytest.skip(f"no CIFAR-10 test images in {CIFAR10}")
+    folder = tmp_path / "bgr"
+    folder.mkdir()
+    with zipfile.ZipFile(CIFAR10 / "test.zip") as archive:
+        names = [name for name in archive.namelist() if name.startswith(("deer/", "frog/", "dog/")) and name.endswith(".jpg")]
+        for name in names[::30]:
+            pixels = np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB"))
+            Image.fromarray(pixels[..., ::-1]).save(folder / name.replace("/", "_").replace(".jpg", ".png"))
+    ran = cli("--variant", "nano32", "--quant", "int8", "--calibration", folder, "--out", tmp_path / "out")
+    assert_one_error(ran, EXIT_UNUSABLE, "channel order", "red and blue exchanged")
+    assert listing(tmp_path / "out") == {}
 
 
 def test_shipped_weights_need_no_network(cli, tmp_path):
