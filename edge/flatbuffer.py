@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,10 @@ MAX_FLATBUFFER_BYTES = 2**31 - 1
 
 _OPERATOR_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 _TYPE_NAMES = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
+
+_OUR_LAYERS = re.compile(
+    r"^(stage\d+_(?:block\d+|merging)|patch_embedding|attention|mlp|query|key|value|projection|fc1|fc2|reduction|norm[12]?|head)_\d+$"
+)
 
 # First TensorFlow Lite runtime that knows a version of an operation.
 # Source: LiteRT, tflite/tools/versioning/runtime_version.cc, the operations this project's graphs use.
@@ -208,12 +213,17 @@ def set_min_runtime_version(model: schema.ModelT) -> None:
 
 def keras_layer(name: str) -> str:
     """The Keras layer that made a tensor, read from the tensor's name: "tiny224/stage1_block1/mlp/fc1/…" -> "stage1_block1/mlp/fc1"."""
-    parts = [part for part in name.split(";")[0].split("/") if part]
+    parts = scope(name.split(";")[0])
     known = [index for index, part in enumerate(parts) if part.startswith(("stage", "patch_embedding", "norm", "head", "avg_pool"))]
     if not known:
         return "/".join(parts[:-1]) or name
-    scope = parts[known[0] :]
-    return "/".join(scope[:-1] if len(scope) > 1 else scope)
+    inside = parts[known[0] :]
+    return "/".join(inside[:-1] if len(inside) > 1 else inside)
+
+
+def scope(name: str) -> list[str]:
+    """The parts of one tensor name; the numbers that tracing puts behind the names of our own layers are taken off."""
+    return [_OUR_LAYERS.sub(r"\1", part) for part in name.split("/") if part]
 
 
 def with_outputs(data: bytes, tensors: list[int]) -> bytes:

@@ -1,0 +1,81 @@
+"""The dense and convolution layers of a float file: what 8-bit recipes decide about, one by one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edge import flatbuffer
+
+DENSE_OPERATIONS = ("FULLY_CONNECTED", "CONV_2D")
+# the last part of the path of every dense layer of the backbones, and the head's
+ROLES = ("query", "key", "value", "projection", "fc1", "fc2", "reduction", "head")
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseLayer:
+    """One FULLY_CONNECTED or CONV_2D with constant weights.
+
+    Attributes:
+        name: of its output tensor; unique in the file.
+        layer: the Keras layer it comes from, for example "stage1_block2/mlp/fc1".
+        operation: "FULLY_CONNECTED" or "CONV_2D".
+        input, output, weights, bias: tensor indices; bias None where there is none.
+    """
+
+    name: str
+    layer: str
+    operation: str
+    input: int
+    output: int
+    weights: int
+    bias: int | None
+
+    @property
+    def role(self) -> str:
+        """One of `ROLES` with the layer it is in, for example "mlp/fc1" or "patch_embedding/projection"; the path itself for others."""
+        parts = self.layer.split("/")
+        if parts[-1] not in ROLES:
+            return self.layer
+        return "/".join(["merging" if part.endswith("_merging") else part for part in parts[-2:]])
+
+
+def dense_layers(model: schema.ModelT) -> list[DenseLayer]:
+    """In the order of execution."""
+    found = []
+    for operation, operator in flatbuffer.operators(model):
+        if operation not in DENSE_OPERATIONS or flatbuffer.constant(model, operator.inputs[1]) is None:
+            continue
+        name = flatbuffer.tensor_name(model, operator.outputs[0])
+        bias = int(operator.inputs[2]) if len(operator.inputs) > 2 and operator.inputs[2] >= 0 else None
+        tensors = (int(operator.inputs[0]), int(operator.outputs[0]), int(operator.inputs[1]), bias)
+        found.append(DenseLayer(name, _layer(name, flatbuffer.tensor_name(model, operator.inputs[1])), operation, *tensors))
+    return found
+
+
+def _layer(output: str, weights: str) -> str:
+    """The Keras path in the names of a layer's tensors; the converter joins the names of what it fused with semicolons."""
+    for fused in (*output.split(";"), *weights.split(";")):
+        parts = flatbuffer.scope(fused)
+        roles = [index for index, part in enumerate(parts) if part in ROLES]
+        if roles:
+            first = next((index for index, part in enumerate(parts) if part.startswith(("stage", "patch_embedding"))), roles[0])
+            return "/".join(parts[first : roles[-1] + 1])
+    return flatbuffer.keras_layer(output)
+
+
+def weight_matrix(model: schema.ModelT, layer: DenseLayer) -> np.ndarray:
+    """A layer's float32 weights as [outputs, inputs]; those of a convolution flattened in the order of its patches."""
+    shape = flatbuffer.tensor_shape(model, layer.weights)
+    values = np.frombuffer(flatbuffer.constant(model, layer.weights).tobytes(), np.float32)
+    return values.reshape(shape[0], -1)
+
+
+def set_constant(model: schema.ModelT, tensor: int, values: np.ndarray) -> None:
+    """Replaces the values of a float32 constant, in a buffer of its own: others may share the old one."""
+    buffer = schema.BufferT()
+    buffer.data = np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint8)
+    model.buffers.append(buffer)
+    model.subgraphs[0].tensors[tensor].buffer = len(model.buffers) - 1
