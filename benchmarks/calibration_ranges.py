@@ -51,7 +51,7 @@ def main() -> int:
         "builtin": list(builtin.read(builtin.split(arguments.samples, 0, 0).calibration, variant.preprocessing)),
         "judging photos": judging,
     }
-    measured = {name: ranges.collect_ranges(file, tensors, (image[None] for image in images), 2) for name, images in sets.items()}
+    measured = {name: ranges.collect(file, tensors, (image[None] for image in images), 2).ranges for name, images in sets.items()}
 
     out = ROOT / "results" / f"calibration_ranges_{variant.id}.csv"
     out.parent.mkdir(exist_ok=True)

@@ -152,18 +152,21 @@ def _convert_outstanding(
     checked = False
     for recipe in recipes:
         graph = graphs.of(recipe)
-        needed = {name: index for name, index in quantize.static_tensors(graph.file, recipe).items() if name not in graph.ranges}
-        if needed:
+        tensors, patches = quantize.watched_tensors(graph.file, recipe)
+        known = graph.calibration
+        tensors = {name: index for name, index in tensors.items() if name not in known.ranges or name in patches.keys() - known.rows.keys()}
+        if tensors:
             with progress.stage("calibrate", total=len(split.calibration), subject=source.name) as advance:
                 watched = _Watched()
                 samples = stepping((image[None] for image in watched.passing(pixels(split.calibration))), advance)
-                graph.ranges.update(ranges.collect_ranges(graph.file, needed, samples, settings.threads))
+                wanted = {name: side for name, side in patches.items() if name in tensors}
+                known.add(ranges.collect(graph.file, tensors, samples, settings.threads, wanted))
             if not checked:
                 _check_calibration(watched, exportable, origin, image_set, settings, progress)
                 checked = True
         name = source.artifact_name(recipe)
         with progress.stage("quantize", subject=name):
-            file = quantize.quantize(graph.file, recipe, graph.ranges)
+            file = quantize.quantize(graph.file, recipe, known)
             if labels:
                 file = artifact.embed_labels(file, labels)
         with progress.stage("check the file", total=len(images), subject=name) as advance:
@@ -229,10 +232,10 @@ def _check_calibration(
 
 @dataclasses.dataclass
 class _FloatGraph:
-    """A float file with the ranges of its activations, as far as they have been asked for."""
+    """A float file with what is known of its activations, as far as it has been asked for."""
 
     file: bytes
-    ranges: dict[str, tuple[float, float]]
+    calibration: Any
 
 
 class _FloatGraphs:
@@ -245,6 +248,7 @@ class _FloatGraphs:
 
     def of(self, recipe: Recipe) -> _FloatGraph:
         from edge import export, quantize
+        from edge.ranges import Calibration
         from edge.reparametrize import reparametrize
 
         key = (recipe.rewrites, bool(recipe.integer_bits), recipe.integer_interface)
@@ -255,7 +259,7 @@ class _FloatGraphs:
                 # integers come in by quantizing a float input, not by a cast
                 input_dtype = "float32" if recipe.integer_interface else self._settings.input_dtype
                 file = export.export_float(rewritten, input_dtype, self._settings.output)
-                self._key, self._graph = key, _FloatGraph(quantize.prepared(file, recipe), {})
+                self._key, self._graph = key, _FloatGraph(quantize.prepared(file, recipe), Calibration())
         return self._graph
 
 

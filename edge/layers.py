@@ -23,6 +23,7 @@ class DenseLayer:
         layer: the Keras layer it comes from, for example "stage1_block2/mlp/fc1".
         operation: "FULLY_CONNECTED" or "CONV_2D".
         input, output, weights, bias: tensor indices; bias None where there is none.
+        operator: of the model it was found in.
     """
 
     name: str
@@ -32,6 +33,7 @@ class DenseLayer:
     output: int
     weights: int
     bias: int | None
+    operator: schema.OperatorT = dataclasses.field(repr=False, compare=False)
 
     @property
     def role(self) -> str:
@@ -51,7 +53,7 @@ def dense_layers(model: schema.ModelT) -> list[DenseLayer]:
         name = flatbuffer.tensor_name(model, operator.outputs[0])
         bias = int(operator.inputs[2]) if len(operator.inputs) > 2 and operator.inputs[2] >= 0 else None
         tensors = (int(operator.inputs[0]), int(operator.outputs[0]), int(operator.inputs[1]), bias)
-        found.append(DenseLayer(name, _layer(name, flatbuffer.tensor_name(model, operator.inputs[1])), operation, *tensors))
+        found.append(DenseLayer(name, _layer(name, flatbuffer.tensor_name(model, operator.inputs[1])), operation, *tensors, operator))
     return found
 
 
@@ -73,9 +75,21 @@ def weight_matrix(model: schema.ModelT, layer: DenseLayer) -> np.ndarray:
     return values.reshape(shape[0], -1)
 
 
-def set_constant(model: schema.ModelT, tensor: int, values: np.ndarray) -> None:
-    """Replaces the values of a float32 constant, in a buffer of its own: others may share the old one."""
+def set_constant(model: schema.ModelT, layer: DenseLayer, position: int, values: np.ndarray) -> None:
+    """Replaces a float32 constant of a layer: its weights (input 1) or bias (input 2). Other layers that share the old one keep it."""
+    graph = model.subgraphs[0]
+    index = int(layer.operator.inputs[position])
+    readers = sum(int(np.sum(np.asarray(operator.inputs) == index)) for operator in graph.operators)
+    if readers > 1:
+        copy = schema.TensorT()
+        copy.shape, copy.type = graph.tensors[index].shape, graph.tensors[index].type
+        copy.name = f"{layer.layer}/input{position}".encode()
+        graph.tensors.append(copy)
+        index = len(graph.tensors) - 1
+        inputs = np.array(layer.operator.inputs)
+        inputs[position] = index
+        layer.operator.inputs = inputs
     buffer = schema.BufferT()
     buffer.data = np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint8)
     model.buffers.append(buffer)
-    model.subgraphs[0].tensors[tensor].buffer = len(model.buffers) - 1
+    graph.tensors[index].buffer = len(model.buffers) - 1

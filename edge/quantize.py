@@ -10,8 +10,10 @@ from collections.abc import Mapping
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edge import flatbuffer
-from edge.recipes import EVERY_OPERATION, Recipe
+from edge import flatbuffer, rounding
+from edge.layers import dense_layers, set_constant, weight_matrix
+from edge.ranges import Calibration
+from edge.recipes import DYNAMIC, EVERY_OPERATION, FLOAT, STATIC, Recipe
 from tfvit.errors import InputError
 
 # Constants below this many elements stay float32: they are shapes, scales and biases, and weigh nothing.
@@ -20,20 +22,23 @@ MIN_COMPACT_ELEMENTS = 1024
 MASK_VALUE, INTEGER_MASK = -100.0, -16.0
 
 
-def quantize(float_file: bytes, recipe: Recipe, ranges: Mapping[str, tuple[float, float]] | None = None) -> bytes:
+def quantize(float_file: bytes, recipe: Recipe, calibration: Calibration | None = None) -> bytes:
     """Makes a recipe's file.
 
     Args:
         float_file: the float flatbuffer.
         recipe: what to do.
-        ranges: tensor name -> (min, max) of every activation a static recipe quantizes (see `edge.ranges`).
+        calibration: of the tensors in `watched_tensors`, for the recipes that need it.
 
     Raises:
-        ValueError: a static recipe without the ranges it needs.
+        ValueError: a recipe without the calibration it needs.
     """
+    calibration = calibration or Calibration()
     quantized = float_file
-    if recipe.static_ops or recipe.dynamic_ops or recipe.integer_bits:
-        quantized = _quantize_operations(float_file, recipe, ranges)
+    if recipe.error_optimal_rounding:
+        quantized = _rounded_for_inputs(quantized, calibration.rows)
+    if recipe.integer_bits or any(mode != FLOAT for mode in layer_modes(flatbuffer.read_model(float_file), recipe).values()):
+        quantized = _quantize_operations(quantized, recipe, calibration.ranges)
     model = flatbuffer.read_model(quantized)
     if recipe.float16_operands:
         _store_as_float16(model, recipe.float16_operands)
@@ -59,24 +64,60 @@ def prepared(float_file: bytes, recipe: Recipe) -> bytes:
 def static_tensors(float_file: bytes, recipe: Recipe) -> dict[str, int]:
     """Name and index of every activation a recipe quantizes statically: the inputs and outputs of its operations."""
     model = flatbuffer.read_model(float_file)
-    tensors: dict[str, int] = {}
-    for name, operator in flatbuffer.operators(model):
-        if name not in recipe.static_ops and not recipe.integer_bits:
-            continue
-        for index in (*operator.inputs, *operator.outputs):
-            if index >= 0 and flatbuffer.constant(model, index) is None and flatbuffer.tensor_type(model, index) == "FLOAT32":
-                tensors[flatbuffer.tensor_name(model, index)] = int(index)
-    return tensors
+    if recipe.integer_bits:
+        indices = [index for _, operator in flatbuffer.operators(model) for index in (*operator.inputs, *operator.outputs)]
+        indices = [index for index in indices if index >= 0 and flatbuffer.constant(model, index) is None]
+        return {flatbuffer.tensor_name(model, i): int(i) for i in indices if flatbuffer.tensor_type(model, i) == "FLOAT32"}
+    modes = layer_modes(model, recipe)
+    layers = [layer for layer in dense_layers(model) if modes[layer.name] == STATIC]
+    return {flatbuffer.tensor_name(model, index): index for layer in layers for index in (layer.input, layer.output)}
 
 
-def _quantize_operations(float_file: bytes, recipe: Recipe, ranges: Mapping[str, tuple[float, float]] | None) -> bytes:
+def layer_modes(model: schema.ModelT, recipe: Recipe) -> dict[str, str]:
+    """The mode of every dense layer, by its output's name."""
+    return {layer.name: recipe.dense_mode(layer.role) for layer in dense_layers(model)}
+
+
+def watched_tensors(float_file: bytes, recipe: Recipe) -> tuple[dict[str, int], dict[str, int]]:
+    """What calibration must watch for a recipe: the tensors (name -> index), and of which to keep rows (name -> side of a patch)."""
+    tensors, patches = static_tensors(float_file, recipe), {}
+    if recipe.error_optimal_rounding:
+        model = flatbuffer.read_model(float_file)
+        for layer in dense_layers(model):
+            name = flatbuffer.tensor_name(model, layer.input)
+            tensors[name] = layer.input
+            patches[name] = flatbuffer.tensor_shape(model, layer.weights)[1] if layer.operation == "CONV_2D" else 1
+    return tensors, patches
+
+
+def _rounded_for_inputs(float_file: bytes, rows: Mapping[str, np.ndarray]) -> bytes:
+    """The float file with its dense weights on the 8-bit grid; the quantizer finds the same grid again."""
+    model = flatbuffer.read_model(float_file)
+    for layer in dense_layers(model):
+        name = flatbuffer.tensor_name(model, layer.input)
+        if name not in rows:
+            raise ValueError(f"calibration must hold rows of every dense layer's input. Missing: {name!r}")
+        weights = weight_matrix(model, layer)
+        rounded = rounding.error_optimal(weights, rows[name])
+        set_constant(model, layer, 1, rounded)
+        if layer.bias is not None:
+            bias = np.frombuffer(flatbuffer.constant(model, layer.bias).tobytes(), np.float32)
+            set_constant(model, layer, 2, rounding.corrected_bias(bias, weights, rounded, rows[name]))
+    _drop_unused_buffers(model)
+    return flatbuffer.write_model(model)
+
+
+def _quantize_operations(float_file: bytes, recipe: Recipe, ranges: Mapping[str, tuple[float, float]]) -> bytes:
     from ai_edge_quantizer import qtyping, quantizer
 
     engine = quantizer.Quantizer(float_file)
-    for name in recipe.static_ops:
-        engine.add_static_config(".*", qtyping.TFLOperationName[name], activation_num_bits=8, weight_num_bits=8)
-    for name in recipe.dynamic_ops:
-        engine.add_dynamic_config(".*", qtyping.TFLOperationName[name], num_bits=8)
+    modes = layer_modes(flatbuffer.read_model(float_file), recipe)
+    for layer in () if recipe.integer_bits else dense_layers(flatbuffer.read_model(float_file)):
+        scope, operation = f"^{re.escape(layer.name)};$", qtyping.TFLOperationName[layer.operation]
+        if modes[layer.name] == STATIC:
+            engine.add_static_config(scope, operation, activation_num_bits=8, weight_num_bits=8)
+        elif modes[layer.name] == DYNAMIC:
+            engine.add_dynamic_config(scope, operation, num_bits=8)
     if recipe.integer_bits:
         engine.add_static_config(".*", qtyping.TFLOperationName.ALL_SUPPORTED, activation_num_bits=recipe.integer_bits, weight_num_bits=8)
         for name in () if recipe.integer_interface else ("INPUT", "OUTPUT"):
@@ -85,9 +126,9 @@ def _quantize_operations(float_file: bytes, recipe: Recipe, ranges: Mapping[str,
         if final is not None:  # probabilities of thousands of classes lie below a step of 16 bits: their softmax stays float
             engine.update_quantization_recipe(re.escape(final), qtyping.TFLOperationName.SOFTMAX, algorithm_key="no_quantize")
     statistics = None
-    if recipe.needs_calibration:
-        needed = static_tensors(float_file, recipe)
-        missing = sorted(set(needed) - set(ranges or {}))
+    needed = static_tensors(float_file, recipe)
+    if needed:
+        missing = sorted(set(needed) - set(ranges))
         if missing:
             raise ValueError(f"ranges must cover every static activation. Missing: {len(missing)}, first {missing[0]!r}")
         model = flatbuffer.read_model(float_file)

@@ -6,6 +6,8 @@ import dataclasses
 
 from tfvit.errors import unknown_name
 
+STATIC, DYNAMIC, FLOAT = "static", "dynamic", "float"
+
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
@@ -29,11 +31,14 @@ class Recipe:
     Attributes:
         name: what `--quant` takes.
         summary: one line for help and reports.
-        static_ops: operations with int8 weights and calibrated int8 activations.
-        dynamic_ops: operations with int8 weights whose activations are quantized as they come.
+        dense: mode of the dense and convolution layers: `STATIC` (int8 weights, calibrated int8 activations), `DYNAMIC` (int8 weights,
+            activations quantized as they come) or `FLOAT`.
+        dense_by_role: (role, mode) of those that differ; the roles are those of `edge.layers`.
         float16_operands: operations whose large float constants are stored as float16; `EVERY_OPERATION` for all.
         integer_bits: 8 or 16: every operation computes on integers, activations of that many bits, weights of 8.
         integer_interface: integers in and out too, and logits out, whatever else is asked for: 8 bits cannot say probabilities.
+        error_optimal_rounding: weights are rounded for the inputs the calibration images show (see `edge.rounding`), and biases take up
+            what is left of the mean.
         rewrites: of `edge.reparametrize`, on the model before it is exported.
         limits: the default drift gate.
     """
@@ -41,16 +46,22 @@ class Recipe:
     name: str
     summary: str
     limits: Limits
-    static_ops: tuple[str, ...] = ()
-    dynamic_ops: tuple[str, ...] = ()
+    dense: str = FLOAT
+    dense_by_role: tuple[tuple[str, str], ...] = ()
     float16_operands: tuple[str, ...] = ()
     integer_bits: int | None = None
     integer_interface: bool = False
+    error_optimal_rounding: bool = False
     rewrites: tuple[str, ...] = ()
 
     @property
     def needs_calibration(self) -> bool:
-        return bool(self.static_ops or self.integer_bits)
+        static = STATIC in (self.dense, *dict(self.dense_by_role).values())
+        return bool(static or self.integer_bits or self.error_optimal_rounding)
+
+    def dense_mode(self, role: str) -> str:
+        """The mode of a dense layer by its role."""
+        return dict(self.dense_by_role).get(role, self.dense)
 
     def input_dtype(self, asked: str) -> str:
         """The type of the file's input, where `asked` is wanted."""
@@ -63,7 +74,6 @@ class Recipe:
 
 EVERY_OPERATION = ("*",)
 _ATTENTION_CONSTANTS = ("ADD",)  # position biases and masks
-_DENSE = ("FULLY_CONNECTED", "CONV_2D")
 # each step of a norm rounds to integers: the fewer, the better
 _INTEGER_REWRITES = ("fold_norm_affine", "centre_norm_inputs", "fold_normalization")
 # 8 bits: 20 dB is where accuracy begins to go (a small trained model measured 14 dB at one point lost, 28 to 39 dB at none). On 32 images
@@ -84,14 +94,14 @@ RECIPES: dict[str, Recipe] = {
             "int8",
             "calibrated int8 dense and convolution layers, the rest float: for CPUs",
             _EIGHT_BITS,
-            static_ops=_DENSE,
+            dense=STATIC,
             float16_operands=_ATTENTION_CONSTANTS,
         ),
         Recipe(
             "dynamic",
             "int8 weights, activations quantized as they come: no calibration",
             _EIGHT_BITS,
-            dynamic_ops=_DENSE,
+            dense=DYNAMIC,
             float16_operands=_ATTENTION_CONSTANTS,
         ),
         Recipe(
@@ -100,6 +110,7 @@ RECIPES: dict[str, Recipe] = {
             Limits(min_snr_db=12.0, min_agreement=0.7, max_top1_drop=2.0),
             integer_bits=8,
             integer_interface=True,
+            error_optimal_rounding=True,
             rewrites=_INTEGER_REWRITES,
         ),
         Recipe(
@@ -107,6 +118,7 @@ RECIPES: dict[str, Recipe] = {
             "int8 weights, int16 activations in every operation: for NPUs",
             _EIGHT_BITS,
             integer_bits=16,
+            error_optimal_rounding=True,
             rewrites=_INTEGER_REWRITES,
         ),
     )

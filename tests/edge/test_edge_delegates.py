@@ -72,6 +72,7 @@ def _quantized_dense(small_graph, shape: tuple[int, int]) -> bytes:
     import tensorflow as tf
 
     from edge import quantize
+    from edge.ranges import Calibration
     from edge.recipes import RECIPES
 
     weights = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)
@@ -79,7 +80,7 @@ def _quantized_dense(small_graph, shape: tuple[int, int]) -> bytes:
     concrete.serve = tf.function(lambda x: {"y": tf.matmul(x, weights)}, input_signature=[tf.TensorSpec(shape, name="x")])
     file = _with_signature(tf, concrete)
     ranges = dict.fromkeys(quantize.static_tensors(file, RECIPES["int8"]), (-3.0, 3.0))
-    return quantize.quantize(file, RECIPES["int8"], ranges)
+    return quantize.quantize(file, RECIPES["int8"], Calibration(ranges))
 
 
 def _with_signature(tf, module) -> bytes:

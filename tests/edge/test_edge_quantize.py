@@ -28,7 +28,7 @@ def images() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def collected(micro_float, images):
-    return ranges.collect_ranges(micro_float, quantize.static_tensors(micro_float, INT8), images, threads=1)
+    return ranges.collect(micro_float, quantize.static_tensors(micro_float, INT8), images, threads=1).ranges
 
 
 def output_of(file: bytes, operation: str, position: int = 0) -> str:
@@ -63,15 +63,15 @@ def test_every_static_activation_has_a_range(micro_float, collected):
 
 def test_the_order_of_images_does_not_matter(micro_float, images, collected):
     tensors = quantize.static_tensors(micro_float, INT8)
-    assert ranges.collect_ranges(micro_float, tensors, images[::-1], threads=1) == collected
-    fewer = ranges.collect_ranges(micro_float, tensors, images[:1], threads=1)
+    assert ranges.collect(micro_float, tensors, images[::-1], threads=1).ranges == collected
+    fewer = ranges.collect(micro_float, tensors, images[:1], threads=1).ranges
     assert fewer != collected
     assert all(collected[name][0] <= low and high <= collected[name][1] for name, (low, high) in fewer.items())
 
 
 def test_no_images(micro_float):
     with pytest.raises(InputError, match="no calibration images"):
-        ranges.collect_ranges(micro_float, quantize.static_tensors(micro_float, INT8), [], threads=1)
+        ranges.collect(micro_float, quantize.static_tensors(micro_float, INT8), [], threads=1)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -84,7 +84,7 @@ def test_activations_that_are_not_finite(micro_float, images, value):
     graph.buffers[tensor.buffer].data = weights.view(np.uint8)
     broken = flatbuffer.write_model(graph)
     with pytest.raises(InputError, match="not finite") as caught:
-        ranges.collect_ranges(broken, quantize.static_tensors(broken, INT8), images, threads=1)
+        ranges.collect(broken, quantize.static_tensors(broken, INT8), images, threads=1)
     assert "patch_embedding" in caught.value.received
 
 
@@ -94,7 +94,7 @@ def test_activations_that_are_not_finite(micro_float, images, value):
 def test_injected_ranges_are_the_ones_used(micro_float, collected):
     name = output_of(micro_float, "CONV_2D")
     injected = collected | {name: (-3.0, 9.75)}
-    graph = flatbuffer.read_model(quantize.quantize(micro_float, INT8, injected))
+    graph = flatbuffer.read_model(quantize.quantize(micro_float, INT8, ranges.Calibration(injected)))
     quantized = {
         flatbuffer.tensor_name(graph, index).removesuffix("_quantized"): tensor.quantization
         for index, tensor in enumerate(graph.subgraphs[0].tensors)
@@ -112,9 +112,9 @@ def test_injected_ranges_are_the_ones_used(micro_float, collected):
 
 def test_missing_ranges(micro_float, collected):
     name = output_of(micro_float, "CONV_2D")
-    for given in (None, {}, {other: pair for other, pair in collected.items() if other != name}):
+    for given in ({}, {other: pair for other, pair in collected.items() if other != name}):
         with pytest.raises(ValueError, match="ranges must cover every static activation") as caught:
-            quantize.quantize(micro_float, INT8, given)
+            quantize.quantize(micro_float, INT8, ranges.Calibration(given))
     assert repr(name) in str(caught.value)
 
 
@@ -174,4 +174,4 @@ def test_recipes_are_data():
         assert recipe.name == name
         assert recipe.summary
         assert all(np.isfinite(value) for value in dataclasses.astuple(recipe.limits))
-    assert [recipe.name for recipe in RECIPES.values() if recipe.needs_calibration] == ["int8"]
+    assert [recipe.name for recipe in RECIPES.values() if recipe.needs_calibration] == ["int8", "int8_full", "w8a16"]
