@@ -21,11 +21,11 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.recipe_latency import cpu_name, interleaved_milliseconds, ratio_interval  # noqa: E402
+from benchmarks.recipe_latency import cpu_name, ratio_interval  # noqa: E402
 from calibration.image_set import open_image_set  # noqa: E402
 from edge.drift import measure  # noqa: E402
 from edge.recipes import RECIPES  # noqa: E402
-from edge.runtime import CPU, Interpreter  # noqa: E402
+from edge.runtime import CPU, Interpreter, interleaved_milliseconds  # noqa: E402
 from tfvit.evaluate import wilson_interval  # noqa: E402
 from tfvit.labels import cifar10_labels  # noqa: E402
 from tfvit.preprocessing import normalize  # noqa: E402

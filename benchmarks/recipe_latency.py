@@ -14,8 +14,6 @@ import csv
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +21,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from edge.runtime import CPU, Interpreter  # noqa: E402
+from edge.runtime import CPU, interleaved_milliseconds  # noqa: E402
 
 COLUMNS = ("variant", "recipe", "runtime", "threads", "rounds", "median_ms", "p5_ms", "p95_ms", "ratio", "ratio_low", "ratio_high", "cpu")
 
@@ -57,20 +55,6 @@ def main() -> int:
                 writer.writeheader()
             writer.writerows(rows)
     return 0
-
-
-def interleaved_milliseconds(files: Sequence[bytes], threads: int, rounds: int, warmup_rounds: int) -> np.ndarray:
-    """[files, rounds]: the time of one inference each, the files taking turns in every round."""
-    interpreters = [Interpreter(file, threads=threads) for file in files]
-    pixels = np.random.default_rng(0).integers(0, 256, interpreters[0].input_shape).astype(np.float32)
-    milliseconds = np.empty((len(files), rounds))
-    for round_ in range(-warmup_rounds, rounds):
-        for position, interpreter in enumerate(interpreters):
-            start = time.perf_counter()
-            interpreter.run(pixels)
-            if round_ >= 0:
-                milliseconds[position, round_] = 1e3 * (time.perf_counter() - start)
-    return milliseconds
 
 
 def ratio_interval(times: np.ndarray, first: np.ndarray) -> tuple[float, float]:

@@ -14,6 +14,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,12 @@ class Artifact:
     file: bytes
     manifest: dict[str, Any]
     labels: tuple[str, ...] | None = None
+
+
+# A PNG begins with 8 bytes of signature and 25 of its header chunk; a text chunk behind them says who drew it
+PNG_HEADER_BYTES = 33
+_TEXT = b"tEXtSoftware\0tfvit edge"
+_PICTURE_MARK = (len(_TEXT) - 4).to_bytes(4, "big") + _TEXT + zlib.crc32(_TEXT).to_bytes(4, "big")
 
 
 def sha256(data: bytes) -> str:
@@ -171,6 +178,35 @@ def save(artifact: Artifact, folder: Path, force: bool = False) -> Path:
             action="free space or choose another directory with --out",
         ) from error
     return target
+
+
+def save_picture(folder: Path, name: str, png: bytes, force: bool = False) -> Path:
+    """Writes NAME.png, all of it or nothing. One that we did not draw is left alone.
+
+    Raises:
+        InputError: a foreign file is in the way and `force` is off.
+        EnvironmentUnusableError: the folder or the disk refuses.
+    """
+    path = folder / f"{name}.png"
+    marked = png[:PNG_HEADER_BYTES] + _PICTURE_MARK + png[PNG_HEADER_BYTES:]
+    try:
+        if path.exists() and not force and _PICTURE_MARK not in path.read_bytes()[:256]:
+            raise InputError(
+                "a picture that edge.convert did not draw is in the way",
+                expected=f"no {path.name}, or an older one of ours",
+                received=str(path),
+                action="move it away, choose another --out, or overwrite it with --force",
+            )
+        with contextlib.ExitStack() as cleanup:
+            os.replace(_stage(folder, marked, cleanup), path)
+    except OSError as error:
+        raise EnvironmentUnusableError(
+            "the picture could not be written",
+            expected=f"write permission in {folder}",
+            received=error.strerror or str(error),
+            action="free space or choose another directory with --out",
+        ) from error
+    return path
 
 
 def refuse_foreign_files(folder: Path, name: str) -> None:

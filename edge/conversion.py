@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from tfvit.terminal import Progress, stepping
 
 # Images the drift is measured on; never among the calibration images.
 DRIFT_SAMPLES = 32
+# Of the latency before and after a repair
+REPAIR_ROUNDS = 20
 TOOLS = ("tfvit", "tensorflow", "keras", "ai-edge-litert", "ai-edge-quantizer", "numpy", "pillow")
 
 
@@ -47,6 +49,8 @@ class Settings:
         min_snr_db, min_agreement, max_top1_drop: limits instead of the recipe's own.
         folder: where artifacts go.
         force: rebuild what is current, overwrite what is foreign.
+        repair: whether a recipe that can may demote layers to pass its gate.
+        explain: whether each dense layer's own effect on the logits is measured.
         threads: for running files.
     """
 
@@ -62,6 +66,8 @@ class Settings:
     max_top1_drop: float | None = None
     folder: Path = Path("artifacts")
     force: bool = False
+    repair: bool = True
+    explain: bool = False
     threads: int = dataclasses.field(
         default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
@@ -82,6 +88,8 @@ class Outcome:
     Attributes:
         status: "written", "current" (already there, skipped) or "refused" (the gate failed, nothing written).
         failures: what missed its limit; may be there with "written" where the gate is off.
+        sensitivities: of each dense layer, where they were measured.
+        repair_ms: median milliseconds of the file before and after its repair, in one interleaved run.
     """
 
     name: str
@@ -89,6 +97,8 @@ class Outcome:
     path: Path
     manifest: dict[str, Any]
     failures: tuple[str, ...] = ()
+    sensitivities: tuple[Any, ...] = ()
+    repair_ms: tuple[float, float] | None = None
 
 
 def convert(source: Source, recipes: Sequence[Recipe], settings: Settings, progress: Progress) -> Iterator[Outcome]:
@@ -107,6 +117,8 @@ def convert(source: Source, recipes: Sequence[Recipe], settings: Settings, progr
     outstanding = []
     for recipe in recipes:
         digest = _inputs_sha256(source, recipe, settings, image_set, split, geometry) if geometry else None
+        if settings.explain and recipe.can_be_explained:
+            digest = None
         current = _current_outcome(source.artifact_name(recipe), digest, settings) if digest and not settings.force else None
         if current:
             yield current
@@ -125,6 +137,7 @@ def _convert_outstanding(
     with progress.stage("load TensorFlow", subject=source.name):
         _require_tensorflow_backend()
         from edge import export, quantize, ranges
+        from edge.runtime import interleaved_milliseconds
     with progress.stage("build the model", subject=source.name):
         model, origin = build(source)
         preprocessing = source.variant.preprocessing if source.variant else None
@@ -149,7 +162,7 @@ def _convert_outstanding(
             advance()
     _require_finite_reference(np.stack(reference), source.name)
 
-    checked = False
+    checked, indices = False, _label_indices(image_set, split, exportable, labels)
     for recipe in recipes:
         graph = graphs.of(recipe)
         tensors, patches = quantize.watched_tensors(graph.file, recipe)
@@ -165,22 +178,38 @@ def _convert_outstanding(
                 _check_calibration(watched, exportable, origin, image_set, settings, progress)
                 checked = True
         name = source.artifact_name(recipe)
+        line = _Quantization(recipe, graph, images, np.stack(reference), settings, source.weights.is_random)
         with progress.stage("quantize", subject=name):
-            file = quantize.quantize(graph.file, recipe, known)
-            if labels:
-                file = artifact.embed_labels(file, labels)
+            file = line.file()
         with progress.stage("check the file", total=len(images), subject=name) as advance:
-            target = _file_logits(file, images, settings, recipe.output(settings.output), advance)
+            target = line.logits(file, advance)
+            failures = line.failures(target, indices)
+        found, repair, repair_ms = [], None, None
+        if (failures and settings.repair and recipe.repairs) or (settings.explain and recipe.can_be_explained):
+            total = line.sensitivity_runs()
+            with progress.stage("measure each layer", total=total, subject=name) as advance:
+                found = line.sensitivities(advance)
+        if failures and settings.repair and recipe.repairs:
+            with progress.stage("repair", subject=name):
+                better = line.repaired(found, indices)
+            if better is not None:
+                before, (file, repair) = file, better
+                target = line.logits(file)
+                repair_ms = tuple(np.median(interleaved_milliseconds((before, file), 1, REPAIR_ROUNDS, 3), axis=1).tolist())
+        if labels:
+            file = artifact.embed_labels(file, labels)
+        with progress.stage("describe", subject=name):
             manifest, failures = _describe(
-                source, recipe, settings, image_set, split, exportable, origin, file, labels, np.stack(reference), target
+                source, recipe, settings, image_set, split, exportable, origin, file, indices, np.stack(reference), target, repair
             )
         path = settings.folder / f"{name}.tflite"
+        outcome = Outcome(name, "written", path, manifest, tuple(failures), tuple(found), repair_ms)
         if failures and settings.gate:
-            yield Outcome(name, "refused", path, manifest, tuple(failures))
+            yield dataclasses.replace(outcome, status="refused")
             continue
         with progress.stage("save", subject=name):
             artifact.save(artifact.Artifact(name, file, manifest, labels), settings.folder, force=settings.force)
-        yield Outcome(name, "written", path, manifest, tuple(failures))
+        yield outcome
 
 
 class _Watched:
@@ -263,17 +292,75 @@ class _FloatGraphs:
         return self._graph
 
 
-def _file_logits(file: bytes, images: Sequence[np.ndarray], settings: Settings, output: str, advance: Any) -> np.ndarray:
-    from edge.drift import logits_of_probabilities
-    from edge.runtime import Interpreter
+class _Quantization:
+    """One recipe on its float graph: its file, and what becomes of the file's answers."""
 
-    interpreter = Interpreter(file, threads=settings.threads)
-    outputs = []
-    for image in images:
-        outputs.append(interpreter.run(image[None])[0])
-        advance()
-    stacked = np.stack(outputs)
-    return logits_of_probabilities(stacked) if output == "probabilities" else stacked
+    def __init__(
+        self, recipe: Recipe, graph: _FloatGraph, images: Sequence[np.ndarray], reference: np.ndarray, settings: Settings, is_random: bool
+    ) -> None:
+        self._recipe, self._graph, self._images, self._reference = recipe, graph, images, reference
+        self._settings, self._is_random = settings, is_random
+
+    def file(self, modes: Mapping[str, str] | None = None) -> bytes:
+        from edge import quantize
+
+        return quantize.quantize(self._graph.file, self._recipe, self._graph.calibration, modes)
+
+    def logits(self, file: bytes, advance: Callable[[], None] = lambda: None) -> np.ndarray:
+        """[N, classes], of the held-out images."""
+        from edge.drift import logits_of_probabilities
+        from edge.runtime import Interpreter
+
+        interpreter = Interpreter(file, threads=self._settings.threads)
+        outputs = np.stack([interpreter.run(image[None])[0] for image in stepping(self._images, advance)])
+        return logits_of_probabilities(outputs) if self._recipe.output(self._settings.output) == "probabilities" else outputs
+
+    def failures(self, target: np.ndarray, indices: np.ndarray | None) -> list[str]:
+        """What misses its limit, collapse first."""
+        from edge.collapse import signs_of_collapse
+        from edge.drift import measure
+
+        limits = self._settings.limits(self._recipe)
+        measured = measure(self._reference, target, indices)
+        return [*signs_of_collapse(self._reference, target), *measured.failures(limits, random_weights=self._is_random)]
+
+    def sensitivity_runs(self) -> int:
+        """How many files `sensitivities` makes."""
+        from edge import flatbuffer, quantize, repair
+
+        modes = quantize.layer_modes(flatbuffer.read_model(self._graph.file), self._recipe)
+        return sum(repair.steps_to_float(mode) for mode in modes.values())
+
+    def sensitivities(self, advance: Callable[[], None]) -> list[Any]:
+        from edge import repair
+
+        return repair.sensitivities(self._graph.file, self._recipe, self._graph.calibration, self.logits, advance)
+
+    def repaired(self, found: Sequence[Any], indices: np.ndarray | None) -> tuple[bytes, dict[str, Any]] | None:
+        """A file that passes, and the manifest's `repair` block; None where even all layers in float do not."""
+        from edge import flatbuffer, quantize, repair
+
+        original = quantize.layer_modes(flatbuffer.read_model(self._graph.file), self._recipe)
+        before = self.file()
+        result = repair.repaired(original, repair.demotions(found), lambda modes: not self.failures(self.logits(self.file(modes)), indices))
+        if result is None:
+            return None
+        modes, _ = result
+        file = self.file(modes)
+        measured = {(sensitivity.name, sensitivity.mode): sensitivity for sensitivity in found}
+        total = sum({sensitivity.name: sensitivity.multiplications for sensitivity in found}.values())
+        demoted = [
+            {
+                "layer": sensitivity.layer,
+                "before": original[name],
+                "after": mode,
+                "alone_snr_db": round(sensitivity.snr_db, 2) if np.isfinite(sensitivity.snr_db) else None,
+                "multiplications_share": round(sensitivity.multiplications / total, 6),
+            }
+            for name, mode in modes.items()
+            if mode != original[name] and (sensitivity := measured[name, original[name]])
+        ]
+        return file, {"why": self.failures(self.logits(before), indices), "demoted": demoted, "cost_bytes": len(file) - len(before)}
 
 
 def _describe(
@@ -285,16 +372,16 @@ def _describe(
     exportable: Any,
     origin: Any,
     file: bytes,
-    labels: tuple[str, ...] | None,
+    indices: np.ndarray | None,
     reference: np.ndarray,
     target: np.ndarray,
+    repair: dict[str, Any] | None,
 ) -> tuple[dict[str, Any], list[str]]:
     """The manifest, and what missed its limit."""
     from edge import drift
     from edge.collapse import signs_of_collapse
     from edge.manifest import manifest
 
-    indices = _label_indices(image_set, split, exportable, labels)
     measured = drift.measure(reference, target, indices)
     limits = settings.limits(recipe)
     collapse = signs_of_collapse(reference, target)
@@ -313,6 +400,7 @@ def _describe(
         drift_source=image_set.source,
         limits=limits,
         collapse=collapse,
+        repair=repair,
         passed=not failures,
         tools=_tool_versions(),
         inputs_sha256=_inputs_sha256(source, recipe, settings, image_set, split, exportable.preprocessing),
@@ -346,6 +434,7 @@ def _inputs_sha256(
         "input": settings.input_dtype,
         "output": settings.output,
         "limits": dataclasses.asdict(settings.limits(recipe)),
+        "repair": settings.repair and recipe.repairs,
         "tools": _tool_versions(),
         "code": _code_sha256(),
     }
@@ -359,7 +448,8 @@ def _without_current(
     outstanding, current = [], []
     for recipe in recipes:
         digest = _inputs_sha256(source, recipe, settings, image_set, split, preprocessing)
-        outcome = _current_outcome(source.artifact_name(recipe), digest, settings)
+        explained = settings.explain and recipe.can_be_explained
+        outcome = None if explained else _current_outcome(source.artifact_name(recipe), digest, settings)
         if outcome:
             current.append(outcome)
         else:

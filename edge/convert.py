@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import importlib.util
 import math
 import sys
 from collections.abc import Sequence
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.recipes import RECIPES, find_recipe
-from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EnvironmentUnusableError, UsageError
 from tfvit.labels import read_labels
 from tfvit.terminal import Parser, Terminal, run
 from tfvit.variants import VARIANTS, Variant, find_variant
@@ -51,6 +53,15 @@ def parser() -> Parser:
     parser.add_argument("--max-top1-drop", type=_finite, help="limit in percentage points (per recipe)")
     parser.add_argument("--min-agreement", type=_finite, help="limit, fraction of images with the same top-1 (per recipe)")
     parser.add_argument("--min-snr", type=_finite, help="limit in dB (per recipe)")
+    parser.add_argument(
+        "--repair",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="int8: where the gate fails, demote the worst layers (static to dynamic to float) until it passes",
+    )
+    parser.add_argument(
+        "--explain", action="store_true", help="measure what each layer alone does to the logits; table here, picture NAME.sensitivity.png"
+    )
     parser.add_argument("--force", action="store_true", help="rebuild what is there and current")
     return parser
 
@@ -77,8 +88,10 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
             action="leave --weights out",
         )
 
-    from edge import artifact, conversion, sources
+    from edge import artifact, conversion, repair, sources
 
+    if arguments.explain:
+        _require_plots()
     limits = {"min_snr_db": arguments.min_snr, "min_agreement": arguments.min_agreement, "max_top1_drop": arguments.max_top1_drop}
     settings = conversion.Settings(
         calibration=arguments.calibration,
@@ -90,6 +103,8 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
         gate=arguments.gate,
         folder=arguments.out,
         force=arguments.force,
+        repair=arguments.repair,
+        explain=arguments.explain,
         **limits,
     )
     if arguments.model:
@@ -99,6 +114,10 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
         chosen = _resolve_variants(variants, arguments.weights or "auto", terminal)
     artifact.prepare_folder(arguments.out)
     outcomes = [outcome for source in chosen for outcome in conversion.convert(source, recipes, settings, terminal.progress)]
+    for outcome in outcomes:
+        if arguments.explain and outcome.sensitivities:
+            picture = repair.drawing(outcome.sensitivities, f"{outcome.name}: each layer quantized alone")
+            artifact.save_picture(arguments.out, f"{outcome.name}.sensitivity", picture, arguments.force)
     return _report(outcomes, terminal)
 
 
@@ -136,6 +155,8 @@ def _report(outcomes: Sequence[Any], terminal: Terminal) -> int:
             )
         )
         closing += [f"{outcome.path.name}: {failure}" for failure in outcome.failures]
+        closing += _repair_lines(outcome)
+        closing += _sensitivity_lines(outcome)
     folders = sorted({str(outcome.path.parent) for outcome in outcomes})
     if any(outcome.manifest["weights"]["random"] for outcome in outcomes):
         closing.append("RANDOM weights: size, latency and drift mean something, the answers do not.")
@@ -156,6 +177,8 @@ def _report(outcomes: Sequence[Any], terminal: Terminal) -> int:
                 "status": outcome.status,
                 "failures": list(outcome.failures),
                 "seconds": terminal.progress.seconds(outcome.name),
+                "sensitivities": [dataclasses.asdict(sensitivity) for sensitivity in outcome.sensitivities],
+                "repair_ms": outcome.repair_ms,
                 "manifest": outcome.manifest,
             }
             for outcome in outcomes
@@ -165,6 +188,43 @@ def _report(outcomes: Sequence[Any], terminal: Terminal) -> int:
     }
     terminal.result(document, columns, rows, closing)
     return EXIT_CHECK_FAILED if any(outcome.failures for outcome in outcomes) else EXIT_OK
+
+
+def _repair_lines(outcome: Any) -> list[str]:
+    block = outcome.manifest["repair"]
+    if not block:
+        return []
+    lines = [f"{outcome.path.name}: repaired ({'; '.join(block['why'])}), {len(block['demoted'])} layers demoted:"]
+    lines += [f"  {step['layer']}: {step['before']} to {step['after']}, alone {step['alone_snr_db']} dB" for step in block["demoted"]]
+    cost = f"  cost: {block['cost_bytes'] / 1e6:+.2f} MB"
+    if outcome.repair_ms:
+        before, after = outcome.repair_ms
+        cost += f", {before:.2f} to {after:.2f} ms an image (LiteRT CPU, 1 thread, this machine, interleaved)"
+    return [*lines, cost]
+
+
+def _sensitivity_lines(outcome: Any) -> list[str]:
+    if not outcome.sensitivities:
+        return []
+    worst = sorted(outcome.sensitivities, key=lambda sensitivity: sensitivity.snr_db)
+    lines = [f"{outcome.path.name}: logits with one layer quantized and the rest in float, worst first"]
+    width = max(len(sensitivity.layer) for sensitivity in worst)
+    lines += [
+        f"  {sensitivity.layer:<{width}}  {sensitivity.mode:<7}  {sensitivity.snr_db:6.1f} dB  KL {sensitivity.kl:.2e}  "
+        f"{sensitivity.multiplications / 1e6:8.2f} M multiplications"
+        for sensitivity in worst
+    ]
+    return lines
+
+
+def _require_plots() -> None:
+    if importlib.util.find_spec("matplotlib") is None:
+        raise EnvironmentUnusableError(
+            "--explain draws with matplotlib",
+            expected="the package matplotlib",
+            received="it is not installed",
+            action="pip install 'tfvit[plots]', or leave --explain out",
+        )
 
 
 def _peak_memory_mb() -> int | None:

@@ -44,6 +44,11 @@ class DenseLayer:
         return "/".join(["merging" if part.endswith("_merging") else part for part in parts[-2:]])
 
 
+def multiplications(model: schema.ModelT, layer: DenseLayer) -> int:
+    """Multiply-accumulates of a layer: what its time goes by."""
+    return int(np.prod(flatbuffer.tensor_shape(model, layer.output)[:-1])) * int(np.prod(flatbuffer.tensor_shape(model, layer.weights)))
+
+
 def dense_layers(model: schema.ModelT) -> list[DenseLayer]:
     """In the order of execution."""
     found = []

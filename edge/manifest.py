@@ -29,6 +29,7 @@ def manifest(
     drift_source: str,
     limits: Limits,
     collapse: list[str],
+    repair: dict[str, Any] | None,
     passed: bool,
     tools: Mapping[str, str],
     inputs_sha256: str,
@@ -70,6 +71,7 @@ def manifest(
         },
         "delegates": {"xnnpack": _xnnpack(file), "gpu": _gpu(model)},
         "drift": _drift(drift, drift_source, limits, collapse, passed),
+        "repair": repair,
         "tools": dict(tools),
         "inputs_sha256": inputs_sha256,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -22,23 +22,26 @@ MIN_COMPACT_ELEMENTS = 1024
 MASK_VALUE, INTEGER_MASK = -100.0, -16.0
 
 
-def quantize(float_file: bytes, recipe: Recipe, calibration: Calibration | None = None) -> bytes:
+def quantize(float_file: bytes, recipe: Recipe, calibration: Calibration | None = None, modes: Mapping[str, str] | None = None) -> bytes:
     """Makes a recipe's file.
 
     Args:
         float_file: the float flatbuffer.
         recipe: what to do.
         calibration: of the tensors in `watched_tensors`, for the recipes that need it.
+        modes: of the dense layers, by their outputs' names, instead of the recipe's own (see `layer_modes`).
 
     Raises:
         ValueError: a recipe without the calibration it needs.
     """
     calibration = calibration or Calibration()
     quantized = float_file
+    modes = modes or layer_modes(flatbuffer.read_model(float_file), recipe)
     if recipe.error_optimal_rounding:
-        quantized = _rounded_for_inputs(quantized, calibration.rows)
-    if recipe.integer_bits or any(mode != FLOAT for mode in layer_modes(flatbuffer.read_model(float_file), recipe).values()):
-        quantized = _quantize_operations(quantized, recipe, calibration.ranges)
+        rounded = [name for name, mode in modes.items() if mode != FLOAT or recipe.integer_bits]
+        quantized = _rounded_for_inputs(quantized, calibration.rows, rounded)
+    if recipe.integer_bits or any(mode != FLOAT for mode in modes.values()):
+        quantized = _quantize_operations(quantized, recipe, calibration.ranges, modes)
     model = flatbuffer.read_model(quantized)
     if recipe.float16_operands:
         _store_as_float16(model, recipe.float16_operands)
@@ -61,14 +64,14 @@ def prepared(float_file: bytes, recipe: Recipe) -> bytes:
     return flatbuffer.write_model(model)
 
 
-def static_tensors(float_file: bytes, recipe: Recipe) -> dict[str, int]:
+def static_tensors(float_file: bytes, recipe: Recipe, modes: Mapping[str, str] | None = None) -> dict[str, int]:
     """Name and index of every activation a recipe quantizes statically: the inputs and outputs of its operations."""
     model = flatbuffer.read_model(float_file)
     if recipe.integer_bits:
         indices = [index for _, operator in flatbuffer.operators(model) for index in (*operator.inputs, *operator.outputs)]
         indices = [index for index in indices if index >= 0 and flatbuffer.constant(model, index) is None]
         return {flatbuffer.tensor_name(model, i): int(i) for i in indices if flatbuffer.tensor_type(model, i) == "FLOAT32"}
-    modes = layer_modes(model, recipe)
+    modes = modes or layer_modes(model, recipe)
     layers = [layer for layer in dense_layers(model) if modes[layer.name] == STATIC]
     return {flatbuffer.tensor_name(model, index): index for layer in layers for index in (layer.input, layer.output)}
 
@@ -90,10 +93,12 @@ def watched_tensors(float_file: bytes, recipe: Recipe) -> tuple[dict[str, int], 
     return tensors, patches
 
 
-def _rounded_for_inputs(float_file: bytes, rows: Mapping[str, np.ndarray]) -> bytes:
-    """The float file with its dense weights on the 8-bit grid; the quantizer finds the same grid again."""
+def _rounded_for_inputs(float_file: bytes, rows: Mapping[str, np.ndarray], names: Collection[str]) -> bytes:
+    """The float file with the weights of the named dense layers on the 8-bit grid; the quantizer finds the same grid again."""
     model = flatbuffer.read_model(float_file)
     for layer in dense_layers(model):
+        if layer.name not in names:
+            continue
         name = flatbuffer.tensor_name(model, layer.input)
         if name not in rows:
             raise ValueError(f"calibration must hold rows of every dense layer's input. Missing: {name!r}")
@@ -107,11 +112,10 @@ def _rounded_for_inputs(float_file: bytes, rows: Mapping[str, np.ndarray]) -> by
     return flatbuffer.write_model(model)
 
 
-def _quantize_operations(float_file: bytes, recipe: Recipe, ranges: Mapping[str, tuple[float, float]]) -> bytes:
+def _quantize_operations(float_file: bytes, recipe: Recipe, ranges: Mapping[str, tuple[float, float]], modes: Mapping[str, str]) -> bytes:
     from ai_edge_quantizer import qtyping, quantizer
 
     engine = quantizer.Quantizer(float_file)
-    modes = layer_modes(flatbuffer.read_model(float_file), recipe)
     for layer in () if recipe.integer_bits else dense_layers(flatbuffer.read_model(float_file)):
         scope, operation = f"^{re.escape(layer.name)};$", qtyping.TFLOperationName[layer.operation]
         if modes[layer.name] == STATIC:
@@ -126,7 +130,7 @@ def _quantize_operations(float_file: bytes, recipe: Recipe, ranges: Mapping[str,
         if final is not None:  # probabilities of thousands of classes lie below a step of 16 bits: their softmax stays float
             engine.update_quantization_recipe(re.escape(final), qtyping.TFLOperationName.SOFTMAX, algorithm_key="no_quantize")
     statistics = None
-    needed = static_tensors(float_file, recipe)
+    needed = static_tensors(float_file, recipe, modes)
     if needed:
         missing = sorted(set(needed) - set(ranges))
         if missing:

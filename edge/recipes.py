@@ -39,6 +39,7 @@ class Recipe:
         integer_interface: integers in and out too, and logits out, whatever else is asked for: 8 bits cannot say probabilities.
         error_optimal_rounding: weights are rounded for the inputs the calibration images show (see `edge.rounding`), and biases take up
             what is left of the mean.
+        repairs: where the file misses its gate, its worst dense layers are demoted until it passes (see `edge.repair`).
         rewrites: of `edge.reparametrize`, on the model before it is exported.
         limits: the default drift gate.
     """
@@ -52,12 +53,18 @@ class Recipe:
     integer_bits: int | None = None
     integer_interface: bool = False
     error_optimal_rounding: bool = False
+    repairs: bool = False
     rewrites: tuple[str, ...] = ()
 
     @property
     def needs_calibration(self) -> bool:
         static = STATIC in (self.dense, *dict(self.dense_by_role).values())
         return bool(static or self.integer_bits or self.error_optimal_rounding)
+
+    @property
+    def can_be_explained(self) -> bool:
+        """Whether it has dense layers whose modes can be changed one by one."""
+        return not self.integer_bits and {self.dense, *dict(self.dense_by_role).values()} != {FLOAT}
 
     def dense_mode(self, role: str) -> str:
         """The mode of a dense layer by its role."""
@@ -95,6 +102,7 @@ RECIPES: dict[str, Recipe] = {
             "calibrated int8 dense and convolution layers, the rest float: for CPUs",
             _EIGHT_BITS,
             dense=STATIC,
+            repairs=True,
             float16_operands=_ATTENTION_CONSTANTS,
         ),
         Recipe(

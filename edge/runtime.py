@@ -6,7 +6,8 @@ import contextlib
 import dataclasses
 import os
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -66,6 +67,20 @@ class Interpreter:
     def operations(self) -> list[dict]:
         """The runtime's own list of operations, delegate nodes included."""
         return self._interpreter._get_ops_details()
+
+
+def interleaved_milliseconds(files: Sequence[bytes], threads: int, rounds: int, warmup_rounds: int) -> np.ndarray:
+    """[files, rounds]: the time of one inference each, the files taking turns in every round."""
+    interpreters = [Interpreter(file, threads=threads) for file in files]
+    pixels = np.random.default_rng(0).integers(0, 256, interpreters[0].input_shape).astype(np.float32)
+    milliseconds = np.empty((len(files), rounds))
+    for round_ in range(-warmup_rounds, rounds):
+        for position, interpreter in enumerate(interpreters):
+            start = time.perf_counter()
+            interpreter.run(pixels)
+            if round_ >= 0:
+                milliseconds[position, round_] = 1e3 * (time.perf_counter() - start)
+    return milliseconds
 
 
 def _quantized(values: np.ndarray, tensor: dict) -> np.ndarray:

@@ -1,0 +1,176 @@
+"""Which layers an 8-bit file loses its accuracy in, and the smallest change of modes that brings it back.
+
+Each dense layer is quantized alone, everything else left in float, and its effect on the logits measured. Where a file misses its gate, the
+layers are demoted (static to dynamic to float) in the order of damage taken away per multiplication given up, until the gate passes.
+The order goes by multiplications and not by milliseconds: equal inputs must give equal files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from edge import flatbuffer, quantize
+from edge.drift import measure
+from edge.layers import dense_layers, multiplications
+from edge.ranges import Calibration
+from edge.recipes import DYNAMIC, FLOAT, STATIC, Recipe
+
+# The modes from fastest to most exact
+_LADDER = (STATIC, DYNAMIC, FLOAT)
+_DRAWN = 40
+# Damage of a layer that makes the logits NaN or infinite
+_BROKEN = 1e12
+
+
+@dataclasses.dataclass(frozen=True)
+class Sensitivity:
+    """What one layer alone does to the logits.
+
+    Attributes:
+        name: of the layer's output tensor.
+        layer: its Keras path.
+        mode: the mode it was measured in.
+        snr_db: of the logits, everything else in float.
+        kl: mean Kullback-Leibler divergence of the probabilities, nats.
+        multiplications: the layer's.
+    """
+
+    name: str
+    layer: str
+    mode: str
+    snr_db: float
+    kl: float
+    multiplications: int
+
+    @property
+    def damage(self) -> float:
+        """Noise power over signal power of the logits."""
+        return 10.0 ** (-self.snr_db / 10.0) if np.isfinite(self.snr_db) else _BROKEN
+
+
+@dataclasses.dataclass(frozen=True)
+class Demotion:
+    """One step of a repair."""
+
+    layer: str
+    name: str
+    before: str
+    after: str
+    snr_db: float
+
+
+def sensitivities(
+    float_file: bytes,
+    recipe: Recipe,
+    calibration: Calibration,
+    logits: Callable[[bytes], np.ndarray],
+    advance: Callable[[], None] = lambda: None,
+) -> list[Sensitivity]:
+    """Every dense layer's own effect, in the recipe's mode and in those between it and float; in the order of execution.
+
+    Args:
+        float_file: the float flatbuffer the recipe starts from.
+        recipe: whose modes are looked at.
+        calibration: what the recipe needs.
+        logits: runs a file on the images to judge by: [N, classes].
+        advance: called after each file.
+    """
+    model = flatbuffer.read_model(float_file)
+    own = quantize.layer_modes(model, recipe)
+    everything_float = dict.fromkeys(own, FLOAT)
+    reference = logits(float_file)
+    found = []
+    for layer in dense_layers(model):
+        for mode in _LADDER[_LADDER.index(own[layer.name]) : -1]:
+            file = quantize.quantize(float_file, recipe, calibration, everything_float | {layer.name: mode})
+            drift = measure(reference, logits(file))
+            found.append(Sensitivity(layer.name, layer.layer, mode, drift.logits_snr_db, drift.kl, multiplications(model, layer)))
+            advance()
+    return found
+
+
+def steps_to_float(mode: str) -> int:
+    """How many demotions there are from a mode."""
+    return len(_LADDER) - 1 - _LADDER.index(mode)
+
+
+def demotions(found: Sequence[Sensitivity]) -> list[Demotion]:
+    """Every step there is, the one that takes away most damage per multiplication first; a layer's own steps stay in order."""
+    by_layer: dict[str, list[Sensitivity]] = {}
+    for sensitivity in found:
+        by_layer.setdefault(sensitivity.name, []).append(sensitivity)
+    steps = []
+    for modes in by_layer.values():
+        damages = [sensitivity.damage for sensitivity in modes] + [0.0]
+        gains = _falling([max(before - after, 0.0) for before, after in itertools.pairwise(damages)])
+        for gain, sensitivity in zip(gains, modes, strict=True):
+            after = _LADDER[_LADDER.index(sensitivity.mode) + 1]
+            worth = gain / sensitivity.multiplications
+            steps.append((worth, Demotion(sensitivity.layer, sensitivity.name, sensitivity.mode, after, sensitivity.snr_db)))
+    order = sorted(range(len(steps)), key=lambda index: (-steps[index][0], index))
+    return [steps[index][1] for index in order]
+
+
+def _falling(gains: Sequence[float]) -> list[float]:
+    """The gains of a layer's steps, a step with less than the next one sharing with it: what comes second must not come first."""
+    pools: list[list[float]] = []
+    for gain in gains:
+        pools.append([gain])
+        while len(pools) > 1 and np.mean(pools[-2]) < np.mean(pools[-1]):
+            pools[-2:] = [pools[-2] + pools[-1]]
+    return [float(np.mean(pool)) for pool in pools for _ in pool]
+
+
+def repaired(
+    modes: Mapping[str, str], steps: Sequence[Demotion], passes: Callable[[Mapping[str, str]], bool]
+) -> tuple[dict[str, str], list[Demotion]] | None:
+    """The modes after the fewest of `steps` that pass, and those steps; None where not even all of them do.
+
+    Args:
+        modes: of all dense layers, before.
+        steps: in the order to take them.
+        passes: whether a file of these modes passes its gate.
+    """
+
+    def after(count: int) -> dict[str, str]:
+        changed = dict(modes)
+        for step in steps[:count]:
+            changed[step.name] = max(changed[step.name], step.after, key=_LADDER.index)
+        return changed
+
+    if not steps:
+        return None
+    failing, count = 0, 1
+    while not passes(after(count)):
+        if count == len(steps):
+            return None
+        failing, count = count, min(2 * count, len(steps))
+    while count - failing > 1:
+        middle = (failing + count) // 2
+        failing, count = (failing, middle) if passes(after(middle)) else (middle, count)
+    return after(count), list(steps[:count])
+
+
+def drawing(found: Sequence[Sensitivity], title: str) -> bytes:
+    """The sensitivities as a bar chart, worst first: a PNG."""
+    import io
+
+    from matplotlib.figure import Figure
+
+    worst = sorted(found, key=lambda sensitivity: sensitivity.snr_db)[:_DRAWN]
+    figure = Figure(figsize=(9, 1.2 + 0.24 * len(worst)), layout="constrained")
+    axes = figure.subplots()
+    colours = {STATIC: "tab:blue", DYNAMIC: "tab:orange"}
+    labels = [f"{sensitivity.layer} ({sensitivity.mode})" for sensitivity in worst]
+    axes.barh(labels, [sensitivity.snr_db for sensitivity in worst], color=[colours[sensitivity.mode] for sensitivity in worst])
+    axes.invert_yaxis()
+    axes.set(xlabel="logits SNR with this layer alone quantized, dB (less is worse)", title=title)
+    axes.grid(axis="x", alpha=0.3)
+    axes.tick_params(axis="y", labelsize=8)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return buffer.getvalue()

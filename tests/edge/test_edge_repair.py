@@ -1,0 +1,133 @@
+"""Self-repair: the damaged layer is found, as few layers as possible are demoted, and the file passes the gate it had missed."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from conftest import MICRO, build
+from PIL import Image
+
+from edge.recipes import DYNAMIC, FLOAT, STATIC
+from edge.repair import Demotion, Sensitivity, demotions, repaired
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE
+
+DAMAGED = "stage1_block2/attention/"
+
+
+def _sensitivity(name, mode, snr_db, multiplications=100):
+    return Sensitivity(name, name, mode, snr_db, 0.0, multiplications)
+
+
+def test_order_is_damage_per_multiplication():
+    found = [
+        _sensitivity("cheap", DYNAMIC, 20.0, 10),
+        _sensitivity("dear", DYNAMIC, 20.0, 1000),
+        _sensitivity("bad", DYNAMIC, 5.0, 100),
+        _sensitivity("fine", DYNAMIC, 60.0, 10),
+    ]
+    assert [step.layer for step in demotions(found)] == ["bad", "cheap", "dear", "fine"]
+    assert {(step.before, step.after) for step in demotions(found)} == {(DYNAMIC, FLOAT)}
+
+
+def test_a_layers_steps_stay_in_order():
+    """Static and dynamic equally bad: both steps come first, static to dynamic before dynamic to float."""
+    found = [
+        _sensitivity("a", STATIC, 3.0),
+        _sensitivity("a", DYNAMIC, 3.0),
+        _sensitivity("b", STATIC, 30.0),
+        _sensitivity("b", DYNAMIC, 50.0),
+    ]
+    steps = demotions(found)
+    assert [(step.layer, step.after) for step in steps] == [("a", DYNAMIC), ("a", FLOAT), ("b", DYNAMIC), ("b", FLOAT)]
+
+
+def test_not_a_number_is_the_worst():
+    assert demotions([_sensitivity("a", DYNAMIC, 1.0), _sensitivity("b", DYNAMIC, float("nan"))])[0].layer == "b"
+
+
+@pytest.mark.parametrize("needed", [1, 2, 3, 7, 20])
+def test_as_few_steps_as_pass(needed):
+    steps = [Demotion(str(index), str(index), DYNAMIC, FLOAT, 0.0) for index in range(20)]
+    modes = {str(index): DYNAMIC for index in range(20)}
+    tried = []
+
+    def passes(changed):
+        tried.append(changed)
+        return sum(mode == FLOAT for mode in changed.values()) >= needed
+
+    changed, taken = repaired(modes, steps, passes)
+    assert taken == steps[:needed]
+    assert [name for name, mode in changed.items() if mode == FLOAT] == [str(index) for index in range(needed)]
+    assert len(tried) <= 10
+    assert modes == {str(index): DYNAMIC for index in range(20)}
+
+
+def test_beyond_repair():
+    steps = [Demotion("a", "a", STATIC, DYNAMIC, 0.0), Demotion("a", "a", DYNAMIC, FLOAT, 0.0)]
+    assert repaired({"a": STATIC}, steps, lambda modes: False) is None
+    assert repaired({}, [], lambda modes: False) is None
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory):
+    """The same function in float: one channel of the values grows by a thousand, its row of the projection shrinks by as much."""
+    model = build(MICRO, 1)
+    attention = model.get_layer("stage1_block2").attention
+    weights = (attention.value.kernel, attention.value.bias, attention.projection.kernel)
+    kernel, bias, projection = (keras.ops.convert_to_numpy(weight).copy() for weight in weights)
+    kernel[:, 3] *= 1000.0
+    bias[3] *= 1000.0
+    projection[3] /= 1000.0
+    attention.value.kernel.assign(kernel)
+    attention.value.bias.assign(bias)
+    attention.projection.kernel.assign(projection)
+    path = tmp_path_factory.mktemp("damaged") / "damaged.keras"
+    model.save(path)
+    return path
+
+
+def test_a_damaged_layer_is_found_demoted_and_repaired(cli, damaged, tmp_path):
+    arguments = ("--model", damaged, "--quant", "int8", "--min-snr", "22", "--min-agreement", "0", "--out", tmp_path, "--json")
+    refused = cli(*arguments, "--no-repair")
+    assert refused.code == EXIT_CHECK_FAILED
+    assert list(tmp_path.iterdir()) == []
+    ran = cli(*arguments)
+    assert ran.code == EXIT_OK
+    artifact = json.loads(ran.out)["artifacts"][0]
+    repair = artifact["manifest"]["repair"]
+    print(json.dumps(repair, indent=1))
+    demoted = {step["layer"]: step["after"] for step in repair["demoted"]}
+    assert set(demoted) <= {f"{DAMAGED}value", f"{DAMAGED}projection"}
+    assert demoted
+    assert any("SNR" in reason for reason in repair["why"])
+    assert artifact["manifest"]["drift"]["logits_snr_db"] >= 22
+    assert artifact["manifest"]["drift"]["passed"]
+    assert len(artifact["repair_ms"]) == 2
+    worst = min(artifact["sensitivities"], key=lambda sensitivity: sensitivity["snr_db"])
+    assert worst["layer"].startswith(DAMAGED)
+
+
+def test_a_sound_model_is_not_touched(cli, tmp_path):
+    ran = cli("--variant", "micro", "--weights", "random:1", "--quant", "int8", "--out", tmp_path, "--json")
+    artifact = json.loads(ran.out)["artifacts"][0]
+    assert artifact["manifest"]["repair"] is None
+    assert artifact["sensitivities"] == []
+
+
+def test_explain_shows_and_draws(cli, tmp_path):
+    arguments = ("--variant", "micro", "--weights", "random:1", "--quant", "dynamic", "--explain", "--out", tmp_path)
+    ran = cli(*arguments)
+    assert ran.code == EXIT_OK
+    lines = [line for line in ran.out.splitlines() if " dB  KL " in line]
+    assert len(lines) == 2 * 6 + 2  # two blocks, patch embedding, head
+    levels = [float(line.split(" dB")[0].split()[-1]) for line in lines]
+    assert levels == sorted(levels)
+    assert min(levels) > 10
+    picture = tmp_path / "micro-dynamic.random.sensitivity.png"
+    assert Image.open(picture).size[0] > 500
+    assert cli(*arguments).code == EXIT_OK  # again, over our own
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(picture)
+    kept = picture.read_bytes()
+    assert cli(*arguments).code == EXIT_UNUSABLE
+    assert picture.read_bytes() == kept
