@@ -13,7 +13,6 @@ import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For runs on several processes: a file stays together, and so does tests/edge, whose files share converted models."""
+    """For runs on several processes: a file stays together, and so do the tests of all files that share the converted tiny models."""
     for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group("edge" if folder == "edge" else item.path.name))
+        item.add_marker(pytest.mark.xdist_group("tiny" if "tiny" in item.fixturenames else item.path.name))

@@ -444,6 +444,7 @@ def test_dark_images_may_be_what_the_app_sees(cli, tmp_path):
     assert "too dark" in ran.err
 
 
+@pytest.mark.slow
 def test_swapped_channels_are_noticed_by_a_trained_model(cli, tmp_path):
     """Test images with red and blue exchanged: nano32 is surer of them the right way round."""
     if not (CIFAR10 / "test.zip").exists():

@@ -87,6 +87,7 @@ def damaged(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_damaged_layer_is_found_demoted_and_repaired(cli, damaged, tmp_path):
     arguments = ("--model", damaged, "--quant", "int8", "--min-snr", "22", "--min-agreement", "0", "--out", tmp_path, "--json")
     refused = cli(*arguments, "--no-repair")
@@ -115,6 +116,7 @@ def test_a_sound_model_is_not_touched(cli, tmp_path):
     assert artifact["sensitivities"] == []
 
 
+@pytest.mark.slow
 def test_explain_shows_and_draws(cli, tmp_path):
     arguments = ("--variant", "micro", "--weights", "random:1", "--quant", "dynamic", "--explain", "--out", tmp_path)
     ran = cli(*arguments)

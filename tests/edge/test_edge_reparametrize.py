@@ -33,7 +33,7 @@ def source(request):
     return exportable(build(TINY[request.param], 1), TINY[request.param].preprocessing, takes_pixels=False)
 
 
-@pytest.mark.parametrize("rewrites", [*((name,) for name in ALL), ALL], ids=[*ALL, "all"])
+@pytest.mark.parametrize("rewrites", [*(pytest.param((name,), marks=pytest.mark.slow) for name in ALL), ALL], ids=[*ALL, "all"])
 def test_equal_and_the_source_stays(source, rewrites):
     before = [keras.ops.convert_to_numpy(weight).copy() for weight in source.model.weights]
     rewritten = reparametrize(source, rewrites)
@@ -45,6 +45,7 @@ def test_equal_and_the_source_stays(source, rewrites):
     assert all(layer.scales_and_shifts and layer.subtracts_mean for layer in source.model._flatten_layers() if isinstance(layer, LayerNorm))
 
 
+@pytest.mark.slow
 def test_what_each_saves(source):
     """Operations gone, by kind: each norm's MUL and ADD, each norm's MEAN and SUB, the image's SUB and division."""
     version, plain = (2 if source.model.get_layer("stage1_block1").post_norm else 1), _operations(source)
