@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edge import flatbuffer, rounding
+from edge import clipping, flatbuffer, rounding
 from edge.layers import dense_layers, set_constant, weight_matrix
 from edge.ranges import Calibration
 from edge.recipes import DYNAMIC, EVERY_OPERATION, FLOAT, STATIC, Recipe
@@ -37,11 +37,14 @@ def quantize(float_file: bytes, recipe: Recipe, calibration: Calibration | None 
     calibration = calibration or Calibration()
     quantized = float_file
     modes = modes or layer_modes(flatbuffer.read_model(float_file), recipe)
-    if recipe.error_optimal_rounding:
+    if recipe.fitted_to_inputs:
         rounded = [name for name, mode in modes.items() if mode != FLOAT or recipe.integer_bits]
         quantized = _rounded_for_inputs(quantized, calibration.rows, rounded)
     if recipe.integer_bits or any(mode != FLOAT for mode in modes.values()):
-        quantized = _quantize_operations(quantized, recipe, calibration.ranges, modes)
+        ranges = calibration.ranges
+        if recipe.fitted_to_inputs and not recipe.integer_bits:
+            ranges = _clipped_inputs(float_file, calibration, modes)
+        quantized = _quantize_operations(quantized, recipe, ranges, modes)
     model = flatbuffer.read_model(quantized)
     if recipe.float16_operands:
         _store_as_float16(model, recipe.float16_operands)
@@ -84,7 +87,7 @@ def layer_modes(model: schema.ModelT, recipe: Recipe) -> dict[str, str]:
 def watched_tensors(float_file: bytes, recipe: Recipe) -> tuple[dict[str, int], dict[str, int]]:
     """What calibration must watch for a recipe: the tensors (name -> index), and of which to keep rows (name -> side of a patch)."""
     tensors, patches = static_tensors(float_file, recipe), {}
-    if recipe.error_optimal_rounding:
+    if recipe.fitted_to_inputs:
         model = flatbuffer.read_model(float_file)
         for layer in dense_layers(model):
             name = flatbuffer.tensor_name(model, layer.input)
@@ -110,6 +113,21 @@ def _rounded_for_inputs(float_file: bytes, rows: Mapping[str, np.ndarray], names
             set_constant(model, layer, 2, rounding.corrected_bias(bias, weights, rounded, rows[name]))
     _drop_unused_buffers(model)
     return flatbuffer.write_model(model)
+
+
+def _clipped_inputs(float_file: bytes, calibration: Calibration, modes: Mapping[str, str]) -> dict[str, tuple[float, float]]:
+    """The ranges with those of the static layers' inputs as narrow as is best for all static layers that read them."""
+    model = flatbuffer.read_model(float_file)
+    readers: dict[str, list[np.ndarray]] = {}
+    for layer in dense_layers(model):
+        if modes[layer.name] == STATIC:
+            readers.setdefault(flatbuffer.tensor_name(model, layer.input), []).append(weight_matrix(model, layer))
+    ranges = dict(calibration.ranges)
+    for name, weights in readers.items():
+        if name not in ranges or name not in calibration.rows:
+            raise ValueError(f"calibration must hold range and rows of every static layer's input. Missing: {name!r}")
+        ranges[name] = clipping.best_range(*ranges[name], calibration.rows[name], np.concatenate(weights))
+    return ranges
 
 
 def _quantize_operations(float_file: bytes, recipe: Recipe, ranges: Mapping[str, tuple[float, float]], modes: Mapping[str, str]) -> bytes:

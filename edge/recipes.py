@@ -37,8 +37,8 @@ class Recipe:
         float16_operands: operations whose large float constants are stored as float16; `EVERY_OPERATION` for all.
         integer_bits: 8 or 16: every operation computes on integers, activations of that many bits, weights of 8.
         integer_interface: integers in and out too, and logits out, whatever else is asked for: 8 bits cannot say probabilities.
-        error_optimal_rounding: weights are rounded for the inputs the calibration images show (see `edge.rounding`), and biases take up
-            what is left of the mean.
+        fitted_to_inputs: on samples of what the dense layers read, weights are rounded and biases corrected (see `edge.rounding`), and the
+            ranges of static layers' inputs narrowed (`edge.clipping`), for the least error at the layers' outputs.
         repairs: where the file misses its gate, its worst dense layers are demoted until it passes (see `edge.repair`).
         rewrites: of `edge.reparametrize`, on the model before it is exported.
         limits: the default drift gate.
@@ -52,14 +52,14 @@ class Recipe:
     float16_operands: tuple[str, ...] = ()
     integer_bits: int | None = None
     integer_interface: bool = False
-    error_optimal_rounding: bool = False
+    fitted_to_inputs: bool = False
     repairs: bool = False
     rewrites: tuple[str, ...] = ()
 
     @property
     def needs_calibration(self) -> bool:
         static = STATIC in (self.dense, *dict(self.dense_by_role).values())
-        return bool(static or self.integer_bits or self.error_optimal_rounding)
+        return bool(static or self.integer_bits or self.fitted_to_inputs)
 
     @property
     def can_be_explained(self) -> bool:
@@ -118,7 +118,7 @@ RECIPES: dict[str, Recipe] = {
             Limits(min_snr_db=12.0, min_agreement=0.7, max_top1_drop=2.0),
             integer_bits=8,
             integer_interface=True,
-            error_optimal_rounding=True,
+            fitted_to_inputs=True,
             rewrites=_INTEGER_REWRITES,
         ),
         Recipe(
@@ -126,7 +126,7 @@ RECIPES: dict[str, Recipe] = {
             "int8 weights, int16 activations in every operation: for NPUs",
             _EIGHT_BITS,
             integer_bits=16,
-            error_optimal_rounding=True,
+            fitted_to_inputs=True,
             rewrites=_INTEGER_REWRITES,
         ),
     )

@@ -1,0 +1,47 @@
+"""Clipping: kept away from values that matter at the output, used on those that do not."""
+
+import numpy as np
+
+from edge.clipping import best_range, output_error
+
+RNG = np.random.default_rng(0)
+
+
+def _with_outliers(channel):
+    rows = RNG.normal(size=(2000, 32))
+    rows[::200, channel] = 30.0
+    return rows
+
+
+def test_outliers_that_no_one_reads_are_clipped():
+    rows, weights = _with_outliers(5), RNG.normal(size=(16, 32))
+    weights[:, 5] = 0.0
+    low, high = best_range(float(rows.min()), float(rows.max()), rows, weights)
+    print(low, high)
+    assert high <= 0.6 * rows.max()
+    gram = weights.T @ weights
+    assert output_error(rows, low, high, gram) < 0.5 * output_error(rows, float(rows.min()), float(rows.max()), gram)
+
+
+def test_outliers_that_carry_the_output_are_kept():
+    rows, weights = _with_outliers(5), RNG.normal(size=(16, 32))
+    weights[:, 5] *= 20.0
+    assert best_range(float(rows.min()), float(rows.max()), rows, weights)[1] == rows.max()
+
+
+def test_even_values_keep_their_range():
+    rows = RNG.uniform(-1, 1, (2000, 32))
+    assert best_range(-1.0, 1.0, rows, RNG.normal(size=(8, 32))) == (-1.0, 1.0)
+
+
+def test_both_ends_by_themselves():
+    rows, weights = _with_outliers(3), RNG.normal(size=(16, 32))
+    rows[::100, 4] = -40.0
+    weights[:, 3] = weights[:, 4] = 0.0
+    low, high = best_range(float(rows.min()), float(rows.max()), rows, weights)
+    assert low >= 0.6 * rows.min()
+    assert high <= 0.6 * rows.max()
+
+
+def test_constant_activations():
+    assert best_range(0.0, 0.0, np.zeros((4, 3)), np.ones((2, 3))) == (0.0, 0.0)
