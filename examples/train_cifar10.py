@@ -236,6 +236,15 @@ def fit(recipe: Recipe, variant: Variant, training: LabelledImages, validation: 
             self.model.save_weights(partial, overwrite=True)
             os.replace(partial, checkpoint)
 
+    class Seeds(keras.callbacks.Callback):
+        """Every epoch's drop path is drawn from the seed and the epoch's number alone: weights files do not hold the layers' generators."""
+
+        def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            rng = np.random.default_rng([recipe.seed, epoch, 4])
+            for layer in self.model._flatten_layers():
+                if hasattr(layer, "seed_generator"):
+                    layer.seed_generator.state.assign(rng.integers(2**31, size=2))
+
     class Bar(keras.callbacks.Callback):
         """One stage of the terminal's progress an epoch."""
 
@@ -289,7 +298,7 @@ def fit(recipe: Recipe, variant: Variant, training: LabelledImages, validation: 
             epochs=recipe.epochs,
             validation_data=(normalize(validation.pixels, variant.preprocessing), one_hot),
             validation_batch_size=EVALUATION_BATCH,
-            callbacks=[Bar(), keras.callbacks.SwapEMAWeights(), Checkpoint()],
+            callbacks=[Seeds(), Bar(), keras.callbacks.SwapEMAWeights(), Checkpoint()],
             verbose=0,
         )
     else:
