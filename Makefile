@@ -22,7 +22,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n auto --dist loadgroup
 
 # full-size variants through every recipe, about 45 minutes on two cores; rows already in results/convert_matrix.csv are kept
 matrix: $(INSTALLED)
