@@ -191,21 +191,13 @@ def fit(recipe: Recipe, variant: Variant, training: LabelledImages, validation: 
     from tfvit.model import build_variant
 
     class Batches(keras.utils.PyDataset):
-        """One epoch of augmented batches, drawn from the seed and the epoch's number alone."""
+        """Augmented batches. Each is drawn from the seed, the epoch and the step alone: Keras may ask for any of them more than once."""
 
-        def __init__(self, epoch: int) -> None:
-            super().__init__()
-            self.start(epoch)
+        epoch = 0
 
         def start(self, epoch: int) -> None:
-            self.epoch = epoch
             self.order = np.random.default_rng([recipe.seed, epoch]).permutation(len(training.labels))
-            if recipe.randaugment:
-                seed = int(np.random.default_rng([recipe.seed, epoch, 1]).integers(2**31))
-                self.randaugment = keras.layers.RandAugment(value_range=(0, 255), num_ops=recipe.randaugment, seed=seed)
-
-        def on_epoch_end(self) -> None:
-            self.start(self.epoch + 1)
+            self.epoch = epoch
 
         def __len__(self) -> int:
             return len(training.labels) // recipe.batch_size
@@ -218,7 +210,8 @@ def fit(recipe: Recipe, variant: Variant, training: LabelledImages, validation: 
                 np.eye(len(training.classes), dtype=np.float32)[training.labels[which]],
             )
             if recipe.randaugment:
-                pixels = np.clip(keras.ops.convert_to_numpy(self.randaugment(pixels.astype(np.float32), training=True)), 0, 255)
+                layer = keras.layers.RandAugment(value_range=(0, 255), num_ops=recipe.randaugment, seed=int(rng.integers(2**31)))
+                pixels = np.clip(keras.ops.convert_to_numpy(layer(pixels.astype(np.float32), training=True)), 0, 255)
             inputs = normalize(pixels, variant.preprocessing).astype(np.float32)
             if recipe.mixup:
                 share, other = np.float32(rng.beta(recipe.mixup, recipe.mixup)), rng.permutation(len(which))
@@ -237,9 +230,10 @@ def fit(recipe: Recipe, variant: Variant, training: LabelledImages, validation: 
             os.replace(partial, checkpoint)
 
     class Seeds(keras.callbacks.Callback):
-        """Every epoch's drop path is drawn from the seed and the epoch's number alone: weights files do not hold the layers' generators."""
+        """Every epoch's batches and drop path come from the seed and the epoch: weights files do not hold the layers' generators."""
 
         def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            batches.start(epoch)
             rng = np.random.default_rng([recipe.seed, epoch, 4])
             for layer in self.model._flatten_layers():
                 if hasattr(layer, "seed_generator"):
@@ -291,9 +285,11 @@ def fit(recipe: Recipe, variant: Variant, training: LabelledImages, validation: 
         progress.note(f"taken up after epoch {done}")
     _keep_history(out / "history.csv", done)
     if done < recipe.epochs:
+        batches = Batches()
+        batches.start(done)
         one_hot = np.eye(len(training.classes), dtype=np.float32)[validation.labels]
         model.fit(
-            Batches(done),
+            batches,
             initial_epoch=done,
             epochs=recipe.epochs,
             validation_data=(normalize(validation.pixels, variant.preprocessing), one_hot),
