@@ -5,7 +5,7 @@
 DATA holds `train.zip` and `test.zip`, or the folders `train` and `test`, each with one folder a class. A part of the training images is
 held out for the learning curve; the test images are looked at once, at the end. OUT receives `history.csv` and `curve.png` after every
 epoch, and at the end `NAME.safetensors` (float16, official names) and `report.json`. The same command takes up a killed run after its last
-whole epoch, and the result is the one an uninterrupted run gives.
+whole epoch.
 
 Keras's backend is chosen as always, by KERAS_BACKEND: "torch" with `--precision mixed_bfloat16` was the fastest on a CPU with bfloat16
 instructions, "jax" or "torch" run on a GPU.
