@@ -39,7 +39,7 @@ fidelity: $(INSTALLED)
 # the shipped models in every recipe on the CIFAR-10 test images: results/accuracy.csv and the README's table
 CIFAR10 ?= ../shared/data/cifar10
 accuracy: $(INSTALLED)
-	$(BIN)/python benchmarks/accuracy.py --data $(CIFAR10)
+	$(BIN)/python benchmarks/accuracy.py --data $(CIFAR10) --recipes float32,float16,int8,dynamic,int8_full
 	$(BIN)/python benchmarks/readme_tables.py
 
 bench: $(INSTALLED)

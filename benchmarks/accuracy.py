@@ -75,7 +75,7 @@ def variant_rows(variant: str, recipes: list[str], calibration: str, test: Path,
     milliseconds = interleaved_milliseconds(files, threads=1, rounds=rounds, warmup_rounds=50)
     rows = []
     for recipe, file, times in zip(recipes, files, milliseconds, strict=True):
-        interpreter = Interpreter(file, threads=2)
+        interpreter = Interpreter(file, threads=1)
         logits = np.concatenate([interpreter.run(image[None]) for image in pixels])
         drift = measure(reference, logits, labels)
         low, high = wilson_interval(round(drift.top1_target * len(labels)), len(labels))
