@@ -141,7 +141,7 @@ def test_custom_operations_have_their_own_name():
 @pytest.mark.parametrize(
     ("tensor", "layer"),
     [
-        ("tiny224/stage1_block1_1/mlp/fc1/einsum/Einsum;other", "stage1_block1_1/mlp/fc1/einsum"),
+        ("tiny224/stage1_block1_1/mlp/fc1/einsum/Einsum;other", "stage1_block1/mlp/fc1/einsum"),
         ("model/backbone/patch_embedding/projection/convolution", "patch_embedding/projection"),
         ("my_layer/Add", "my_layer"),
         ("Identity", "Identity"),
