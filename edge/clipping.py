@@ -23,22 +23,40 @@ def best_range(low: float, high: float, rows: np.ndarray, weights: np.ndarray) -
         rows: [N, channels] samples of the activation.
         weights: [outputs, channels] of all layers that read it.
     """
-    gram = np.asarray(weights, np.float64).T @ np.asarray(weights, np.float64)
-    rows = np.asarray(rows, np.float64)
-    chosen, least = (low, high), output_error(rows, low, high, gram)
+    reading = _smaller(np.asarray(weights, np.float32))
+    rows = np.asarray(rows, np.float32)
+    chosen, least = (low, high), output_error(rows, low, high, reading)
     for end in (1, 0):
         candidates = [(low * fraction, chosen[1]) if end == 0 else (chosen[0], high * fraction) for fraction in FRACTIONS]
-        errors = [output_error(rows, *candidate, gram) for candidate in candidates]
+        errors = [output_error(rows, *candidate, reading) for candidate in candidates]
         best = int(np.argmin(errors))
         if errors[best] < (1.0 - MIN_GAIN) * least:
             chosen, least = candidates[best], errors[best]
     return chosen
 
 
-def output_error(rows: np.ndarray, low: float, high: float, gram: np.ndarray) -> float:
-    """Mean squared error of the layers' outputs when the activation is quantized with a range."""
+def output_error(rows: np.ndarray, low: float, high: float, weights: np.ndarray) -> float:
+    """Sum over the outputs of the mean squared error they get when the activation is quantized with a range."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = (high - low) / LEVELS or 1.0
     zero_point = round(-low / scale)
     error = (np.clip(np.round(rows / scale) + zero_point, 0, LEVELS) - zero_point) * scale - rows
-    return float(np.mean(np.einsum("nc,nc->n", error @ gram, error)))
+    return float(np.mean(np.sum(np.square(error @ weights.T), axis=1)))
+
+
+def _smaller(weights: np.ndarray) -> np.ndarray:
+    """Weights that make equal errors of equal inputs, no more of them than inputs: many layers may read one activation."""
+    outputs, inputs = weights.shape
+    return weights if outputs <= inputs else np.linalg.qr(weights, mode="r")
+
+
+def snr_db(values: np.ndarray, low: float, high: float) -> float:
+    """How well 8 bits over a range hold values: the power of their deviations from each channel's mean over that of the rounding.
+
+    Args:
+        values: [N, channels].
+        low, high: the range, which the rounding is uniform in.
+    """
+    step = (max(high, 0.0) - min(low, 0.0)) / LEVELS
+    signal = float(np.mean(np.square(values - values.mean(axis=0))))
+    return 10.0 * float(np.log10(max(signal, np.finfo(np.float64).tiny) / max(step * step / 12.0, np.finfo(np.float64).tiny)))

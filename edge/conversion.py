@@ -324,12 +324,16 @@ class _Quantization:
         measured = measure(self._reference, target, indices)
         return [*signs_of_collapse(self._reference, target), *measured.failures(limits, random_weights=self._is_random)]
 
+    def _modes(self) -> dict[str, str]:
+        from edge import flatbuffer, quantize
+
+        return quantize.layer_modes(flatbuffer.read_model(self._graph.file), self._recipe, self._graph.calibration)
+
     def sensitivity_runs(self) -> int:
         """How many files `sensitivities` makes."""
-        from edge import flatbuffer, quantize, repair
+        from edge import repair
 
-        modes = quantize.layer_modes(flatbuffer.read_model(self._graph.file), self._recipe)
-        return sum(repair.steps_to_float(mode) for mode in modes.values())
+        return sum(repair.steps_to_float(mode) for mode in self._modes().values())
 
     def sensitivities(self, advance: Callable[[], None]) -> list[Any]:
         from edge import repair
@@ -338,9 +342,9 @@ class _Quantization:
 
     def repaired(self, found: Sequence[Any], indices: np.ndarray | None) -> tuple[bytes, dict[str, Any]] | None:
         """A file that passes, and the manifest's `repair` block; None where even all layers in float do not."""
-        from edge import flatbuffer, quantize, repair
+        from edge import repair
 
-        original = quantize.layer_modes(flatbuffer.read_model(self._graph.file), self._recipe)
+        original = self._modes()
         before = self.file()
         result = repair.repaired(original, repair.demotions(found), lambda modes: not self.failures(self.logits(self.file(modes)), indices))
         if result is None:

@@ -137,7 +137,7 @@ def export_float(source: ExportableModel, input_dtype: str = "float32", output: 
                 action="replace the named operation in your own layers; tfvit's own all convert",
             ) from error
     model = read_model(data)
-    _fill_in_constants(model, {arguments[name]: value for name, value in constants.items()})
+    _fill_in_constants(model, {arguments[name]: (name, value) for name, value in constants.items()})
     set_min_runtime_version(model)
     return write_model(model)
 
@@ -163,21 +163,22 @@ def _attention_constants(model: keras.Model, serve: Callable, pixels: Any) -> di
     return constants
 
 
-def _fill_in_constants(model: schema.ModelT, values: dict[str, np.ndarray]) -> None:
-    """Turns the graph inputs named in `values` into constants, in place."""
+def _fill_in_constants(model: schema.ModelT, values: dict[str, tuple[str, np.ndarray]]) -> None:
+    """Turns graph inputs into constants, in place. `values`: name of the input -> name and value of the constant."""
     graph, signature = model.subgraphs[0], model.signatureDefs[0]
     filled = set()
     for entry in signature.inputs:
-        name = entry.name.decode()
-        if name in values:
-            value = np.ascontiguousarray(values[name])
+        argument = entry.name.decode()
+        if argument in values:
+            name, value = values[argument]
+            value = np.ascontiguousarray(value)
             tensor = graph.tensors[entry.tensorIndex]
             if tuple(tensor.shape) != value.shape:
-                raise ValueError(f"the converter changed the shape of {name}: {tuple(tensor.shape)} for {value.shape}")
+                raise ValueError(f"the converter changed the shape of {name!r}: {tuple(tensor.shape)} for {value.shape}")
             buffer = schema.BufferT()
             buffer.data = value.reshape(-1).view(np.uint8)
             model.buffers.append(buffer)
-            tensor.buffer = len(model.buffers) - 1
+            tensor.buffer, tensor.name = len(model.buffers) - 1, name.encode()
             filled.add(entry.tensorIndex)
     signature.inputs = [entry for entry in signature.inputs if entry.tensorIndex not in filled]
     graph.inputs = np.asarray([index for index in graph.inputs if index not in filled], np.int32)

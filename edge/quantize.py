@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge import clipping, flatbuffer, rounding
-from edge.layers import dense_layers, set_constant, weight_matrix
+from edge.compact import drop_unused_buffers, store_compactly
+from edge.layers import DenseLayer, dense_layers, set_constant, weight_matrix
+from edge.movement import move_as_bytes
 from edge.ranges import Calibration
-from edge.recipes import DYNAMIC, EVERY_OPERATION, FLOAT, STATIC, Recipe
-from tfvit.errors import InputError
+from edge.recipes import DYNAMIC, FLOAT, STATIC, Recipe
 
-# Constants below this many elements stay float32: they are shapes, scales and biases, and weigh nothing.
-MIN_COMPACT_ELEMENTS = 1024
 # The mask of tfvit.windows, and what it is in files that compute on integers: exp(-16) of a share in a softmax is nothing in 8 bits
 MASK_VALUE, INTEGER_MASK = -100.0, -16.0
 
@@ -29,25 +28,25 @@ def quantize(float_file: bytes, recipe: Recipe, calibration: Calibration | None 
         float_file: the float flatbuffer.
         recipe: what to do.
         calibration: of the tensors in `watched_tensors`, for the recipes that need it.
-        modes: of the dense layers, by their outputs' names, instead of the recipe's own (see `layer_modes`).
+        modes: of the dense layers, by their outputs' names, instead of those of `layer_modes`.
 
     Raises:
         ValueError: a recipe without the calibration it needs.
     """
     calibration = calibration or Calibration()
     quantized = float_file
-    modes = modes or layer_modes(flatbuffer.read_model(float_file), recipe)
+    modes = modes or layer_modes(flatbuffer.read_model(float_file), recipe, calibration)
     if recipe.fitted_to_inputs:
         rounded = [name for name, mode in modes.items() if mode != FLOAT or recipe.integer_bits]
-        quantized = _rounded_for_inputs(quantized, calibration.rows, rounded)
+        quantized = _rounded_for_inputs(quantized, calibration, rounded)
     if recipe.integer_bits or any(mode != FLOAT for mode in modes.values()):
         ranges = calibration.ranges
         if recipe.fitted_to_inputs and not recipe.integer_bits:
             ranges = _clipped_inputs(float_file, calibration, modes)
         quantized = _quantize_operations(quantized, recipe, ranges, modes)
     model = flatbuffer.read_model(quantized)
-    if recipe.float16_operands:
-        _store_as_float16(model, recipe.float16_operands)
+    move_as_bytes(model)
+    store_compactly(model, recipe.float16_constants, recipe.int8_biases_from)
     flatbuffer.set_min_runtime_version(model)
     return flatbuffer.write_model(model)
 
@@ -79,9 +78,24 @@ def static_tensors(float_file: bytes, recipe: Recipe, modes: Mapping[str, str] |
     return {flatbuffer.tensor_name(model, index): index for layer in layers for index in (layer.input, layer.output)}
 
 
-def layer_modes(model: schema.ModelT, recipe: Recipe) -> dict[str, str]:
-    """The mode of every dense layer, by its output's name."""
-    return {layer.name: recipe.dense_mode(layer.role) for layer in dense_layers(model)}
+def layer_modes(model: schema.ModelT, recipe: Recipe, calibration: Calibration | None = None) -> dict[str, str]:
+    """The mode of every dense layer, by its output's name.
+
+    Args:
+        model: the float file.
+        recipe: says the mode of each role.
+        calibration: where the recipe asks for it, static layers whose outputs 8 bits cannot hold on these samples are dynamic.
+    """
+    modes = {layer.name: recipe.dense_mode(layer.role) for layer in dense_layers(model)}
+    if recipe.min_output_snr_db is not None and calibration is not None:
+        for layer in dense_layers(model):
+            name = flatbuffer.tensor_name(model, layer.input)
+            if modes[layer.name] != STATIC or name not in calibration.rows:
+                continue
+            outputs = calibration.rows[name] @ weight_matrix(model, layer).T
+            if clipping.snr_db(outputs, *calibration.ranges[layer.name]) < recipe.min_output_snr_db:
+                modes[layer.name] = DYNAMIC
+    return modes
 
 
 def watched_tensors(float_file: bytes, recipe: Recipe) -> tuple[dict[str, int], dict[str, int]]:
@@ -96,23 +110,40 @@ def watched_tensors(float_file: bytes, recipe: Recipe) -> tuple[dict[str, int], 
     return tensors, patches
 
 
-def _rounded_for_inputs(float_file: bytes, rows: Mapping[str, np.ndarray], names: Collection[str]) -> bytes:
+def _rounded_for_inputs(float_file: bytes, calibration: Calibration, names: Collection[str]) -> bytes:
     """The float file with the weights of the named dense layers on the 8-bit grid; the quantizer finds the same grid again."""
     model = flatbuffer.read_model(float_file)
-    for layer in dense_layers(model):
-        if layer.name not in names:
-            continue
-        name = flatbuffer.tensor_name(model, layer.input)
-        if name not in rows:
-            raise ValueError(f"calibration must hold rows of every dense layer's input. Missing: {name!r}")
-        weights = weight_matrix(model, layer)
-        rounded = rounding.error_optimal(weights, rows[name])
-        set_constant(model, layer, 1, rounded)
+    layers = dense_layers(model)
+    for layer in layers:
+        if layer.name in names and layer.name not in calibration.rounded:
+            calibration.rounded |= _rounded(model, [other for other in layers if other.input == layer.input], calibration.rows)
+    for layer in layers:
+        if layer.name in names:
+            weights, bias = calibration.rounded[layer.name]
+            set_constant(model, layer, 1, weights)
+            if bias is not None:
+                set_constant(model, layer, 2, bias)
+    drop_unused_buffers(model)
+    return flatbuffer.write_model(model)
+
+
+def _rounded(
+    model: schema.ModelT, layers: Sequence[DenseLayer], rows: Mapping[str, np.ndarray]
+) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+    """The weights of layers that read the same input on the 8-bit grid and the biases that go with them, by the layers' names."""
+    name = flatbuffer.tensor_name(model, layers[0].input)
+    if name not in rows:
+        raise ValueError(f"calibration must hold rows of every dense layer's input. Missing: {name!r}")
+    exact = [weight_matrix(model, layer) for layer in layers]
+    rounded = np.split(rounding.error_optimal(np.concatenate(exact), rows[name]), np.cumsum([len(weights) for weights in exact])[:-1])
+    made = {}
+    for layer, before, after in zip(layers, exact, rounded, strict=True):
+        bias = None
         if layer.bias is not None:
             bias = np.frombuffer(flatbuffer.constant(model, layer.bias).tobytes(), np.float32)
-            set_constant(model, layer, 2, rounding.corrected_bias(bias, weights, rounded, rows[name]))
-    _drop_unused_buffers(model)
-    return flatbuffer.write_model(model)
+            bias = rounding.corrected_bias(bias, before, after, rows[name])
+        made[layer.name] = (after, bias)
+    return made
 
 
 def _clipped_inputs(float_file: bytes, calibration: Calibration, modes: Mapping[str, str]) -> dict[str, tuple[float, float]]:
@@ -219,78 +250,3 @@ def _symmetric_right_sides(model: schema.ModelT, ranges: Mapping[str, tuple[floa
         bound = max(max(-ranges[tensor][0], ranges[tensor][1]) for tensor in names)
         changed |= {tensor: (-bound, bound * 127 / 128) for tensor in names}
     return changed
-
-
-def _store_as_float16(model: schema.ModelT, operations: tuple[str, ...]) -> None:
-    """Stores the large float32 constants of some operations as float16 behind a DEQUANTIZE, which runtimes undo once at load time."""
-    graph = model.subgraphs[0]
-    dequantize = _operator_code(model, schema.BuiltinOperator.DEQUANTIZE, version=3)
-    unpacked: dict[int, int] = {}
-    rewritten = []
-    for name, operator in list(flatbuffer.operators(model)):
-        if name not in operations and operations != EVERY_OPERATION:
-            rewritten.append(operator)
-            continue
-        inputs = np.array(operator.inputs)
-        for position, index in enumerate(inputs):
-            if index not in unpacked:
-                if index < 0 or flatbuffer.tensor_type(model, index) != "FLOAT32":
-                    continue
-                data = flatbuffer.constant(model, index)
-                if data is None or len(data) < 4 * MIN_COMPACT_ELEMENTS:
-                    continue
-                unpacked[index] = _add_float16(model, index, data)
-                operation = schema.OperatorT()
-                operation.opcodeIndex = dequantize
-                operation.inputs, operation.outputs = np.array([index], np.int32), np.array([unpacked[index]], np.int32)
-                rewritten.append(operation)
-            inputs[position] = unpacked[index]
-        operator.inputs = inputs
-        rewritten.append(operator)
-    graph.operators = rewritten
-    _drop_unused_buffers(model)
-
-
-def _add_float16(model: schema.ModelT, index: int, data: np.ndarray) -> int:
-    """Turns constant `index` into float16 in place; returns the new float32 tensor that its DEQUANTIZE writes."""
-    graph = model.subgraphs[0]
-    source = graph.tensors[index]
-    wide = np.frombuffer(data.tobytes(), np.float32)
-    if not np.abs(wide).max() <= np.finfo(np.float16).max:
-        raise InputError(
-            "a weight does not fit float16",
-            expected=f"values up to {np.finfo(np.float16).max:g}",
-            received=f"{np.abs(wide).max():g} in {flatbuffer.keras_layer(flatbuffer.tensor_name(model, index))}",
-            action="check the weights, or use another recipe",
-        )
-    values = wide.astype(np.float16)
-    unpacked = schema.TensorT()
-    unpacked.shape, unpacked.type, unpacked.buffer = source.shape, schema.TensorType.FLOAT32, 0
-    unpacked.name, source.name = source.name, (source.name or b"") + b"_float16"
-    buffer = schema.BufferT()
-    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
-    model.buffers.append(buffer)
-    source.type, source.buffer = schema.TensorType.FLOAT16, len(model.buffers) - 1
-    graph.tensors.append(unpacked)
-    return len(graph.tensors) - 1
-
-
-def _drop_unused_buffers(model: schema.ModelT) -> None:
-    used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
-    used |= {entry.buffer for entry in model.metadata or []}
-    for index, buffer in enumerate(model.buffers):
-        if index not in used:
-            buffer.data = None
-
-
-def _operator_code(model: schema.ModelT, builtin: int, version: int) -> int:
-    for index, code in enumerate(model.operatorCodes):
-        if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
-            code.version = max(code.version, version)
-            return index
-    code = schema.OperatorCodeT()
-    code.builtinCode = builtin
-    code.deprecatedBuiltinCode = min(builtin, 127)
-    code.version = version
-    model.operatorCodes.append(code)
-    return len(model.operatorCodes) - 1

@@ -7,6 +7,8 @@ import dataclasses
 from tfvit.errors import unknown_name
 
 STATIC, DYNAMIC, FLOAT = "static", "dynamic", "float"
+# All of `edge.reparametrize`, which needs Keras; this table does not
+REWRITES = ("fold_norm_affine", "centre_norm_inputs", "fold_normalization")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +36,11 @@ class Recipe:
         dense: mode of the dense and convolution layers: `STATIC` (int8 weights, calibrated int8 activations), `DYNAMIC` (int8 weights,
             activations quantized as they come) or `FLOAT`.
         dense_by_role: (role, mode) of those that differ; the roles are those of `edge.layers`.
-        float16_operands: operations whose large float constants are stored as float16; `EVERY_OPERATION` for all.
+        min_output_snr_db: static layers whose outputs, on calibration images, 8 bits hold worse than this are dynamic. Needs
+            `fitted_to_inputs`.
+        float16_constants: large constants are stored as float16.
+        int8_biases_from: position biases of this many elements and more are stored as int8, the others as float16, masks as int8; None
+            leaves them to `float16_constants` (see `edge.compact`).
         integer_bits: 8 or 16: every operation computes on integers, activations of that many bits, weights of 8.
         integer_interface: integers in and out too, and logits out, whatever else is asked for: 8 bits cannot say probabilities.
         fitted_to_inputs: on samples of what the dense layers read, weights are rounded and biases corrected (see `edge.rounding`), and the
@@ -49,12 +55,14 @@ class Recipe:
     limits: Limits
     dense: str = FLOAT
     dense_by_role: tuple[tuple[str, str], ...] = ()
-    float16_operands: tuple[str, ...] = ()
+    min_output_snr_db: float | None = None
+    float16_constants: bool = False
+    int8_biases_from: int | None = None
     integer_bits: int | None = None
     integer_interface: bool = False
     fitted_to_inputs: bool = False
     repairs: bool = False
-    rewrites: tuple[str, ...] = ()
+    rewrites: tuple[str, ...] = REWRITES
 
     @property
     def needs_calibration(self) -> bool:
@@ -79,10 +87,21 @@ class Recipe:
         return "logits" if self.integer_interface else asked
 
 
-EVERY_OPERATION = ("*",)
-_ATTENTION_CONSTANTS = ("ADD",)  # position biases and masks
-# each step of a norm rounds to integers: the fewer, the better
-_INTEGER_REWRITES = ("fold_norm_affine", "centre_norm_inputs", "fold_normalization")
+# Elements of a position bias: those of windows of 16 x 16 tokens and more, at which they begin to outweigh the weights
+_LARGE_BIASES = 3 * 256 * 256
+# Static wherever it is faster and 8 bits can hold what the layer gives. Merging and head stay dynamic, which costs next to nothing; the
+# patch embedding has few inputs and writes the whole residual stream: in float it is as fast (docs/decisions/0010).
+_ROLES_IN_INT8 = (
+    ("attention/query", STATIC),
+    ("attention/key", STATIC),
+    ("attention/value", STATIC),
+    ("attention/projection", STATIC),
+    ("mlp/fc1", STATIC),
+    ("mlp/fc2", STATIC),
+    ("patch_embedding/projection", FLOAT),
+)
+# Most layers have 34 to 39 dB; large models have some that end in a few large values, and lose points of accuracy to them.
+_MIN_OUTPUT_SNR_DB = 33.0
 # 8 bits: 20 dB is where accuracy begins to go (a small trained model measured 14 dB at one point lost, 28 to 39 dB at none). On 32 images
 # without labels, often of nothing in particular, the two best classes lie close: 0.8 leaves six such flips, a broken file has far more.
 _EIGHT_BITS = Limits(min_snr_db=20.0, min_agreement=0.8, max_top1_drop=1.0)
@@ -94,23 +113,28 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "float16",
             "float16 constants, float arithmetic: half the size, for GPUs",
-            Limits(50.0, 0.95, 0.1),
-            float16_operands=EVERY_OPERATION,
+            Limits(40.0, 0.95, 0.1),
+            float16_constants=True,
+            int8_biases_from=_LARGE_BIASES,
         ),
         Recipe(
             "int8",
-            "calibrated int8 dense and convolution layers, the rest float: for CPUs",
+            "int8 dense and convolution layers, calibrated, the rest float: for CPUs",
             _EIGHT_BITS,
-            dense=STATIC,
+            dense=DYNAMIC,
+            dense_by_role=_ROLES_IN_INT8,
+            min_output_snr_db=_MIN_OUTPUT_SNR_DB,
+            fitted_to_inputs=True,
             repairs=True,
-            float16_operands=_ATTENTION_CONSTANTS,
+            int8_biases_from=0,
         ),
         Recipe(
             "dynamic",
             "int8 weights, activations quantized as they come: no calibration",
             _EIGHT_BITS,
             dense=DYNAMIC,
-            float16_operands=_ATTENTION_CONSTANTS,
+            rewrites=("fold_norm_affine", "centre_norm_inputs"),  # pixels, normalised, spread more evenly over 8 bits
+            int8_biases_from=0,
         ),
         Recipe(
             "int8_full",
@@ -119,7 +143,6 @@ RECIPES: dict[str, Recipe] = {
             integer_bits=8,
             integer_interface=True,
             fitted_to_inputs=True,
-            rewrites=_INTEGER_REWRITES,
         ),
         Recipe(
             "w8a16",
@@ -127,7 +150,6 @@ RECIPES: dict[str, Recipe] = {
             _EIGHT_BITS,
             integer_bits=16,
             fitted_to_inputs=True,
-            rewrites=_INTEGER_REWRITES,
         ),
     )
 }

@@ -80,7 +80,7 @@ def sensitivities(
         advance: called after each file.
     """
     model = flatbuffer.read_model(float_file)
-    own = quantize.layer_modes(model, recipe)
+    own = quantize.layer_modes(model, recipe, calibration)
     everything_float = dict.fromkeys(own, FLOAT)
     reference = logits(float_file)
     found = []

@@ -2,12 +2,13 @@
 
 Rounding each weight to the nearest step is not the best for the sum they form: where inputs are correlated, the error of one weight can be
 made up for by the next ones. Source: E. Frantar et al., "GPTQ", arXiv:2210.17323, with one scale an output channel; bias correction:
-M. Nagel et al., "Data-Free Quantization", arXiv:1906.04721, section 4.2, with measured means. Pure NumPy.
+M. Nagel et al., "Data-Free Quantization", arXiv:1906.04721, section 4.2, with measured means. Arrays only.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from scipy import linalg
 
 LEVELS = 127
 # Of the mean of the Hessian's diagonal, added to it: directions that the samples do not show keep their nearest rounding
@@ -72,7 +73,10 @@ def _inverse_factor(samples: np.ndarray) -> np.ndarray:
     hessian = samples.T @ samples / len(samples)
     damping = DAMPING * max(float(np.mean(np.diag(hessian))), np.finfo(np.float64).tiny)
     hessian[np.diag_indices_from(hessian)] += damping
-    return np.linalg.cholesky(np.linalg.inv(hessian)).T
+    # backwards, H = L L' makes the factor of the inverse the inverse of L: one triangular inversion instead of a full one
+    lower = linalg.cholesky(hessian[::-1, ::-1], lower=True, overwrite_a=True, check_finite=False)
+    inverse, _ = linalg.lapack.dtrtri(lower, lower=1, overwrite_c=1)
+    return np.ascontiguousarray(inverse[::-1, ::-1])
 
 
 def _output_error(exact: np.ndarray, rounded: np.ndarray, samples: np.ndarray) -> np.ndarray:

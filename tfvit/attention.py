@@ -27,6 +27,8 @@ Substitute = Callable[[str, Callable[[], Any]], Any]
 MAX_LOGIT_SCALE = math.log(1.0 / 0.01)
 # V2: hidden units of the continuous position bias MLP
 CPB_HIDDEN = 512
+# What the names of substituted constants begin with; no layer can be called so
+POSITION_BIAS, MASK = "position_bias ", "mask "
 # V2: floor of the squared norm that q and k are divided by
 SQUARED_NORM_FLOOR = 1e-12
 
@@ -98,11 +100,11 @@ class _WindowAttention(layers.Layer):
         scores = ops.matmul(query, key)  # [B, nW * nH, N, N]
         # The bias is the same for every window and the mask for every head: two additions of small constants, where one fused constant
         # would be [nW * nH, N, N] in every block.
-        scores = ops.reshape(scores, (-1, plan.num_windows, self.num_heads * plan.tokens, plan.tokens))
+        scores = ops.reshape(scores, (-1, plan.num_windows, self.num_heads, plan.tokens * plan.tokens))
         scores = ops.add(scores, self._bias(plan))
-        scores = ops.reshape(scores, (-1, num_maps, plan.tokens, plan.tokens))
         if plan.needs_mask:
             scores = ops.add(scores, self._mask(plan))
+        scores = ops.reshape(scores, (-1, num_maps, plan.tokens, plan.tokens))
         weights = self.drop_scores(ops.softmax(scores, axis=-1), training=training)
         mixed = ops.reshape(ops.matmul(weights, value), (-1, self.num_heads, plan.tokens, channels // self.num_heads))
         return ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, plan.num_windows, plan.tokens, channels))
@@ -115,22 +117,23 @@ class _WindowAttention(layers.Layer):
         return ops.reshape(heads, (-1, plan.num_windows * self.num_heads, *matrix))
 
     def _bias(self, plan: WindowPlan) -> Any:
-        """The position bias as [1, 1, nH * N, N]."""
+        """The position bias as [1, 1, nH, N * N]."""
 
         def compute() -> Any:
-            return ops.reshape(self.position_bias(plan.window), (1, 1, self.num_heads * plan.tokens, plan.tokens))
+            return ops.reshape(self.position_bias(plan.window), (1, 1, self.num_heads, plan.tokens * plan.tokens))
 
-        bias = self.substitute(f"{self.path}/position_bias", compute) if self.substitute else compute()
+        bias = self.substitute(f"{POSITION_BIAS}{self.path}", compute) if self.substitute else compute()
         return ops.cast(bias, self.compute_dtype)
 
     def _mask(self, plan: WindowPlan) -> Any:
-        """The mask of every window and head as [1, nW * nH, N, N]."""
+        """The mask of every window as [1, nW, 1, N * N]."""
 
         def compute() -> Any:
+            shape = (1, plan.num_windows, 1, plan.tokens * plan.tokens)
             mask = windows.attention_mask(plan)
-            return np.repeat(mask, self.num_heads, axis=0)[None] if plan.is_static else ops.repeat(mask, self.num_heads, axis=0)[None]
+            return np.reshape(mask, shape) if plan.is_static else ops.reshape(mask, shape)
 
-        mask = self.substitute(f"mask {plan} {self.num_heads}", compute) if self.substitute else compute()
+        mask = self.substitute(f"{MASK}{plan}", compute) if self.substitute else compute()
         return ops.cast(mask, self.compute_dtype)
 
     def position_bias(self, window: tuple[int, int]) -> Any:

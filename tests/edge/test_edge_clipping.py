@@ -1,8 +1,9 @@
 """Clipping: kept away from values that matter at the output, used on those that do not."""
 
 import numpy as np
+import pytest
 
-from edge.clipping import best_range, output_error
+from edge.clipping import best_range, output_error, snr_db
 
 RNG = np.random.default_rng(0)
 
@@ -19,14 +20,32 @@ def test_outliers_that_no_one_reads_are_clipped():
     low, high = best_range(float(rows.min()), float(rows.max()), rows, weights)
     print(low, high)
     assert high <= 0.6 * rows.max()
-    gram = weights.T @ weights
-    assert output_error(rows, low, high, gram) < 0.5 * output_error(rows, float(rows.min()), float(rows.max()), gram)
+    assert output_error(rows, low, high, weights) < 0.5 * output_error(rows, float(rows.min()), float(rows.max()), weights)
 
 
 def test_outliers_that_carry_the_output_are_kept():
     rows, weights = _with_outliers(5), RNG.normal(size=(16, 32))
     weights[:, 5] *= 20.0
     assert best_range(float(rows.min()), float(rows.max()), rows, weights)[1] == rows.max()
+
+
+def test_many_readers_weigh_as_much_as_they_are():
+    """More outputs than inputs are made fewer first; the range must be the one that all of them want."""
+    rows, weights = _with_outliers(5), RNG.normal(size=(200, 32))
+    weights[:, 5] = 0.0
+    high = best_range(float(rows.min()), float(rows.max()), rows, weights)[1]
+    assert high <= 0.6 * rows.max()
+    weights[150:, 5] = 3.0
+    assert best_range(float(rows.min()), float(rows.max()), rows, weights)[1] > high
+
+
+def test_how_well_8_bits_hold_values():
+    values = RNG.uniform(-1, 1, (4000, 16))
+    even = snr_db(values, -1.0, 1.0)
+    assert even == pytest.approx(10 * np.log10(255**2), abs=0.2)  # uniform values fill the range
+    assert snr_db(values, -10.0, 10.0) == pytest.approx(even - 20.0, abs=0.01)
+    assert snr_db(values + 5.0, -1.0, 6.0) < even  # a mean the range must reach says nothing
+    assert snr_db(np.zeros((4, 3)), 0.0, 0.0) < 1.0
 
 
 def test_even_values_keep_their_range():

@@ -73,14 +73,14 @@ def _quantized_dense(small_graph, shape: tuple[int, int]) -> bytes:
 
     from edge import quantize
     from edge.ranges import Calibration
-    from edge.recipes import RECIPES
+    from edge.recipes import STATIC, Limits, Recipe
 
     weights = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)
     concrete = tf.Module()
     concrete.serve = tf.function(lambda x: {"y": tf.matmul(x, weights)}, input_signature=[tf.TensorSpec(shape, name="x")])
     file = _with_signature(tf, concrete)
-    ranges = dict.fromkeys(quantize.static_tensors(file, RECIPES["int8"]), (-3.0, 3.0))
-    return quantize.quantize(file, RECIPES["int8"], Calibration(ranges))
+    static = Recipe("static", "", Limits(0.0, 0.0, 100.0), dense=STATIC)
+    return quantize.quantize(file, static, Calibration(dict.fromkeys(quantize.static_tensors(file, static), (-3.0, 3.0))))
 
 
 def _with_signature(tf, module) -> bytes:

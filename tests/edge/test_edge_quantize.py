@@ -1,12 +1,14 @@
 """Recipes from one float file: injected ranges are the ones used, shared constants stay right, ranges are plain minimum and maximum."""
 
+import collections
 import dataclasses
 
 import numpy as np
 import pytest
 
 from edge import flatbuffer, quantize, ranges
-from edge.recipes import RECIPES, find_recipe
+from edge.layers import dense_layers
+from edge.recipes import DYNAMIC, FLOAT, RECIPES, STATIC, find_recipe
 from edge.runtime import Interpreter
 from tfvit.errors import InputError, UsageError
 from tfvit.preprocessing import Preprocessing, normalize
@@ -19,6 +21,8 @@ RANGE_TOLERANCE = 1e-4
 FLOAT16_TOLERANCE = 1e-3
 PREPROCESSING = Preprocessing.for_image_size(32)
 INT8 = RECIPES["int8"]
+# Every dense layer calibrated, nothing fitted: what is injected is what must be found
+ALL_STATIC = dataclasses.replace(INT8, dense=STATIC, dense_by_role=(), fitted_to_inputs=False, min_output_snr_db=None)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,7 @@ def images() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def collected(micro_float, images):
-    return ranges.collect(micro_float, quantize.static_tensors(micro_float, INT8), images, threads=1).ranges
+    return ranges.collect(micro_float, quantize.static_tensors(micro_float, ALL_STATIC), images, threads=1).ranges
 
 
 def output_of(file: bytes, operation: str, position: int = 0) -> str:
@@ -56,13 +60,13 @@ def test_ranges_are_those_of_the_keras_layers(micro_model, micro_float, images, 
 
 def test_every_static_activation_has_a_range(micro_float, collected):
     counts = flatbuffer.operator_counts(flatbuffer.read_model(micro_float))
-    assert set(collected) == set(quantize.static_tensors(micro_float, INT8))
+    assert set(collected) == set(quantize.static_tensors(micro_float, ALL_STATIC))
     assert len(collected) > counts["FULLY_CONNECTED"]
     assert all(low <= high for low, high in collected.values())
 
 
 def test_the_order_of_images_does_not_matter(micro_float, images, collected):
-    tensors = quantize.static_tensors(micro_float, INT8)
+    tensors = quantize.static_tensors(micro_float, ALL_STATIC)
     assert ranges.collect(micro_float, tensors, images[::-1], threads=1).ranges == collected
     fewer = ranges.collect(micro_float, tensors, images[:1], threads=1).ranges
     assert fewer != collected
@@ -71,7 +75,7 @@ def test_the_order_of_images_does_not_matter(micro_float, images, collected):
 
 def test_no_images(micro_float):
     with pytest.raises(InputError, match="no calibration images"):
-        ranges.collect(micro_float, quantize.static_tensors(micro_float, INT8), [], threads=1)
+        ranges.collect(micro_float, quantize.static_tensors(micro_float, ALL_STATIC), [], threads=1)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -84,7 +88,7 @@ def test_activations_that_are_not_finite(micro_float, images, value):
     graph.buffers[tensor.buffer].data = weights.view(np.uint8)
     broken = flatbuffer.write_model(graph)
     with pytest.raises(InputError, match="not finite") as caught:
-        ranges.collect(broken, quantize.static_tensors(broken, INT8), images, threads=1)
+        ranges.collect(broken, quantize.static_tensors(broken, ALL_STATIC), images, threads=1)
     assert "patch_embedding" in caught.value.received
 
 
@@ -94,7 +98,7 @@ def test_activations_that_are_not_finite(micro_float, images, value):
 def test_injected_ranges_are_the_ones_used(micro_float, collected):
     name = output_of(micro_float, "CONV_2D")
     injected = collected | {name: (-3.0, 9.75)}
-    graph = flatbuffer.read_model(quantize.quantize(micro_float, INT8, ranges.Calibration(injected)))
+    graph = flatbuffer.read_model(quantize.quantize(micro_float, ALL_STATIC, ranges.Calibration(injected)))
     quantized = {
         flatbuffer.tensor_name(graph, index).removesuffix("_quantized"): tensor.quantization
         for index, tensor in enumerate(graph.subgraphs[0].tensors)
@@ -114,7 +118,7 @@ def test_missing_ranges(micro_float, collected):
     name = output_of(micro_float, "CONV_2D")
     for given in ({}, {other: pair for other, pair in collected.items() if other != name}):
         with pytest.raises(ValueError, match="ranges must cover every static activation") as caught:
-            quantize.quantize(micro_float, INT8, ranges.Calibration(given))
+            quantize.quantize(micro_float, ALL_STATIC, ranges.Calibration(given))
     assert repr(name) in str(caught.value)
 
 
@@ -122,15 +126,40 @@ def test_float32_is_the_float_file(micro_float):
     assert quantize.quantize(micro_float, RECIPES["float32"]) == flatbuffer.write_model(flatbuffer.read_model(micro_float))
 
 
-def test_int8_weights_and_float_rest(tiny):
+def test_types_of_every_dense_layer(tiny):
+    """Static layers read and write integers, dynamic ones float; the patch embedding of int8 and everything else compute in float."""
+    types = {STATIC: ["INT8", "INT8", "INT8"], DYNAMIC: ["FLOAT32", "INT8", "FLOAT32"], FLOAT: ["FLOAT32"] * 3}
     for recipe in ("int8", "dynamic"):
         graph = tiny.graph(recipe)
+        modes = quantize.layer_modes(tiny.graph("float32"), RECIPES[recipe])
+        found = collections.Counter()
         for name, operator in flatbuffer.operators(graph):
+            indices = (*operator.inputs, *operator.outputs)
             if name in ("FULLY_CONNECTED", "CONV_2D"):
-                types = [flatbuffer.tensor_type(graph, int(index)) for index in (*operator.inputs[:2], *operator.outputs)]
-                assert types == (["INT8"] * 3 if recipe == "int8" else ["FLOAT32", "INT8", "FLOAT32"])
+                seen = [flatbuffer.tensor_type(graph, int(index)) for index in (*operator.inputs[:2], *operator.outputs)]
+                found[next(mode for mode, expected in types.items() if expected == seen)] += 1
             elif name in ("SOFTMAX", "GELU", "BATCH_MATMUL", "RSQRT"):
-                assert {flatbuffer.tensor_type(graph, int(index)) for index in (*operator.inputs, *operator.outputs)} == {"FLOAT32"}
+                assert {flatbuffer.tensor_type(graph, int(index)) for index in indices} == {"FLOAT32"}
+        wanted = collections.Counter(modes.values())
+        print(tiny.variant.id, recipe, dict(found), "asked for", dict(wanted))
+        assert sum(found.values()) == sum(wanted.values())
+        assert found[FLOAT] == wanted[FLOAT]
+        assert found[DYNAMIC] >= wanted[DYNAMIC]  # and those whose outputs 8 bits cannot hold
+        assert found[STATIC] > (0.5 * wanted[STATIC] if recipe == "int8" else -1)
+
+
+def test_a_layer_whose_output_8_bits_cannot_hold_is_dynamic(micro_float, images):
+    graph = flatbuffer.read_model(micro_float)
+    tensors, patches = quantize.watched_tensors(micro_float, INT8)
+    calibration = ranges.collect(micro_float, tensors, images, 1, patches)
+    modes = quantize.layer_modes(graph, INT8, calibration)
+    name = next(layer.name for layer in dense_layers(graph) if layer.role == "mlp/fc2")
+    low, high = calibration.ranges[name]
+    calibration.ranges[name] = (20.0 * low, 20.0 * high)  # one value far from all others: 26 dB less
+    changed = {other for other, mode in quantize.layer_modes(graph, INT8, calibration).items() if mode != modes[other]}
+    assert changed == {name}
+    assert (modes[name], quantize.layer_modes(graph, INT8, calibration)[name]) == (STATIC, DYNAMIC)
+    assert quantize.layer_modes(graph, INT8)[name] == STATIC  # the recipe's own, before anything is known
 
 
 def test_sizes_shrink_as_promised(tiny):
