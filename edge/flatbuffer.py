@@ -117,12 +117,26 @@ def write_model(model: schema.ModelT) -> bytes:
     for buffer in model.buffers:
         buffer.Pack = functools.partial(_pack_buffer, buffer)
     try:
-        builder = flatbuffers.Builder(constant_bytes + (8 << 20))
+        builder = _SharingBuilder(constant_bytes + (8 << 20))
         builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
     finally:
         for buffer in model.buffers:
             del buffer.Pack
     return bytes(builder.Output())
+
+
+class _SharingBuilder(flatbuffers.Builder):
+    """Writes equal vectors once: the zero points of every channel of every layer are all zeros."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self._written: dict[tuple[str, bytes], int] = {}
+
+    def CreateNumpyVector(self, x: np.ndarray) -> int:
+        key = (x.dtype.str, x.tobytes())
+        if key not in self._written:
+            self._written[key] = super().CreateNumpyVector(x)
+        return self._written[key]
 
 
 def _pack_buffer(buffer: schema.BufferT, builder: flatbuffers.Builder) -> int:
