@@ -18,16 +18,19 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from edge.runtime import interleaved_milliseconds  # noqa: E402
 from tfvit.variants import VARIANTS  # noqa: E402
 
 CSV = ROOT / "results" / "convert_matrix.csv"
 COLUMNS = (
     "variant", "recipe", "weights", "parameters", "size_mb", "bytes_per_parameter", "model_seconds", "recipe_seconds", "peak_memory_mb",
     "ops", "delegated_ops", "xnnpack_partitions", "max_rank", "gpu_verdict_by_rules", "min_runtime", "logits_snr_db", "drift_images",
-    "calibration_images",
+    "calibration_images", "latency_ratio", "latency_rounds",
 )  # fmt: skip
 
 
@@ -37,6 +40,8 @@ def main() -> int:
     parser.add_argument("--variants", default=",".join(VARIANTS))
     parser.add_argument("--recipes", default="float32,float16,int8")
     parser.add_argument("--calibration-samples", default="32")
+    parser.add_argument("--drift-samples", default="8")
+    parser.add_argument("--rounds", type=int, default=5, help="of the interleaved latency run, after one to warm up (%(default)s)")
     arguments = parser.parse_args()
     rows = list(csv.DictReader(CSV.open())) if CSV.exists() else []
     failed = 0
@@ -45,14 +50,26 @@ def main() -> int:
         if not recipes:
             continue
         command = [sys.executable, "-m", "edge.convert", "--variant", variant, "--quant", ",".join(recipes), "--weights", "random:0"]
-        command += ["--calibration-samples", arguments.calibration_samples, "--out", str(arguments.out), "--json", "--no-gate", "--force"]
+        command += [
+            "--calibration-samples",
+            arguments.calibration_samples,
+            "--drift-samples",
+            arguments.drift_samples,
+            "--out",
+            str(arguments.out),
+            "--json",
+            "--no-gate",
+            "--force",
+        ]
         start = time.perf_counter()
         process = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
         print(f"{variant}: exit {process.returncode}, {time.perf_counter() - start:.0f} s", flush=True)
         if process.returncode not in (0, 1):
             failed += 1
             continue
-        rows += _rows(variant, json.loads(process.stdout))
+        made = _rows(variant, json.loads(process.stdout))
+        _add_latency(made, [arguments.out / f"{variant}-{row['recipe']}.random.tflite" for row in made], arguments.rounds)
+        rows += made
         _write(rows)
         shutil.rmtree(arguments.out)
     return 1 if failed else 0
@@ -88,6 +105,13 @@ def _rows(variant: str, document: dict) -> list[dict]:
             }
         )
     return rows
+
+
+def _add_latency(rows: list[dict], files: list[Path], rounds: int) -> None:
+    """Ratio of the median latency to the first file's, one thread, the files taking turns."""
+    medians = np.median(interleaved_milliseconds([file.read_bytes() for file in files], 1, rounds, 1), axis=1)
+    for row, median in zip(rows, medians, strict=True):
+        row["latency_ratio"], row["latency_rounds"] = f"{median / medians[0]:.3f}", rounds
 
 
 def _write(rows: list[dict]) -> None:

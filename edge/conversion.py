@@ -23,7 +23,7 @@ from calibration.survey import PixelFacts, pixel_facts
 from edge import artifact
 from edge.recipes import Limits, Recipe
 from edge.sources import Source, build
-from tfvit.errors import EnvironmentUnusableError, InputError
+from tfvit.errors import EnvironmentUnusableError, InputError, UsageError
 from tfvit.labels import published_labels
 from tfvit.preprocessing import Preprocessing
 from tfvit.terminal import Progress, stepping
@@ -42,6 +42,7 @@ class Settings:
     Attributes:
         calibration: "builtin", a folder or a zip.
         calibration_samples, seed: how many images, and which.
+        drift_samples: how many others the drift is measured on.
         labels: one per class, or None.
         input_dtype: "float32" or "uint8".
         output: "probabilities" or "logits".
@@ -56,6 +57,7 @@ class Settings:
 
     calibration: str = "builtin"
     calibration_samples: int = 128
+    drift_samples: int = DRIFT_SAMPLES
     seed: int = 0
     labels: tuple[str, ...] | None = None
     input_dtype: str = "float32"
@@ -109,8 +111,15 @@ def convert(source: Source, recipes: Sequence[Recipe], settings: Settings, progr
     """
     if settings.labels is None:
         settings = dataclasses.replace(settings, labels=published_labels(source.weights.published))
+    if settings.drift_samples < 1:
+        raise UsageError(
+            "nothing to measure the drift on",
+            expected="--drift-samples of at least 1",
+            received=str(settings.drift_samples),
+            action="ask for 32 or more; --no-gate writes a file whatever its drift",
+        )
     image_set = open_image_set(settings.calibration)
-    split = image_set.split(settings.calibration_samples, DRIFT_SAMPLES, settings.seed)
+    split = image_set.split(settings.calibration_samples, settings.drift_samples, settings.seed)
     if split.note:
         progress.note(split.note)
     geometry = source.variant.preprocessing if source.variant else None

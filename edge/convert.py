@@ -36,6 +36,9 @@ def parser() -> Parser:
     )
     parser.add_argument("--calibration", default="builtin", help="folder or zip of images, or builtin (%(default)s)")
     parser.add_argument("--calibration-samples", type=int, default=128, help="how many images (%(default)s)")
+    parser.add_argument(
+        "--drift-samples", type=int, default=None, help="how many other images the drift is measured on, where there are as many (32)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="which images (%(default)s)")
     parser.add_argument("--labels", type=Path, help="text file with one label per line, embedded in the file")
     parser.add_argument(
@@ -96,6 +99,7 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
     settings = conversion.Settings(
         calibration=arguments.calibration,
         calibration_samples=arguments.calibration_samples,
+        drift_samples=conversion.DRIFT_SAMPLES if arguments.drift_samples is None else arguments.drift_samples,
         seed=arguments.seed,
         labels=read_labels(arguments.labels) if arguments.labels else None,
         input_dtype=arguments.input,

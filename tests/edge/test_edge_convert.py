@@ -441,6 +441,15 @@ def test_calibration_images_that_no_model_expects(cli, tmp_path, draw, words):
     assert listing(tmp_path / "out")
 
 
+def test_how_many_images_the_drift_is_measured_on(cli, tmp_path):
+    ran = cli(*MICRO, *FAST, "--drift-samples", "3", "--out", tmp_path / "out")
+    assert ran.code == EXIT_OK
+    assert json.loads((tmp_path / "out" / "micro-float32.random.json").read_text())["drift"]["samples"] == 3
+    ran = cli(*MICRO, *FAST, "--drift-samples", "0", "--out", tmp_path / "none")
+    assert_one_error(ran, EXIT_USAGE, "at least 1", "received: 0")
+    assert listing(tmp_path / "none") == {}
+
+
 def test_dark_images_may_be_what_the_app_sees(cli, tmp_path):
     folder = _images(tmp_path / "images", lambda rng: rng.normal(12, 6, (40, 40, 3)))
     ran = cli("--variant", "micro", "--weights", "random:1", "--quant", "int8", "--calibration", folder, "--out", tmp_path / "out")
