@@ -36,12 +36,16 @@ fidelity: $(INSTALLED)
 	build/timm/bin/pip install --quiet --no-deps timm==1.0.31 torchvision==0.28.0
 	$(BIN)/python benchmarks/timm_fidelity.py --timm-python build/timm/bin/python
 
-# the shipped models in every recipe on the CIFAR-10 test images: results/accuracy.csv and the README's table
+# the shipped models in every recipe on the CIFAR-10 test images: results/accuracy.csv and the README table, about 20 minutes (w8a16 alone 10)
 CIFAR10 ?= ../shared/data/cifar10
 accuracy: $(INSTALLED)
-	$(BIN)/python benchmarks/accuracy.py --data $(CIFAR10) --recipes float32,float16,int8,dynamic,int8_full
+	$(BIN)/python benchmarks/accuracy.py --data $(CIFAR10)
+	$(BIN)/python benchmarks/calibration_draws.py --data $(CIFAR10)
 	$(BIN)/python benchmarks/readme_tables.py
 
 bench: $(INSTALLED)
-	$(BIN)/python benchmarks/recipe_latency.py --variant tiny224
-	$(BIN)/python benchmarks/recipe_latency.py --variant v2_tiny256
+	rm -f results/recipe_latency.csv
+	$(BIN)/python benchmarks/recipe_latency.py --variant tiny224 --csv results/recipe_latency.csv
+	$(BIN)/python benchmarks/recipe_latency.py --variant v2_tiny256 --csv results/recipe_latency.csv
+	$(BIN)/python benchmarks/operation_profile.py
+	$(BIN)/python benchmarks/readme_tables.py

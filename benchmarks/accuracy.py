@@ -9,7 +9,6 @@ model. Latency ratios come from one interleaved run of all recipes, one thread.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import subprocess
 import sys
@@ -22,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.recipe_latency import cpu_name, ratio_interval  # noqa: E402
+from benchmarks.rows import write_rows  # noqa: E402
 from calibration.image_set import open_image_set  # noqa: E402
 from edge.drift import measure  # noqa: E402
 from edge.recipes import RECIPES  # noqa: E402
@@ -52,20 +52,14 @@ def main() -> int:
         rows += made
         for row in made:
             print("  ".join(row[name] for name in ("variant", "recipe", "top1", "top1_keras", "agreement", "snr_db", "ratio")), flush=True)
-    with arguments.csv.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(arguments.csv, rows)
     return 0
 
 
 def variant_rows(variant: str, recipes: list[str], calibration: str, test: Path, rounds: int) -> list[dict]:
     """One row a recipe."""
-    images = open_image_set(test)
-    pairs = list(images.read_with_references(images.references, VARIANTS[variant].preprocessing))
-    pixels = np.stack([image for _, image in pairs])
-    labels = np.array([cifar10_labels().index(reference.label) for reference, _ in pairs])
-    reference = _keras_logits(variant, pixels)
+    pixels, labels = test_images(variant, test)
+    reference = keras_logits(variant, pixels)
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "edge.convert", "--variant", variant, "--quant", ",".join(recipes), "--calibration", calibration]
         command += ["--out", folder, "--no-gate", "--output", "logits", "--json", "--quiet"]
@@ -106,7 +100,15 @@ def variant_rows(variant: str, recipes: list[str], calibration: str, test: Path,
     return rows
 
 
-def _keras_logits(variant: str, pixels: np.ndarray) -> np.ndarray:
+def test_images(variant: str, test: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels [N, H, W, 3] and class indices [N]."""
+    images = open_image_set(test)
+    pairs = list(images.read_with_references(images.references, VARIANTS[variant].preprocessing))
+    labels = [cifar10_labels().index(reference.label) for reference, _ in pairs]
+    return np.stack([image for _, image in pairs]), np.array(labels)
+
+
+def keras_logits(variant: str, pixels: np.ndarray) -> np.ndarray:
     from tfvit.model import build_variant
 
     model = build_variant(VARIANTS[variant], weights="cifar10", classifier_activation=None)

@@ -9,7 +9,6 @@ images, which say something of errors and nothing of accuracy. Latency: one inte
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import sys
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.recipe_latency import cpu_name, ratio_interval  # noqa: E402
+from benchmarks.rows import write_rows  # noqa: E402
 from calibration.image_set import open_image_set  # noqa: E402
 from edge import clipping, export, flatbuffer, quantize, ranges, rounding  # noqa: E402
 from edge.drift import measure  # noqa: E402
@@ -76,10 +76,7 @@ def main() -> int:
         for row in made:
             print("  ".join(row[column] for column in ("variant", "step", "agreement", "snr_db", "size_mb", "ratio")), flush=True)
         rows += made
-    with arguments.csv.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(arguments.csv, rows)
     return 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import statistics
 import sys
 from pathlib import Path
 
@@ -18,19 +19,30 @@ PAGES = (ROOT / "README.md", CARD / "README.md")
 
 
 def conversion_table() -> str:
-    """Size by recipe, and what one process with all three recipes took."""
+    """Size by recipe, what one process with all three recipes took, and how the int8 file's latency compares."""
     rows: dict[str, dict[str, dict[str, str]]] = {}
     for row in _rows("convert_matrix.csv"):
         rows.setdefault(row["variant"], {})[row["recipe"]] = row
-    columns = ("variant", "float32 MB", "float16 MB", "int8 MB", "seconds", "peak memory GB", "operations (int8)", "XNNPACK partitions")
+    columns = (
+        "variant",
+        "float32 MB",
+        "float16 MB (bytes a parameter)",
+        "int8 MB (bytes a parameter)",
+        "int8 latency, ratio to float32",
+        "seconds",
+        "peak memory GB",
+        "operations (int8)",
+        "XNNPACK partitions",
+    )
     lines = [f"| {' | '.join(columns)} |", "|---" + "|--:" * (len(columns) - 1) + "|"]
     for variant, recipes in rows.items():
         cells = list(recipes.values())
         seconds = int(cells[0]["model_seconds"]) + sum(int(cell["recipe_seconds"]) for cell in cells)
         partitions = "/".join(sorted({cell["xnnpack_partitions"] for cell in cells}))
-        sizes = [recipes[recipe]["size_mb"] for recipe in ("float32", "float16", "int8")]
-        memory = f"{int(cells[0]['peak_memory_mb']) / 1024:.1f}"
-        lines.append(f"| {variant} | {' | '.join(sizes)} | {seconds} | {memory} | {recipes['int8']['ops']} | {partitions} |")
+        sizes = [f"{recipes[recipe]['size_mb']} ({recipes[recipe]['bytes_per_parameter']})" for recipe in ("float16", "int8")]
+        memory, int8 = f"{int(cells[0]['peak_memory_mb']) / 1024:.1f}", recipes["int8"]
+        shown = (recipes["float32"]["size_mb"], *sizes, int8["latency_ratio"], str(seconds), memory, int8["ops"], partitions)
+        lines.append(f"| {variant} | {' | '.join(shown)} |")
     return "\n".join(lines)
 
 
@@ -89,7 +101,18 @@ def accuracy_table() -> str:
         f"{rows[0]['test_images']} CIFAR-10 test images; int8 calibrated on {calibration}. Latency: ratio of "
         f"medians to float32 (95 % interval), {rows[0]['runtime']}, 1 thread, {rows[0]['rounds']} interleaved rounds, {rows[0]['cpu']}."
     )
-    return "\n".join([*lines, "", note])
+    return "\n".join([*lines, "", note, *(_draws(variant) for variant in dict.fromkeys(row["variant"] for row in rows))])
+
+
+def _draws(variant: str) -> str:
+    """Mean and standard deviation over the draws of calibration images."""
+    rows = [row for row in _rows("calibration_draws.csv") if row["variant"] == variant]
+    drops, agreements = ([float(row[name]) for row in rows] for name in ("drop", "agreement"))
+    return (
+        f"{variant} int8 over {len(rows)} draws of calibration images: top-1 drop {statistics.mean(drops):.2f} points, standard deviation "
+        f"{statistics.stdev(drops):.2f} ({min(drops):.2f} to {max(drops):.2f}); same top-1 as Keras {statistics.mean(agreements):.2f} %, "
+        f"standard deviation {statistics.stdev(agreements):.2f}."
+    )
 
 
 def training_table() -> str:

@@ -10,16 +10,14 @@ import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from calibration.checks import FAIL, NORMALIZED_HIGHEST, OK, Check, check_channel_order, check_content, check_statistics
 from calibration.image_set import ImageSet, Split, open_image_set
-from calibration.survey import PixelFacts, pixel_facts
 from edge import artifact
 from edge.recipes import Limits, Recipe
 from edge.sources import Source, build
@@ -145,7 +143,8 @@ def _convert_outstanding(
 ) -> Iterator[Outcome]:
     with progress.stage("load TensorFlow", subject=source.name):
         _require_tensorflow_backend()
-        from edge import export, quantize, ranges
+        from edge import expected_images, export, quantize, ranges
+        from edge.attempt import Attempt, FloatGraphs
         from edge.runtime import interleaved_milliseconds
     with progress.stage("build the model", subject=source.name):
         model, origin = build(source)
@@ -158,7 +157,7 @@ def _convert_outstanding(
         yield from current
         if not recipes:
             return
-    graphs = _FloatGraphs(exportable, settings, progress, source.name)
+    graphs = FloatGraphs(exportable, settings.input_dtype, settings.output, progress, source.name)
 
     def pixels(references: Sequence[Any]) -> Iterator[np.ndarray]:
         return image_set.read(references, preprocessing)
@@ -179,38 +178,38 @@ def _convert_outstanding(
         tensors = {name: index for name, index in tensors.items() if name not in known.ranges or name in patches.keys() - known.rows.keys()}
         if tensors:
             with progress.stage("calibrate", total=len(split.calibration), subject=source.name) as advance:
-                watched = _Watched()
+                watched = expected_images.WatchedImages()
                 samples = stepping((image[None] for image in watched.passing(pixels(split.calibration))), advance)
                 wanted = {name: side for name, side in patches.items() if name in tensors}
                 known.add(ranges.collect(graph.file, tensors, samples, settings.threads, wanted))
             if not checked:
-                _check_calibration(watched, exportable, origin, image_set, settings, progress)
+                for check in expected_images.unfit(watched, image_set.source, exportable, origin.is_random, settings.gate):
+                    progress.warn(f"calibration images, {check.name}: {check.detail}")
                 checked = True
         name = source.artifact_name(recipe)
-        line = _Quantization(recipe, graph, images, np.stack(reference), settings, source.weights.is_random)
+        limits, is_random = settings.limits(recipe), source.weights.is_random
+        attempt = Attempt(recipe, graph, images, indices, np.stack(reference), limits, settings.output, is_random, settings.threads)
         with progress.stage("quantize", subject=name):
-            file = line.file()
+            file = attempt.file()
         with progress.stage("check the file", total=len(images), subject=name) as advance:
-            target = line.logits(file, advance)
-            failures = line.failures(target, indices)
+            target = attempt.logits(file, advance)
+            failures = attempt.failures(target)
         found, repair, repair_ms = [], None, None
         if (failures and settings.repair and recipe.repairs) or (settings.explain and recipe.can_be_explained):
-            total = line.sensitivity_runs()
+            total = attempt.sensitivity_runs()
             with progress.stage("measure each layer", total=total, subject=name) as advance:
-                found = line.sensitivities(advance)
+                found = attempt.sensitivities(advance)
         if failures and settings.repair and recipe.repairs:
             with progress.stage("repair", subject=name):
-                better = line.repaired(found, indices)
+                better = attempt.repaired(found)
             if better is not None:
                 before, (file, repair) = file, better
-                target = line.logits(file)
+                target = attempt.logits(file)
                 repair_ms = tuple(np.median(interleaved_milliseconds((before, file), 1, REPAIR_ROUNDS, 3), axis=1).tolist())
         if labels:
             file = artifact.embed_labels(file, labels)
         with progress.stage("describe", subject=name):
-            manifest, failures = _describe(
-                source, recipe, settings, image_set, split, exportable, origin, file, indices, np.stack(reference), target, repair
-            )
+            manifest, failures = _describe(source, settings, image_set, split, exportable, origin, file, attempt, target, repair)
         path = settings.folder / f"{name}.tflite"
         outcome = Outcome(name, "written", path, manifest, tuple(failures), tuple(found), repair_ms)
         if failures and settings.gate:
@@ -221,184 +220,22 @@ def _convert_outstanding(
         yield outcome
 
 
-class _Watched:
-    """What passes through of a set of images: the facts of each, and the first few themselves."""
-
-    KEPT = 16
-
-    def __init__(self) -> None:
-        self.facts: list[PixelFacts] = []
-        self.first: list[np.ndarray] = []
-
-    def passing(self, images: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        for image in images:
-            self.facts.append(pixel_facts(image))
-            if len(self.first) < self.KEPT:
-                self.first.append(image)
-            yield image
-
-
-def _check_calibration(
-    watched: _Watched, exportable: Any, origin: Any, image_set: ImageSet, settings: Settings, progress: Progress
-) -> None:
-    """Refuses calibration images that are not what the model expects; without the gate, warns.
-
-    Only what no data of anyone's can be is refused: images of one colour, normalised ones, and such that a trained model is surer of with
-    red and blue exchanged. Dark or pale images may be what an app sees: a warning.
-    """
-    from edge.collapse import looks_swapped
-
-    found = [check_content(watched.facts), *check_statistics(watched.facts, exportable.preprocessing), check_channel_order(watched.facts)]
-    order = found[-1]
-    if order.status != OK and not origin.is_random:
-        images = np.stack(watched.first).astype(np.float32)
-        if looks_swapped(lambda pixels: np.asarray(exportable.logits(pixels)), images):
-            found[-1] = Check(order.name, FAIL, f"{order.detail} The model is surer of them with red and blue exchanged")
-    photographed = any(fact.highest > NORMALIZED_HIGHEST for fact in watched.facts)
-    refused = [check for check in found if check.status == FAIL and not (check.name in ("brightness", "contrast") and photographed)]
-    if refused and settings.gate:
-        raise InputError(
-            f"the calibration images in {image_set.source} are not what the model expects",
-            expected="RGB images of 0..255 as the app will see them",
-            received="; ".join(f"{check.name}: {check.detail}" for check in refused),
-            action="give other images with --calibration, or --no-gate to use these",
-        )
-    for check in found:
-        if check.status != OK:
-            progress.warn(f"calibration images, {check.name}: {check.detail}")
-
-
-@dataclasses.dataclass
-class _FloatGraph:
-    """A float file with what is known of its activations, as far as it has been asked for."""
-
-    file: bytes
-    calibration: Any
-
-
-class _FloatGraphs:
-    """The float file of each recipe: recipes that want the same one share it, and only the last one is kept."""
-
-    def __init__(self, exportable: Any, settings: Settings, progress: Progress, name: str) -> None:
-        self._exportable, self._settings, self._progress, self._name = exportable, settings, progress, name
-        self._key: Any = None
-        self._graph: _FloatGraph | None = None
-
-    def of(self, recipe: Recipe) -> _FloatGraph:
-        from edge import export, quantize
-        from edge.ranges import Calibration
-        from edge.reparametrize import reparametrize
-
-        key = (recipe.rewrites, bool(recipe.integer_bits), recipe.integer_interface)
-        if key != self._key or self._graph is None:
-            self._graph = None
-            with self._progress.stage("export the float graph", subject=self._name):
-                rewritten = reparametrize(self._exportable, recipe.rewrites)
-                # integers come in by quantizing a float input, not by a cast
-                input_dtype = "float32" if recipe.integer_interface else self._settings.input_dtype
-                file = export.export_float(rewritten, input_dtype, self._settings.output)
-                self._key, self._graph = key, _FloatGraph(quantize.prepared(file, recipe), Calibration())
-        return self._graph
-
-
-class _Quantization:
-    """One recipe on its float graph: its file, and what becomes of the file's answers."""
-
-    def __init__(
-        self, recipe: Recipe, graph: _FloatGraph, images: Sequence[np.ndarray], reference: np.ndarray, settings: Settings, is_random: bool
-    ) -> None:
-        self._recipe, self._graph, self._images, self._reference = recipe, graph, images, reference
-        self._settings, self._is_random = settings, is_random
-
-    def file(self, modes: Mapping[str, str] | None = None) -> bytes:
-        from edge import quantize
-
-        return quantize.quantize(self._graph.file, self._recipe, self._graph.calibration, modes)
-
-    def logits(self, file: bytes, advance: Callable[[], None] = lambda: None) -> np.ndarray:
-        """[N, classes], of the held-out images."""
-        from edge.drift import logits_of_probabilities
-        from edge.runtime import Interpreter
-
-        interpreter = Interpreter(file, threads=self._settings.threads)
-        outputs = np.stack([interpreter.run(image[None])[0] for image in stepping(self._images, advance)])
-        return logits_of_probabilities(outputs) if self._recipe.output(self._settings.output) == "probabilities" else outputs
-
-    def failures(self, target: np.ndarray, indices: np.ndarray | None) -> list[str]:
-        """What misses its limit, collapse first."""
-        from edge.collapse import signs_of_collapse
-        from edge.drift import measure
-
-        limits = self._settings.limits(self._recipe)
-        measured = measure(self._reference, target, indices)
-        return [*signs_of_collapse(self._reference, target), *measured.failures(limits, random_weights=self._is_random)]
-
-    def _modes(self) -> dict[str, str]:
-        from edge import flatbuffer, quantize
-
-        return quantize.layer_modes(flatbuffer.read_model(self._graph.file), self._recipe, self._graph.calibration)
-
-    def sensitivity_runs(self) -> int:
-        """How many files `sensitivities` makes."""
-        from edge import repair
-
-        return sum(repair.steps_to_float(mode) for mode in self._modes().values())
-
-    def sensitivities(self, advance: Callable[[], None]) -> list[Any]:
-        from edge import repair
-
-        return repair.sensitivities(self._graph.file, self._recipe, self._graph.calibration, self.logits, advance)
-
-    def repaired(self, found: Sequence[Any], indices: np.ndarray | None) -> tuple[bytes, dict[str, Any]] | None:
-        """A file that passes, and the manifest's `repair` block; None where even all layers in float do not."""
-        from edge import repair
-
-        original = self._modes()
-        before = self.file()
-        result = repair.repaired(original, repair.demotions(found), lambda modes: not self.failures(self.logits(self.file(modes)), indices))
-        if result is None:
-            return None
-        modes, _ = result
-        file = self.file(modes)
-        measured = {(sensitivity.name, sensitivity.mode): sensitivity for sensitivity in found}
-        total = sum({sensitivity.name: sensitivity.multiplications for sensitivity in found}.values())
-        demoted = [
-            {
-                "layer": sensitivity.layer,
-                "before": original[name],
-                "after": mode,
-                "alone_snr_db": round(sensitivity.snr_db, 2) if np.isfinite(sensitivity.snr_db) else None,
-                "multiplications_share": round(sensitivity.multiplications / total, 6),
-            }
-            for name, mode in modes.items()
-            if mode != original[name] and (sensitivity := measured[name, original[name]])
-        ]
-        return file, {"why": self.failures(self.logits(before), indices), "demoted": demoted, "cost_bytes": len(file) - len(before)}
-
-
 def _describe(
     source: Source,
-    recipe: Recipe,
     settings: Settings,
     image_set: ImageSet,
     split: Split,
     exportable: Any,
     origin: Any,
     file: bytes,
-    indices: np.ndarray | None,
-    reference: np.ndarray,
+    attempt: Any,
     target: np.ndarray,
     repair: dict[str, Any] | None,
 ) -> tuple[dict[str, Any], list[str]]:
     """The manifest, and what missed its limit."""
-    from edge import drift
-    from edge.collapse import signs_of_collapse
     from edge.manifest import manifest
 
-    measured = drift.measure(reference, target, indices)
-    limits = settings.limits(recipe)
-    collapse = signs_of_collapse(reference, target)
-    failures = [*collapse, *measured.failures(limits, random_weights=origin.is_random)]
+    recipe, failures = attempt.recipe, attempt.failures(target)
     document = manifest(
         name=source.artifact_name(recipe),
         variant=source.variant.id if source.variant else None,
@@ -409,10 +246,10 @@ def _describe(
         output=recipe.output(settings.output),
         calibration=_calibration_block(settings, image_set, split, exportable.preprocessing) if recipe.needs_calibration else None,
         file=file,
-        drift=measured,
+        drift=attempt.drift(target),
         drift_source=image_set.source,
-        limits=limits,
-        collapse=collapse,
+        limits=attempt.limits,
+        collapse=attempt.collapse(target),
         repair=repair,
         passed=not failures,
         tools=_tool_versions(),

@@ -1,0 +1,129 @@
+"""One recipe on its float graph: the file, its answers on held-out images, what misses a limit, and its repair."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edge import export, flatbuffer, quantize, repair
+from edge.collapse import signs_of_collapse
+from edge.drift import Drift, logits_of_probabilities, measure
+from edge.ranges import Calibration
+from edge.recipes import Limits, Recipe
+from edge.reparametrize import reparametrize
+from edge.runtime import Interpreter
+from tfvit.terminal import Progress, stepping
+
+
+@dataclasses.dataclass
+class FloatGraph:
+    """A float file with what is known of its activations, as far as it has been asked for."""
+
+    file: bytes
+    calibration: Calibration
+
+
+class FloatGraphs:
+    """The float file of each recipe: recipes that want the same one share it, and only the last one is kept."""
+
+    def __init__(self, exportable: export.ExportableModel, input_dtype: str, output: str, progress: Progress, subject: str) -> None:
+        self._exportable, self._input_dtype, self._output = exportable, input_dtype, output
+        self._progress, self._subject = progress, subject
+        self._key: tuple | None = None
+        self._graph: FloatGraph | None = None
+
+    def of(self, recipe: Recipe) -> FloatGraph:
+        key = (recipe.rewrites, bool(recipe.integer_bits), recipe.integer_interface)
+        if key != self._key or self._graph is None:
+            self._graph = None
+            with self._progress.stage("export the float graph", subject=self._subject):
+                rewritten = reparametrize(self._exportable, recipe.rewrites)
+                # integers come in by quantizing a float input, not by a cast
+                input_dtype = "float32" if recipe.integer_interface else self._input_dtype
+                file = export.export_float(rewritten, input_dtype, self._output)
+                self._key, self._graph = key, FloatGraph(quantize.prepared(file, recipe), Calibration())
+        return self._graph
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+    """One recipe on its float graph.
+
+    Attributes:
+        recipe, graph: which.
+        images: held out, to judge by.
+        labels: their class indices, or None.
+        reference: the float Keras model's logits on them, [N, classes].
+        limits: the drift gate.
+        output: "probabilities" or "logits", what was asked for.
+        is_random: whether the weights are.
+        threads: for running files.
+    """
+
+    recipe: Recipe
+    graph: FloatGraph
+    images: Sequence[np.ndarray]
+    labels: np.ndarray | None
+    reference: np.ndarray
+    limits: Limits
+    output: str
+    is_random: bool
+    threads: int
+
+    def file(self, modes: Mapping[str, str] | None = None) -> bytes:
+        return quantize.quantize(self.graph.file, self.recipe, self.graph.calibration, modes)
+
+    def logits(self, file: bytes, advance: Callable[[], None] = lambda: None) -> np.ndarray:
+        """[N, classes], of the held-out images."""
+        interpreter = Interpreter(file, threads=self.threads)
+        outputs = np.stack([interpreter.run(image[None])[0] for image in stepping(self.images, advance)])
+        return logits_of_probabilities(outputs) if self.recipe.output(self.output) == "probabilities" else outputs
+
+    def drift(self, target: np.ndarray) -> Drift:
+        """Of a file's logits from the reference."""
+        return measure(self.reference, target, self.labels)
+
+    def collapse(self, target: np.ndarray) -> list[str]:
+        """Signs that a file is broken rather than inexact."""
+        return signs_of_collapse(self.reference, target)
+
+    def failures(self, target: np.ndarray) -> list[str]:
+        """What misses its limit, collapse first."""
+        return [*self.collapse(target), *self.drift(target).failures(self.limits, random_weights=self.is_random)]
+
+    def _modes(self) -> dict[str, str]:
+        return quantize.layer_modes(flatbuffer.read_model(self.graph.file), self.recipe, self.graph.calibration)
+
+    def sensitivity_runs(self) -> int:
+        """How many files `sensitivities` makes."""
+        return sum(repair.steps_to_float(mode) for mode in self._modes().values())
+
+    def sensitivities(self, advance: Callable[[], None]) -> list[repair.Sensitivity]:
+        return repair.sensitivities(self.graph.file, self.recipe, self.graph.calibration, self.logits, advance)
+
+    def repaired(self, found: Sequence[repair.Sensitivity]) -> tuple[bytes, dict[str, Any]] | None:
+        """A file that passes, and the manifest's `repair` block; None where even all layers in float do not."""
+        original = self._modes()
+        before = self.file()
+        result = repair.repaired(original, repair.demotions(found), lambda modes: not self.failures(self.logits(self.file(modes))))
+        if result is None:
+            return None
+        modes, _ = result
+        file = self.file(modes)
+        measured = {(sensitivity.name, sensitivity.mode): sensitivity for sensitivity in found}
+        total = sum({sensitivity.name: sensitivity.multiplications for sensitivity in found}.values())
+        demoted = [
+            {
+                "layer": sensitivity.layer,
+                "before": original[name],
+                "after": mode,
+                "alone_snr_db": round(sensitivity.snr_db, 2) if np.isfinite(sensitivity.snr_db) else None,
+                "multiplications_share": round(sensitivity.multiplications / total, 6),
+            }
+            for name, mode in modes.items()
+            if mode != original[name] and (sensitivity := measured[name, original[name]])
+        ]
+        return file, {"why": self.failures(self.logits(before)), "demoted": demoted, "cost_bytes": len(file) - len(before)}
