@@ -33,7 +33,6 @@ from tfvit.weights import randomize  # noqa: E402
 
 CSV = ROOT / "results" / "int8_steps.csv"
 INT8 = RECIPES["int8"]
-BLOCK_ROLES = ("attention/query", "attention/key", "attention/value", "attention/projection", "mlp/fc1", "mlp/fc2")
 CALIBRATION_IMAGES, RANDOM_CALIBRATION_IMAGES, RANDOM_TEST_IMAGES = 128, 32, 32
 # Functions of the quantizer that a row goes without
 NEAREST = (rounding, "error_optimal", lambda weights, samples: rounding.nearest(weights))
@@ -55,7 +54,7 @@ def steps() -> Iterator[tuple[str, Recipe, tuple | None]]:
     yield "int8, floats moved", INT8, NOT_MOVED
     yield "int8, float16 biases", replace(INT8, int8_biases_from=sys.maxsize), None
     yield "int8, outputs of any range static", replace(INT8, min_output_snr_db=None), None
-    everything = tuple((role, STATIC) for role in (*BLOCK_ROLES, "patch_embedding/projection", "merging/reduction", "head"))
+    everything = tuple((role, STATIC) for role in (*dict(INT8.dense_by_role), "merging/reduction", "head"))
     yield "int8, everything static", replace(INT8, dense_by_role=everything, min_output_snr_db=None), None
     writers = tuple((role, DYNAMIC if role in ("attention/projection", "mlp/fc2") else mode) for role, mode in INT8.dense_by_role)
     yield "int8, stream writers dynamic", replace(INT8, dense_by_role=writers), None

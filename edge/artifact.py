@@ -171,12 +171,7 @@ def save(artifact: Artifact, folder: Path, force: bool = False) -> Path:
                 os.replace(temporary, final)
             _sync_folder(folder)
     except OSError as error:
-        raise EnvironmentUnusableError(
-            "the artifact could not be written",
-            expected=f"{len(artifact.file) / 1e6:.1f} MB of free space and write permission in {folder}",
-            received=error.strerror or str(error),
-            action="free space or choose another directory with --out",
-        ) from error
+        raise _unwritable("artifact", len(artifact.file), folder, error) from error
     return target
 
 
@@ -200,13 +195,17 @@ def save_picture(folder: Path, name: str, png: bytes, force: bool = False) -> Pa
         with contextlib.ExitStack() as cleanup:
             os.replace(_stage(folder, marked, cleanup), path)
     except OSError as error:
-        raise EnvironmentUnusableError(
-            "the picture could not be written",
-            expected=f"write permission in {folder}",
-            received=error.strerror or str(error),
-            action="free space or choose another directory with --out",
-        ) from error
+        raise _unwritable("picture", len(marked), folder, error) from error
     return path
+
+
+def _unwritable(what: str, size_bytes: int, folder: Path, error: OSError) -> EnvironmentUnusableError:
+    return EnvironmentUnusableError(
+        f"the {what} could not be written",
+        expected=f"{size_bytes / 1e6:.1f} MB of free space and write permission in {folder}",
+        received=error.strerror or str(error),
+        action="free space or choose another directory with --out",
+    )
 
 
 def refuse_foreign_files(folder: Path, name: str) -> None:

@@ -104,10 +104,15 @@ class Attempt:
     def sensitivities(self, advance: Callable[[], None]) -> list[repair.Sensitivity]:
         return repair.sensitivities(self.graph.file, self.recipe, self.graph.calibration, self.logits, advance)
 
-    def repaired(self, found: Sequence[repair.Sensitivity]) -> tuple[bytes, dict[str, Any]] | None:
-        """A file that passes, and the manifest's `repair` block; None where even all layers in float do not."""
+    def repaired(self, before: bytes, why: Sequence[str], found: Sequence[repair.Sensitivity]) -> tuple[bytes, dict[str, Any]] | None:
+        """A file that passes, and the manifest's `repair` block; None where even all layers in float do not.
+
+        Args:
+            before: the file of the recipe's own modes.
+            why: its failures.
+            found: of `sensitivities`.
+        """
         original = self._modes()
-        before = self.file()
         result = repair.repaired(original, repair.demotions(found), lambda modes: not self.failures(self.logits(self.file(modes))))
         if result is None:
             return None
@@ -126,4 +131,4 @@ class Attempt:
             for name, mode in modes.items()
             if mode != original[name] and (sensitivity := measured[name, original[name]])
         ]
-        return file, {"why": self.failures(self.logits(before)), "demoted": demoted, "cost_bytes": len(file) - len(before)}
+        return file, {"why": list(why), "demoted": demoted, "cost_bytes": len(file) - len(before)}

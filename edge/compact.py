@@ -12,9 +12,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge import flatbuffer
-from tfvit.attention import MASK, POSITION_BIAS
 from tfvit.errors import InputError
-from tfvit.windows import MASK_VALUE
+from tfvit.graph_constants import MASK, MASK_VALUE, POSITION_BIAS
 
 # Constants below this many elements stay float32: they are shapes, scales and biases, and weigh nothing.
 MIN_COMPACT_ELEMENTS = 1024

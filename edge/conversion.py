@@ -168,7 +168,8 @@ def _convert_outstanding(
             images.append(image)
             reference.append(logits)
             advance()
-    _require_finite_reference(np.stack(reference), source.name)
+    reference = np.stack(reference)
+    _require_finite_reference(reference, source.name)
 
     checked, indices = False, _label_indices(image_set, split, exportable, labels)
     for recipe in recipes:
@@ -188,7 +189,7 @@ def _convert_outstanding(
                 checked = True
         name = source.artifact_name(recipe)
         limits, is_random = settings.limits(recipe), source.weights.is_random
-        attempt = Attempt(recipe, graph, images, indices, np.stack(reference), limits, settings.output, is_random, settings.threads)
+        attempt = Attempt(recipe, graph, images, indices, reference, limits, settings.output, is_random, settings.threads)
         with progress.stage("quantize", subject=name):
             file = attempt.file()
         with progress.stage("check the file", total=len(images), subject=name) as advance:
@@ -201,7 +202,7 @@ def _convert_outstanding(
                 found = attempt.sensitivities(advance)
         if failures and settings.repair and recipe.repairs:
             with progress.stage("repair", subject=name):
-                better = attempt.repaired(found)
+                better = attempt.repaired(file, failures, found)
             if better is not None:
                 before, (file, repair) = file, better
                 target = attempt.logits(file)

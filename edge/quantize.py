@@ -16,9 +16,10 @@ from edge.layers import DenseLayer, dense_layers, set_constant, weight_matrix
 from edge.movement import move_as_bytes
 from edge.ranges import Calibration
 from edge.recipes import DYNAMIC, FLOAT, STATIC, Recipe
+from tfvit.graph_constants import MASK
 
-# The mask of tfvit.windows, and what it is in files that compute on integers: exp(-16) of a share in a softmax is nothing in 8 bits
-MASK_VALUE, INTEGER_MASK = -100.0, -16.0
+# What a mask is in files that compute on integers: exp(-16) of a share in a softmax is nothing in 8 bits
+INTEGER_MASK = -16.0
 
 
 def quantize(float_file: bytes, recipe: Recipe, calibration: Calibration | None = None, modes: Mapping[str, str] | None = None) -> bytes:
@@ -199,18 +200,12 @@ def _quantize_operations(float_file: bytes, recipe: Recipe, ranges: Mapping[str,
 
 
 def _clamp_masks(model: schema.ModelT) -> None:
-    """Every constant of zeros and -100 alone gets `INTEGER_MASK` for the latter."""
-    for name, operator in flatbuffer.operators(model):
-        if name != "ADD":
-            continue
-        for index in operator.inputs:
-            data = flatbuffer.constant(model, index)
-            if data is None or flatbuffer.tensor_type(model, index) != "FLOAT32":
-                continue
-            values = np.frombuffer(data.tobytes(), np.float32)
-            if values.min() == MASK_VALUE and np.isin(values, (0.0, MASK_VALUE)).all():
-                clamped = np.where(values == 0.0, np.float32(0.0), np.float32(INTEGER_MASK))
-                model.buffers[model.subgraphs[0].tensors[index].buffer].data = clamped.view(np.uint8)
+    """Every mask gets `INTEGER_MASK` for what is not zero."""
+    for index, tensor in enumerate(model.subgraphs[0].tensors):
+        if flatbuffer.tensor_name(model, index).startswith(MASK) and flatbuffer.constant(model, index) is not None:
+            values = np.frombuffer(flatbuffer.constant(model, index).tobytes(), np.float32)
+            clamped = np.where(values == 0.0, np.float32(0.0), np.float32(INTEGER_MASK))
+            model.buffers[tensor.buffer].data = clamped.view(np.uint8)
 
 
 def _final_softmax(model: schema.ModelT) -> str | None:

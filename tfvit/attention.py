@@ -19,6 +19,7 @@ from keras import layers, ops
 
 from tfvit import windows
 from tfvit.dense import channel_dense
+from tfvit.graph_constants import MASK, POSITION_BIAS
 from tfvit.windows import WindowPlan
 
 Substitute = Callable[[str, Callable[[], Any]], Any]
@@ -27,8 +28,6 @@ Substitute = Callable[[str, Callable[[], Any]], Any]
 MAX_LOGIT_SCALE = math.log(1.0 / 0.01)
 # V2: hidden units of the continuous position bias MLP
 CPB_HIDDEN = 512
-# What the names of substituted constants begin with; no layer can be called so
-POSITION_BIAS, MASK = "position_bias ", "mask "
 # V2: floor of the squared norm that q and k are divided by
 SQUARED_NORM_FLOOR = 1e-12
 

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-# Added to the scores of token pairs that must not see each other. Finite, and within float16's range: exp(-100) is 0 there too.
-MASK_VALUE = -100.0
+from tfvit.graph_constants import MASK_VALUE
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,8 +5,7 @@ import pytest
 
 from edge import compact, flatbuffer
 from edge.runtime import Interpreter, xnnpack_partitions
-from tfvit.attention import MASK, POSITION_BIAS
-from tfvit.windows import MASK_VALUE
+from tfvit.graph_constants import MASK, MASK_VALUE, POSITION_BIAS
 
 HEADS, TOKENS = 3, 64
 

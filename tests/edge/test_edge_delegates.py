@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from edge import delegates, flatbuffer
 
@@ -13,7 +14,6 @@ def refusals(file: bytes) -> list[delegates.Refusal]:
 
 
 def test_a_clean_graph_is_taken(small_graph):
-    tf = pytest.importorskip("tensorflow")
     weights = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)
     file = small_graph(lambda x, y: tf.nn.softmax(tf.matmul(tf.einsum("bhwc,cd->bhwd", x, weights), y)) + 1.0, (1, 2, 4, 8), (1, 2, 8, 4))
     assert refusals(file) == []
@@ -30,7 +30,6 @@ def test_a_clean_graph_is_taken(small_graph):
     ],
 )
 def test_each_rule_has_a_graph_that_trips_it(small_graph, name, function, shapes, operation, words):
-    tf = pytest.importorskip("tensorflow")
     found = [refusal for refusal in refusals(small_graph(lambda *inputs: function(tf, *inputs), *shapes)) if words in refusal.reason]
     assert found, name
     assert found[0].op == operation
@@ -38,14 +37,12 @@ def test_each_rule_has_a_graph_that_trips_it(small_graph, name, function, shapes
 
 
 def test_int64_is_refused(small_graph):
-    tf = pytest.importorskip("tensorflow")
     found = refusals(small_graph(lambda x: tf.cast(x, tf.int64) + 1, (1, 4, 4, 2), dtype="int32"))
     assert {refusal.reason for refusal in found} == {"INT64 tensor; use float32 or int32"}
     assert {refusal.op for refusal in found} == {"CAST", "ADD"}
 
 
 def test_a_quantized_dense_layer_on_many_rank_2_rows_is_refused(small_graph):
-    pytest.importorskip("tensorflow")
     quantized = {rows: _quantized_dense(small_graph, (rows, 8)) for rows in (6, 1)}
     found = refusals(quantized[6])
     assert [(refusal.op, "rank-2 tensor [6, 8]" in refusal.reason) for refusal in found] == [("FULLY_CONNECTED", True)]

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from edge import delegates, flatbuffer, runtime
 from tfvit import windows
+from tfvit.graph_constants import MASK_VALUE
 
 MAX_RANK = 4
 # Operations that GPU delegates refuse or that split XNNPACK's partition
@@ -68,7 +70,6 @@ def test_rank_2_stands_only_at_the_head(tiny):
     ],
 )
 def test_rules_see_a_bad_graph(small_graph, name, function, shapes, expected):
-    tf = pytest.importorskip("tensorflow")
     found = violations(flatbuffer.read_model(small_graph(lambda x: function(tf, x), *shapes)))
     print(name, found)
     assert any(expected in violation for violation in found)
@@ -87,7 +88,6 @@ def test_one_xnnpack_partition_and_whole_on_the_gpu(tiny, recipe):
 
 def test_partitions_count_what_is_left_over(small_graph):
     """A graph XNNPACK cannot take whole is reported in two pieces, with the operation that splits it."""
-    tf = pytest.importorskip("tensorflow")
     file = small_graph(lambda x: tf.reverse(x * 2.0 + 1.0, [1]) * 3.0 - x, (1, 4, 4, 2))
     partitions = runtime.xnnpack_partitions(file)
     print(partitions)
@@ -109,7 +109,7 @@ def test_shifts_and_masks_really_occur(tiny):
         plan = windows.plan_windows(side >> stage, side >> stage, tiny.variant.window_size, shifted=True)
         shifted += any(plan.shift)
         whole += not any(plan.shift)
-    masks = sum((values == windows.MASK_VALUE).any() for values in _float_constants(tiny.graph("float32")))
+    masks = sum((values == MASK_VALUE).any() for values in _float_constants(tiny.graph("float32")))
     counts = flatbuffer.operator_counts(tiny.graph("float32"))
     print(tiny.variant.id, shifted, "stages shifted,", masks, "constants with the mask value,", counts["CONCATENATION"], "concatenations")
     assert shifted >= 2

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 from conftest import pixels
 
@@ -79,7 +80,6 @@ def test_masks_are_clamped(converted):
 @pytest.mark.parametrize("recipe", ["int8_full", "w8a16"])
 def test_every_interpreter_gives_the_same(converted, recipe):
     """LiteRT with XNNPACK, LiteRT's reference kernels, TensorFlow's interpreter."""
-    tf = pytest.importorskip("tensorflow")
     _, file = converted(recipe)
     images = pixels(32, 12)
     makers = {

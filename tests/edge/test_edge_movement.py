@@ -3,7 +3,7 @@
 import collections
 
 import numpy as np
-import pytest
+import tensorflow as tf
 
 from edge import flatbuffer, quantize
 from edge.movement import move_as_bytes
@@ -57,7 +57,6 @@ def test_once_is_enough(tiny):
 
 def test_what_others_read_stays(small_graph):
     """A dequantized value that is added to as well as transposed, and a transposed one that is added to as well as quantized."""
-    tf = pytest.importorskip("tensorflow")
     rng = np.random.default_rng(0)
     first, second = (rng.standard_normal((16, 16)).astype(np.float32) for _ in range(2))
 

@@ -5,6 +5,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from edge import flatbuffer, quantize, ranges
 from edge.layers import dense_layers
@@ -171,7 +172,6 @@ def test_sizes_shrink_as_promised(tiny):
 
 def test_a_constant_with_two_consumers_in_float16(small_graph):
     shared = np.random.default_rng(0).standard_normal((1, 4, 16, 32)).astype(np.float32)
-    tf = pytest.importorskip("tensorflow")
     file = small_graph(lambda x: tf.nn.relu(x + shared) * shared, (1, 4, 16, 32))
     half = quantize.quantize(file, RECIPES["float16"])
     graph = flatbuffer.read_model(half)

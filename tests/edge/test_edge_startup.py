@@ -18,6 +18,10 @@ import sys
 print(" ".join(sorted(name for name in {heavy} if name in sys.modules)), file=sys.__stderr__)
 """
 _HELP = "from edge.convert import main\nassert main(['--help']) == 0"
+_NO_IMAGES = (
+    "from edge.convert import main\n"
+    "assert main(['--variant', 'nano32', '--weights', 'random:0', '--quant', 'int8', '--calibration', '/no/such/images']) == 3"
+)
 _WRONG = "from edge.convert import main\nassert main(['--variant', 'smal224', '--quant', 'int8']) == 2"
 # where numpy is welcome but no framework
 _FRAMEWORKS = HEAVY[:4]
@@ -25,13 +29,24 @@ _FRAMEWORKS = HEAVY[:4]
 
 @pytest.mark.parametrize(
     ("statement", "heavy"),
-    [("import edge", HEAVY), (_HELP, HEAVY[:4] + HEAVY[6:]), (_WRONG, _FRAMEWORKS)],
-    ids=["import edge", "--help", "misspelt variant"],
+    [("import edge", HEAVY), (_HELP, HEAVY[:4] + HEAVY[6:]), (_WRONG, _FRAMEWORKS), (_NO_IMAGES, _FRAMEWORKS)],
+    ids=["import edge", "--help", "misspelt variant", "no calibration images"],
 )
 def test_nothing_heavy_is_loaded(statement, heavy):
     code = _LOADED.format(statement=statement, heavy=heavy)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     print(done.stderr)
+    assert done.stderr.splitlines()[-1] == ""
+
+
+@pytest.mark.slow
+def test_what_is_current_is_found_without_a_framework(tmp_path):
+    arguments = ["--variant", "nano32", "--quant", "float32", "--out", str(tmp_path), "--json", "--quiet"]
+    subprocess.run([sys.executable, "-m", "edge.convert", *arguments], cwd=ROOT, check=True, capture_output=True)
+    code = _LOADED.format(statement=f"from edge.convert import main\nassert main({arguments!r}) == 0", heavy=_FRAMEWORKS)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    print(done.stdout, done.stderr)
+    assert '"status": "current"' in done.stdout
     assert done.stderr.splitlines()[-1] == ""
 
 

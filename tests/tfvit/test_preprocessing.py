@@ -2,6 +2,7 @@
 
 import io
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -120,7 +121,6 @@ def test_normalize_numpy():
 
 
 def test_normalize_tensor_gives_what_numpy_gives():
-    keras = pytest.importorskip("keras")
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 3)).astype(np.uint8)
     preprocessing = Preprocessing(256, 224)
     for values in (pixels, pixels.astype(np.float32)):

@@ -6,6 +6,7 @@ import pytest
 
 from tfvit import windows
 from tfvit.attention import WindowAttention
+from tfvit.graph_constants import MASK_VALUE
 
 
 def _numbered(height, width):
@@ -58,12 +59,12 @@ def test_mask_separates_exactly_what_was_not_neighbouring(height, width, size):
     real = (cut[0] < height) & (cut[1] < width)
     both = (real[:, :, None] & real[:, None, :]) | (~real[:, :, None] & ~real[:, None, :])
     mask = windows.attention_mask(plan)
-    assert set(np.unique(mask)) == {windows.MASK_VALUE, 0.0}
+    assert set(np.unique(mask)) == {MASK_VALUE, 0.0}
     allowed = near[0] & near[1] & both
     # padding may be split further by the regions; real tokens must see exactly their neighbours
     pairs = real[:, :, None] & real[:, None, :]
     np.testing.assert_array_equal((mask == 0)[pairs], allowed[pairs])
-    assert (mask[real[:, :, None] & ~real[:, None, :]] == windows.MASK_VALUE).all()
+    assert (mask[real[:, :, None] & ~real[:, None, :]] == MASK_VALUE).all()
 
 
 def test_no_mask_where_nothing_needs_one():
