@@ -20,10 +20,11 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.recipe_latency import cpu_name, ratio_interval  # noqa: E402
 from benchmarks.rows import write_rows  # noqa: E402
 from calibration.image_set import open_image_set  # noqa: E402
 from edge.drift import measure  # noqa: E402
+from edge.latency import ratio_of_medians  # noqa: E402
+from edge.machine import cpu_name  # noqa: E402
 from edge.recipes import RECIPES  # noqa: E402
 from edge.runtime import CPU, Interpreter, interleaved_milliseconds  # noqa: E402
 from tfvit.evaluate import wilson_interval  # noqa: E402
@@ -73,7 +74,7 @@ def variant_rows(variant: str, recipes: list[str], calibration: str, test: Path,
         logits = np.concatenate([interpreter.run(image[None]) for image in pixels])
         drift = measure(reference, logits, labels)
         low, high = wilson_interval(round(drift.top1_target * len(labels)), len(labels))
-        ratio_low, ratio_high = ratio_interval(times, milliseconds[0])
+        _, ratio_low, ratio_high = ratio_of_medians(times, milliseconds[0])
         calibrated = manifests[recipe]["calibration"]
         rows.append(
             {

@@ -19,11 +19,12 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.recipe_latency import cpu_name, ratio_interval  # noqa: E402
 from benchmarks.rows import write_rows  # noqa: E402
 from calibration.image_set import open_image_set  # noqa: E402
 from edge import clipping, export, flatbuffer, quantize, ranges, rounding  # noqa: E402
 from edge.drift import measure  # noqa: E402
+from edge.latency import ratio_of_medians  # noqa: E402
+from edge.machine import cpu_name  # noqa: E402
 from edge.recipes import DYNAMIC, FLOAT, RECIPES, REWRITES, STATIC, Recipe  # noqa: E402
 from edge.reparametrize import reparametrize  # noqa: E402
 from edge.runtime import CPU, Interpreter, interleaved_milliseconds  # noqa: E402
@@ -119,8 +120,8 @@ def variant_rows(name: str, data: Path, rounds: int) -> list[dict]:
             "operations": str(sum(flatbuffer.operator_counts(flatbuffer.read_model(file)).values())),
             "median_ms": f"{np.median(times):.3f}",
             "ratio": f"{np.median(times) / np.median(milliseconds[0]):.3f}",
-            "ratio_low": f"{ratio_interval(times, milliseconds[0])[0]:.3f}",
-            "ratio_high": f"{ratio_interval(times, milliseconds[0])[1]:.3f}",
+            "ratio_low": f"{ratio_of_medians(times, milliseconds[0])[1]:.3f}",
+            "ratio_high": f"{ratio_of_medians(times, milliseconds[0])[2]:.3f}",
             "rounds": str(rounds),
             "runtime": CPU,
             "cpu": cpu_name(),

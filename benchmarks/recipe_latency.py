@@ -21,6 +21,8 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from edge.latency import ratio_of_medians  # noqa: E402
+from edge.machine import cpu_name  # noqa: E402
 from edge.runtime import CPU, interleaved_milliseconds  # noqa: E402
 
 COLUMNS = ("variant", "recipe", "runtime", "threads", "rounds", "median_ms", "p5_ms", "p95_ms", "ratio", "ratio_low", "ratio_high", "cpu")
@@ -57,15 +59,8 @@ def main() -> int:
     return 0
 
 
-def ratio_interval(times: np.ndarray, first: np.ndarray) -> tuple[float, float]:
-    """95 % bootstrap interval of the ratio of the medians, whole rounds drawn together."""
-    drawn = np.random.default_rng(0).integers(0, len(times), (2000, len(times)))
-    ratios = np.median(times[drawn], axis=1) / np.median(first[drawn], axis=1)
-    return tuple(np.percentile(ratios, (2.5, 97.5)))
-
-
 def _row(arguments: argparse.Namespace, recipe: str, times: np.ndarray, first: np.ndarray) -> dict:
-    low, high = ratio_interval(times, first)
+    _, low, high = ratio_of_medians(times, first)
     return {
         "variant": arguments.variant,
         "recipe": recipe,
@@ -80,16 +75,6 @@ def _row(arguments: argparse.Namespace, recipe: str, times: np.ndarray, first: n
         "ratio_high": f"{high:.3f}",
         "cpu": cpu_name(),
     }
-
-
-def cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return "unknown"
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    return f"{model}{', AVX512-VNNI' if 'avx512_vnni' in flags else ''}"
 
 
 if __name__ == "__main__":

@@ -187,10 +187,10 @@ def save_picture(folder: Path, name: str, png: bytes, force: bool = False) -> Pa
     try:
         if path.exists() and not force and _PICTURE_MARK not in path.read_bytes()[:256]:
             raise InputError(
-                "a picture that edge.convert did not draw is in the way",
+                "a picture that edge did not draw is in the way",
                 expected=f"no {path.name}, or an older one of ours",
                 received=str(path),
-                action="move it away, choose another --out, or overwrite it with --force",
+                action="move it away, or choose another name",
             )
         with contextlib.ExitStack() as cleanup:
             os.replace(_stage(folder, marked, cleanup), path)

@@ -1,52 +1,151 @@
-"""The only module that runs a `.tflite`: LiteRT on the CPU."""
+"""Running a `.tflite` on the CPU: LiteRT, or tflite-runtime where that is what is installed.
+
+Together with `edge.gpu_runtime`, whose model has the same methods, the only modules that run a file.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from typing import Any
 
 import numpy as np
 
 from tfvit.errors import EnvironmentUnusableError
 
 CPU = "LiteRT CPU (XNNPACK)"
+# Kernels of a CPU interpreter -> the resolver's name in LiteRT and tflite-runtime
+XNNPACK, BUILTIN, REFERENCE = "xnnpack", "builtin", "reference"
+_RESOLVERS = {XNNPACK: "AUTO", BUILTIN: "BUILTIN_WITHOUT_DEFAULT_DELEGATES", REFERENCE: "BUILTIN_REF"}
+
+
+def runtime_package() -> str:
+    """The installed runtime: "ai-edge-litert", or else "tflite-runtime".
+
+    Raises:
+        EnvironmentUnusableError: neither is installed.
+    """
+    for package, module in (("ai-edge-litert", "ai_edge_litert"), ("tflite-runtime", "tflite_runtime")):
+        if importlib.util.find_spec(module):
+            return package
+    raise EnvironmentUnusableError(
+        "no TFLite runtime",
+        expected="the package ai-edge-litert, or tflite-runtime",
+        received="neither is installed",
+        action="pip install 'tfvit[edge]'",
+    )
+
+
+def runtime_version() -> str:
+    """For example "LiteRT 2.3.0"."""
+    package = runtime_package()
+    return f"{'LiteRT' if package == 'ai-edge-litert' else package} {metadata.version(package)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """An input or output of a file.
+
+    Attributes:
+        index: in the file.
+        shape, dtype: as the file has them.
+        scale, zero_point: of a quantized tensor: real value = scale * (integer - zero_point); scale 0 where it is not.
+    """
+
+    index: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    scale: float = 0.0
+    zero_point: int = 0
+
+    @classmethod
+    def of(cls, details: Mapping[str, Any]) -> Tensor:
+        """From a runtime's own details."""
+        scale, zero_point = details.get("quantization") or (0.0, 0)
+        shape = tuple(int(side) for side in details["shape"])
+        return cls(int(details["index"]), shape, np.dtype(details["dtype"]), float(scale), int(zero_point))
+
+    def stored(self, values: np.ndarray) -> np.ndarray:
+        """Numbers as the file takes them.
+
+        Raises:
+            ValueError: another shape.
+        """
+        if tuple(values.shape) != self.shape:
+            raise ValueError(f"input must have the shape {self.shape}. Received: {tuple(values.shape)}")
+        if not self.scale:
+            return values.astype(self.dtype, copy=False)
+        limits = np.iinfo(self.dtype)
+        return np.clip(np.round(values / self.scale) + self.zero_point, limits.min, limits.max).astype(self.dtype)
+
+    def real(self, values: np.ndarray) -> np.ndarray:
+        """The numbers that the file's stand for."""
+        return (values.astype(np.float32) - self.zero_point) * np.float32(self.scale) if self.scale else values
 
 
 class Interpreter:
-    """A file loaded for the CPU with its default delegate (XNNPACK).
+    """A file loaded for the CPU.
 
     Args:
         file: the flatbuffer.
         threads: at least 1.
+        kernels: `XNNPACK` (the default delegate of every app), `BUILTIN` (optimised kernels without it) or `REFERENCE`.
         delegate_each_op: one delegate node for each operation, to see which operations the delegate takes.
+
+    Attributes:
+        inputs, outputs: by their names in the signature; by tensor name where the file has none.
+        ran_on: runtime, version and kernels, in words.
+
+    Raises:
+        EnvironmentUnusableError: the runtime cannot load the file; what it printed is the reason.
     """
 
-    def __init__(self, file: bytes, threads: int = 1, delegate_each_op: bool = False) -> None:
-        from ai_edge_litert import interpreter
-
+    def __init__(self, file: bytes, threads: int = 1, kernels: str = XNNPACK, delegate_each_op: bool = False) -> None:
+        package = runtime_package()
+        if package == "ai-edge-litert":
+            from ai_edge_litert import interpreter
+        else:
+            from tflite_runtime import interpreter
+        options: dict[str, Any] = {"num_threads": threads}
+        if kernels != XNNPACK:
+            options["experimental_op_resolver_type"] = interpreter.OpResolverType[_RESOLVERS[kernels]]
+        if delegate_each_op:
+            options["experimental_disable_delegate_node_fusion"] = True
         with captured_stderr() as log:
             try:
-                self._interpreter = interpreter.Interpreter(
-                    model_content=file, num_threads=threads, experimental_disable_delegate_node_fusion=delegate_each_op
-                )
+                self._interpreter = interpreter.Interpreter(model_content=file, **options)
                 self._interpreter.allocate_tensors()
             except (ValueError, RuntimeError) as error:
                 raise EnvironmentUnusableError(
                     "the runtime cannot load the file",
-                    expected="a file whose operations LiteRT knows",
+                    expected=f"a file whose operations {runtime_version()} knows",
                     received=(str(error).strip() or log.text()).splitlines()[-1],
                     action="check the file with edge.inspect, or use a newer ai-edge-litert",
                 ) from error
-        self._input = self._interpreter.get_input_details()[0]
+        self.inputs, self.outputs = self._tensors()
         self._outputs = self._interpreter.get_output_details()
+        self.ran_on = f"{runtime_version()} CPU ({'XNNPACK' if kernels == XNNPACK else f'{kernels} kernels'})"
+
+    def _tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        signatures = self._interpreter.get_signature_list()
+        if signatures:
+            runner = self._interpreter.get_signature_runner(next(iter(signatures)))
+            found = runner.get_input_details(), runner.get_output_details()
+        else:
+            details = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+            found = tuple({tensor["name"]: tensor for tensor in tensors} for tensors in details)
+        return tuple({name: Tensor.of(tensor) for name, tensor in tensors.items()} for tensors in found)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        return tuple(int(side) for side in self._input["shape"])
+        """Of the first input."""
+        return next(iter(self.inputs.values())).shape
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         """The first output for one input of the file's own shape.
@@ -57,16 +156,41 @@ class Interpreter:
 
     def run_each(self, pixels: np.ndarray) -> Iterator[np.ndarray]:
         """Runs one input, then copies the outputs out one at a time: with many of them, all at once would not fit."""
-        if tuple(pixels.shape) != self.input_shape:
-            raise ValueError(f"input must have the shape {self.input_shape}. Received: {tuple(pixels.shape)}")
-        self._interpreter.set_tensor(self._input["index"], _quantized(pixels, self._input))
+        self.write({next(iter(self.inputs)): pixels})
         self._interpreter.invoke()
         for output in self._outputs:
-            yield _dequantized(self._interpreter.get_tensor(output["index"]), output)
+            yield Tensor.of(output).real(self._interpreter.get_tensor(output["index"]))
+
+    def write(self, values: Mapping[str, np.ndarray]) -> None:
+        """Sets the inputs, by name.
+
+        Raises:
+            ValueError: a name or a shape that the file does not have.
+        """
+        for name, array in values.items():
+            if name not in self.inputs:
+                raise ValueError(f"inputs must be among {sorted(self.inputs)}. Received: {name!r}")
+            self._interpreter.set_tensor(self.inputs[name].index, self.inputs[name].stored(array))
+
+    def invoke(self) -> list[np.ndarray]:
+        """One inference on what was written, and a copy of its outputs as the file stores them: what an app waits for."""
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(tensor.index) for tensor in self.outputs.values()]
 
     def operations(self) -> list[dict]:
         """The runtime's own list of operations, delegate nodes included."""
         return self._interpreter._get_ops_details()
+
+    def is_quantized(self) -> bool:
+        """Whether anything computed in the file is an integer with a scale."""
+        computed = {int(index) for operation in self.operations() for index in operation["outputs"]}
+        details = [tensor for tensor in self._interpreter.get_tensor_details() if tensor["index"] in computed]
+        return any(np.dtype(tensor["dtype"]).kind in "iu" and tensor["quantization"][0] for tensor in details)
+
+
+def real_outputs(model: Any, raw: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """What `invoke` gave, as numbers by name; `model` is an `Interpreter` or a `GpuModel`."""
+    return {name: tensor.real(values) for (name, tensor), values in zip(model.outputs.items(), raw, strict=True)}
 
 
 def interleaved_milliseconds(files: Sequence[bytes], threads: int, rounds: int, warmup_rounds: int) -> np.ndarray:
@@ -81,19 +205,6 @@ def interleaved_milliseconds(files: Sequence[bytes], threads: int, rounds: int, 
             if round_ >= 0:
                 milliseconds[position, round_] = 1e3 * (time.perf_counter() - start)
     return milliseconds
-
-
-def _quantized(values: np.ndarray, tensor: dict) -> np.ndarray:
-    scale, zero_point = tensor["quantization"]
-    if not scale:
-        return values.astype(tensor["dtype"], copy=False)
-    limits = np.iinfo(tensor["dtype"])
-    return np.clip(np.round(values / scale) + zero_point, limits.min, limits.max).astype(tensor["dtype"])
-
-
-def _dequantized(values: np.ndarray, tensor: dict) -> np.ndarray:
-    scale, zero_point = tensor["quantization"]
-    return (values.astype(np.float32) - zero_point) * np.float32(scale) if scale else values
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,165 @@
+"""Running a `.tflite` on the GPU, and on nothing but the GPU: LiteRT's CompiledModel over WebGPU (Vulkan, Metal or Direct3D).
+
+Asked for GPU and CPU together, LiteRT calls a model fully accelerated while operations run on the CPU; so the GPU is asked for alone. It
+says why it refuses a model only in what it prints. Without any Vulkan device nothing can be said of the file: that is "unavailable", not
+"refused". The process keeps the driver's threads until it ends; measure in a process of its own (`edge.latency_process`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from edge import flatbuffer
+from edge.runtime import Tensor, captured_stderr, runtime_version
+from tfvit.errors import EnvironmentUnusableError
+
+F32, F16 = "f32", "f16"
+
+_ADAPTER = re.compile(r"Selected adapter: ([^\n]+)")
+_SHADER_ERROR = re.compile(r"Validation error: ([^\n]+)")
+_REFUSED_LIST = re.compile(r"not supported by GPU delegate:\n(.*?)(?:^\d+ operations? will run on|\Z)", re.DOTALL | re.MULTILINE)
+_REFUSED_LINE = re.compile(r"^([A-Z0-9_]+): (.+)$", re.MULTILINE)
+# How a driver that computes on the CPU gives itself away
+_SOFTWARE = re.compile(r"adapterType=CPU|llvmpipe|lavapipe|SwiftShader|arch=software", re.IGNORECASE)
+
+
+class GpuUnavailableError(EnvironmentUnusableError):
+    """This machine has no GPU that LiteRT can use; says nothing of the file."""
+
+
+class GpuRefusedError(EnvironmentUnusableError):
+    """The GPU delegate does not take the file, or cannot compile what it took.
+
+    Attributes:
+        refused: (operation, reason) pairs as the delegate printed them; may be empty where it printed none.
+    """
+
+    def __init__(self, refused: list[tuple[str, str]], received: str) -> None:
+        super().__init__(
+            "the GPU delegate refuses the file",
+            expected="a file whose every operation it takes",
+            received=received,
+            action="python -m edge.inspect names the operations, their layers and the way out",
+        )
+        self.refused = refused
+
+
+class GpuModel:
+    """A file compiled for the GPU alone.
+
+    Args:
+        file: the flatbuffer.
+        precision: `F16`, what apps get by default, or `F32`.
+
+    Attributes:
+        inputs, outputs: as of `edge.runtime.Interpreter`.
+        adapter: what the driver says of the device.
+        is_software: whether that device is a CPU: its answers mean something, its milliseconds do not.
+        ran_on: runtime, version, precision and device, in words.
+
+    Raises:
+        GpuUnavailableError: no device.
+        GpuRefusedError: not taken whole.
+    """
+
+    def __init__(self, file: bytes, precision: str = F16) -> None:
+        try:
+            from ai_edge_litert.compiled_model import CompiledModel
+            from ai_edge_litert.hardware_accelerator import HardwareAccelerator
+            from ai_edge_litert.options import GpuOptions, Options
+        except ImportError as error:
+            raise GpuUnavailableError(
+                "no GPU runtime",
+                expected="the package ai-edge-litert with its GPU accelerator",
+                received=str(error),
+                action="pip install ai-edge-litert; it has no GPU on every platform",
+            ) from error
+        os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
+        options = Options(hardware_accelerators=HardwareAccelerator.GPU, gpu_options=GpuOptions(enforce_f32=precision == F32))
+        failure = None
+        with captured_stderr() as log:
+            try:
+                self._model = CompiledModel.from_buffer(file, options=options)
+                self._signature = next(iter(self._model.get_signature_list()))
+                self._buffers = self._model.create_input_buffers(0), self._model.create_output_buffers(0)
+            except (RuntimeError, StopIteration) as error:
+                failure = error
+            messages = log.text()
+        self.adapter = _first(_ADAPTER, messages)
+        if self.adapter is None:
+            raise GpuUnavailableError(
+                "no GPU that LiteRT can use",
+                expected="a Vulkan, Metal or Direct3D device",
+                received=_first(re.compile(r"(No adapters found|VK_ERROR_\w+)"), messages) or str(failure).splitlines()[-1],
+                action="run on a machine with one, or set up a software device with scripts/software_vulkan.sh",
+            ) from failure
+        refused, shader = refusals(messages), _first(_SHADER_ERROR, messages)
+        if failure is not None or refused or shader or not self._model.is_fully_accelerated():
+            received = "; ".join(f"{operation}: {reason}" for operation, reason in refused[:3]) or shader or _last_error(messages, failure)
+            raise GpuRefusedError(refused, received) from failure
+        self.is_software = bool(_SOFTWARE.search(self.adapter))
+        names = self._model.get_signature_list()[self._signature]
+        inputs, outputs = self._model.get_input_tensor_details(self._signature), self._model.get_output_tensor_details(self._signature)
+        self.inputs = {name: _tensor(file, inputs[name]) for name in names["inputs"]}
+        self.outputs = {name: _tensor(file, outputs[name]) for name in names["outputs"]}
+        device = f"{self.adapter.split(', arch=')[0]}{', a software GPU' if self.is_software else ''}"
+        self.ran_on = f"{runtime_version()} GPU alone, {precision}: {device}"
+
+    def write(self, values: Mapping[str, np.ndarray]) -> None:
+        """Sets the inputs, by name.
+
+        Raises:
+            ValueError: a name or a shape that the file does not have.
+        """
+        for name, buffer in zip(self.inputs, self._buffers[0], strict=True):
+            if name in values:
+                buffer.write(np.ascontiguousarray(self.inputs[name].stored(values[name])))
+        unknown = set(values) - set(self.inputs)
+        if unknown:
+            raise ValueError(f"inputs must be among {sorted(self.inputs)}. Received: {sorted(unknown)}")
+
+    def invoke(self) -> list[np.ndarray]:
+        """One inference and its outputs read back: running alone only hands the work to the GPU.
+
+        Raises:
+            GpuRefusedError: the driver could not run what it compiled.
+        """
+        try:
+            self._model.run_by_index(0, *self._buffers)
+            return [
+                buffer.read(int(np.prod(tensor.shape)), tensor.dtype).reshape(tensor.shape)
+                for tensor, buffer in zip(self.outputs.values(), self._buffers[1], strict=True)
+            ]
+        except RuntimeError as error:
+            raise GpuRefusedError([], str(error).splitlines()[-1]) from error
+
+
+def refusals(messages: str) -> list[tuple[str, str]]:
+    """(operation, reason) of every operation the delegate printed as unsupported, each once."""
+    found = [pair for block in _REFUSED_LIST.findall(messages) for pair in _REFUSED_LINE.findall(block)]
+    return list(dict.fromkeys((operation, reason.strip()) for operation, reason in found))
+
+
+def _tensor(file: bytes, details: Mapping[str, Any]) -> Tensor:
+    """From the compiled model's own details, which leave the scale of integers out."""
+    tensor = Tensor.of(details)
+    parameters = flatbuffer.quantization(flatbuffer.read_model(file), tensor.index) if tensor.dtype.kind in "iu" else None
+    return tensor if parameters is None else dataclasses.replace(tensor, **parameters)
+
+
+def _first(pattern: re.Pattern[str], text: str) -> str | None:
+    found = pattern.search(text)
+    return found.group(1).strip() if found else None
+
+
+def _last_error(messages: str, failure: Exception | None) -> str:
+    errors = [line for line in messages.splitlines() if line.startswith(("ERROR", "E0"))]
+    words = (errors or str(failure).splitlines() or [""])[-1]
+    return re.sub(r"^E\d+ \S+ +\d+ |^ERROR: ", "", words)

@@ -1,0 +1,279 @@
+"""A process that holds one file on one delegate and times it when asked, so that nothing another model left behind is measured with it.
+
+Parent and child speak JSON, a line each way. The child loads the file, runs it once and says how that went. Then it answers questions:
+{"burst": [runs, seconds, discarded]} with milliseconds, {"outputs": true} with the outputs of one inference, {"finish": true} with its peak
+memory and the delegate's share of the graph. A process, not a thread: a GPU driver's crash is a result here and not the end of everything.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+# Delegate -> what it is, as the commands list it
+DELEGATES = {
+    "cpu": "CPU with XNNPACK, what apps run by default",
+    "builtin": "CPU with the runtime's own optimised kernels, without XNNPACK",
+    "reference": "CPU with reference kernels: slow, the same to the bit on every machine",
+    "gpu": "GPU alone, float16 arithmetic, what apps run by default",
+    "gpu_f32": "GPU alone, float32 arithmetic",
+}
+OK, UNAVAILABLE, REFUSED = "ok", "unavailable", "refused"
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """How loading went.
+
+    Attributes:
+        status: `OK`, `UNAVAILABLE` (this machine lacks the device or runtime; says nothing of the file) or `REFUSED`.
+        reason: why not.
+        refused: (operation, reason) as the delegate gave them.
+        ran_on: runtime, version, delegate and device that really run.
+        software_gpu: whether the GPU is a CPU; None without a GPU.
+        init_ms, first_inference_ms: loading (delegate included) and the first inference, milliseconds.
+    """
+
+    status: str
+    reason: str | None = None
+    refused: tuple[tuple[str, str], ...] = ()
+    ran_on: str | None = None
+    software_gpu: bool | None = None
+    init_ms: float | None = None
+    first_inference_ms: float | None = None
+
+
+class LatencyProcess:
+    """The parent's side; close it, or use it in a `with`.
+
+    Args:
+        file: path of the `.tflite`.
+        delegate: one of `DELEGATES`.
+        threads: of CPU delegates.
+        command: another program that speaks the same lines, given the same three arguments; for runtimes of other environments.
+    """
+
+    def __init__(self, file: Path, delegate: str, threads: int, command: Sequence[str] | None = None) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 closed in close()
+        # the child finds this very edge, wherever its parent found it
+        path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._process = subprocess.Popen(
+            [*(command or (sys.executable, "-m", "edge.latency_process")), str(file), delegate, str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
+            start_new_session=True,  # Ctrl-C is the parent's to handle
+        )
+        self.loaded = self._read_loaded()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def burst(self, min_runs: int, min_seconds: float, discarded: int) -> Sequence[float]:
+        """Milliseconds of one inference each, outputs read back.
+
+        Raises:
+            RuntimeError: the process died.
+        """
+        return self._ask({"burst": [min_runs, min_seconds, discarded]})["milliseconds"]
+
+    def outputs(self) -> dict[str, Any]:
+        """Name -> float32 array, of one inference on the input that every process of this module writes.
+
+        Raises:
+            RuntimeError: the process died.
+        """
+        import numpy as np
+
+        answer = self._ask({"outputs": True})["outputs"]
+        return {name: np.frombuffer(base64.b64decode(data), np.float32).reshape(shape) for name, (shape, data) in answer.items()}
+
+    def finish(self) -> dict[str, Any]:
+        """`peak_mem_mb`, `delegated_ops`, `total_ops`, `partitions`, each None where nobody says; `quantized`: computes on integers.
+
+        Raises:
+            RuntimeError: the process died.
+        """
+        return self._ask({"finish": True})
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            with contextlib.suppress(OSError):  # the child may have closed its end with something left unsent
+                stream.close()
+
+    def __enter__(self) -> LatencyProcess:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _read_loaded(self) -> Loaded:
+        try:
+            answer = self._read()
+        except RuntimeError as error:
+            return Loaded(REFUSED, str(error))
+        return Loaded(**{**answer, "refused": tuple(tuple(pair) for pair in answer.get("refused", ()))})
+
+    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        try:
+            self._process.stdin.write(json.dumps(question) + "\n")
+            self._process.stdin.flush()
+        except OSError:
+            pass  # it died: reading says how
+        return self._read()
+
+    def _read(self) -> dict[str, Any]:
+        line = self._process.stdout.readline()
+        if line:
+            answer = json.loads(line)
+            if "failed" in answer:
+                raise RuntimeError(answer["failed"])
+            return answer
+        code = self._process.wait()
+        self._log.seek(0)
+        last = (self._log.read().decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        raise RuntimeError(f"its process ended with {how}: {last}")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The child's side."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what native code prints to stdout is no answer
+    path, delegate, threads = arguments
+
+    def say(answer: dict[str, Any]) -> None:
+        print(json.dumps(answer), file=answers)
+
+    model = _load_and_say(Path(path), delegate, int(threads), say)
+    if model is not None:
+        for line in sys.stdin:
+            try:
+                say(_answer(json.loads(line), model, Path(path), delegate))
+            except Exception as error:
+                say({"failed": str(error).splitlines()[0]})
+    answers.flush()
+    os._exit(0)  # GPU drivers crash when Python takes them down
+
+
+def _load_and_say(path: Path, delegate: str, threads: int, say: Any) -> Any:
+    from tfvit.errors import EnvironmentUnusableError
+
+    try:
+        data = path.read_bytes()
+        load = _loader(delegate, threads)
+        start = time.perf_counter()
+        model = load(data)
+        init = time.perf_counter()
+        model.write(_inputs(model.inputs))
+        written = time.perf_counter()
+        model.invoke()
+        first = time.perf_counter()
+    except (OSError, EnvironmentUnusableError, RuntimeError, ValueError, MemoryError) as error:
+        say(_failure(error))
+        return None
+    say(
+        {
+            "status": OK,
+            "ran_on": model.ran_on,
+            "software_gpu": getattr(model, "is_software", None),
+            "init_ms": round(1e3 * (init - start), 3),
+            "first_inference_ms": round(1e3 * (first - written), 3),
+        }
+    )
+    return model
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    unavailable = type(error).__name__ == "GpuUnavailableError"
+    reason = getattr(error, "received", None) or (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    return {"status": UNAVAILABLE if unavailable else REFUSED, "reason": reason, "refused": list(getattr(error, "refused", []))}
+
+
+def _loader(delegate: str, threads: int) -> Callable[[bytes], Any]:
+    if delegate.startswith("gpu"):
+        from edge.gpu_runtime import F16, F32, GpuModel
+
+        return functools.partial(GpuModel, precision=F16 if delegate == "gpu" else F32)
+    from edge.runtime import XNNPACK, Interpreter
+
+    return functools.partial(Interpreter, threads=threads, kernels=XNNPACK if delegate == "cpu" else delegate)
+
+
+def _inputs(tensors: dict[str, Any]) -> dict[str, Any]:
+    """Noise, the same in every process: pixels 0..255 for images, small whole numbers for integers, else standard normal numbers."""
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    values = {}
+    for name, tensor in tensors.items():
+        if len(tensor.shape) == 4 and tensor.shape[-1] == 3:
+            values[name] = generator.integers(0, 256, tensor.shape).astype(np.float32)
+        elif tensor.dtype.kind in "iu" and not tensor.scale:
+            values[name] = generator.integers(0, 8, tensor.shape)
+        else:
+            values[name] = generator.standard_normal(tensor.shape).astype(np.float32)
+    return values
+
+
+def _answer(question: dict[str, Any], model: Any, path: Path, delegate: str) -> dict[str, Any]:
+    if "burst" in question:
+        return {"milliseconds": _burst(model, *question["burst"])}
+    if "outputs" in question:
+        from edge.runtime import real_outputs
+
+        outputs = real_outputs(model, model.invoke())
+        coded = {name: base64.b64encode(values.astype("<f4").tobytes()).decode() for name, values in outputs.items()}
+        return {"outputs": {name: [outputs[name].shape, coded[name]] for name in outputs}}
+    from edge.machine import memory_mb
+
+    peak = memory_mb("VmHWM")  # before anything else is loaded
+    return {"peak_mem_mb": peak, **_share(path, delegate)}
+
+
+def _burst(model: Any, min_runs: int, min_seconds: float, discarded: int) -> list[float]:
+    for _ in range(discarded):
+        model.invoke()
+    milliseconds: list[float] = []
+    while len(milliseconds) < min_runs or sum(milliseconds) < 1e3 * min_seconds:
+        start = time.perf_counter()
+        model.invoke()
+        milliseconds.append(1e3 * (time.perf_counter() - start))
+    return milliseconds
+
+
+def _share(path: Path, delegate: str) -> dict[str, Any]:
+    """How much of the graph the delegate runs, and in how many pieces."""
+    from edge.runtime import BUILTIN, Interpreter, runtime_package, xnnpack_partitions
+
+    data = path.read_bytes()
+    plain = Interpreter(data, kernels=BUILTIN)
+    total, whole = len(plain.operations()), delegate.startswith("gpu")  # a GPU alone takes all or nothing
+    share = {"delegated_ops": total if whole else 0, "total_ops": total, "partitions": 1 if whole else 0, "quantized": plain.is_quantized()}
+    if delegate == "cpu" and runtime_package() == "ai-edge-litert":
+        taken = xnnpack_partitions(data)
+        share |= {"delegated_ops": taken.delegated_ops, "total_ops": taken.total_ops, "partitions": taken.partitions}
+    elif delegate == "cpu":  # older runtimes cannot be asked
+        share |= {"delegated_ops": None, "partitions": None}
+    return share
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

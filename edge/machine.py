@@ -1,0 +1,104 @@
+"""What a measurement ran on, and how busy that was: Linux's own accounts, None where a system does not keep them."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+
+
+def cpu_name() -> str:
+    """For example "AMD EPYC 9V45 96-Core Processor, AVX512-VNNI"; "unknown" where the system does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    fields = ("model name", "Hardware", "Model")
+    found = (line.split(":", 1)[1].strip() for field in fields for line in lines if line.startswith(field))
+    model = next(found, platform.machine() or "unknown")
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return f"{model}{', AVX512-VNNI' if 'avx512_vnni' in flags else ''}"
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def environment() -> dict[str, Any]:
+    """The machine as a report names it."""
+    return {
+        "cpu": cpu_name(),
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "cores": usable_cores(),
+        "frequency_governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "memory_mb": _memory_mb(),
+        "python": platform.python_version(),
+    }
+
+
+class LoadMeter:
+    """How many cores were busy with anything but the processes that were measured.
+
+    Args:
+        processes: ids of those that were; this one belongs to them.
+    """
+
+    def __init__(self, processes: Iterable[int]) -> None:
+        self._processes = [*processes, os.getpid()]
+        self._start = self._now()
+
+    def cores(self) -> dict[str, float] | None:
+        """`other_cores` and `stolen_cores` since the start, on average."""
+        end = self._now()
+        if self._start is None or end is None or end["elapsed"] <= self._start["elapsed"]:
+            return None
+        passed = {name: end[name] - self._start[name] for name in end}
+        seconds = passed["elapsed"] * _TICKS
+        other = max(passed["busy"] - passed["ours"], 0.0)
+        return {"other_cores": round(other / seconds, 3), "stolen_cores": round(passed["stolen"] / seconds, 3)}
+
+    def _now(self) -> dict[str, float] | None:
+        try:
+            # user nice system idle iowait irq softirq steal, in ticks
+            fields = [int(value) for value in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+            elapsed = float(Path("/proc/uptime").read_text().split()[0])
+            ours = sum(_ticks_of(process) for process in self._processes)
+        except (OSError, ValueError, IndexError):
+            return None
+        user, nice, system, _, _, irq, softirq, stolen = fields
+        return {"busy": user + nice + system + irq + softirq, "stolen": stolen, "ours": ours, "elapsed": elapsed}
+
+
+def _ticks_of(process: int) -> int:
+    """User and system time of a process."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def memory_mb(field: str) -> float | None:
+    """Of this process: `VmRSS` now, `VmHWM` at most so far."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((round(int(line.split()[1]) / 1024, 1) for line in lines if line.startswith(f"{field}:")), None)
+
+
+def _memory_mb() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _text(path: str) -> str | None:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None
