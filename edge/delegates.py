@@ -1,8 +1,8 @@
-"""What delegates take, by rule, without running one. The GPU rules are those of LiteRT's GPU delegate (ML Drift) in one release.
+"""What the GPU delegate takes, by rule, without running one: LiteRT's (ML Drift) in one release.
 
-Each refusal was seen on that delegate before this project began; only acceptance of our own graphs has been measured again since
-(docs/decisions/0001). The rules are cautious: where they refuse, the delegate may still accept. A file they call whole is expected to
-compile whole; only a GPU can prove it.
+Every rule is held against the real delegate on a software Vulkan driver by small graphs (tests/edge/test_edge_gpu_rules.py), one for each
+operation and form below. What was not tried is called refused. A file the rules call whole is expected to compile whole; only a GPU, or
+`python -m edge.benchmark FILE --delegate gpu`, can prove it.
 """
 
 from __future__ import annotations
@@ -15,28 +15,56 @@ from edge import flatbuffer
 
 GPU_RULES = "litert-gpu 2.3.0"
 
+# Seen to compile, and to compute what the CPU computes
 GPU_OPERATIONS = frozenset(
     (
+        "ABS",
         "ADD",
+        "ADD_N",
+        "ARG_MAX",
+        "AVERAGE_POOL_2D",
         "BATCH_MATMUL",
         "CAST",
         "CONCATENATION",
         "CONV_2D",
+        "COS",
+        "DEPTHWISE_CONV_2D",
+        "DEPTH_TO_SPACE",
         "DEQUANTIZE",
         "DIV",
+        "ELU",
         "EXP",
+        "FLOOR",
         "FULLY_CONNECTED",
+        "GATHER",
         "GELU",
+        "GREATER",
+        "HARD_SWISH",
+        "LEAKY_RELU",
+        "LOG",
         "LOGISTIC",
         "MAXIMUM",
+        "MAX_POOL_2D",
         "MEAN",
         "MINIMUM",
+        "MIRROR_PAD",
         "MUL",
+        "NEG",
+        "PACK",
         "PAD",
+        "POW",
         "QUANTIZE",
+        "REDUCE_MAX",
         "RELU",
+        "RELU6",
         "RESHAPE",
+        "RESIZE_BILINEAR",
+        "REVERSE_V2",
+        "ROUND",
         "RSQRT",
+        "SELECT",
+        "SELECT_V2",
+        "SIN",
         "SLICE",
         "SOFTMAX",
         "SPACE_TO_DEPTH",
@@ -48,61 +76,107 @@ GPU_OPERATIONS = frozenset(
         "SUB",
         "SUM",
         "TANH",
+        "TILE",
+        "TOPK_V2",
         "TRANSPOSE",
+        "UNPACK",
     )
 )
+# Compiled, and computed as something else
+GPU_WRONG_OPERATIONS = frozenset(("ONE_HOT",))
+REFUSED, WRONG, CAUTION = "refused", "wrong", "caution"
 _MAX_RANK = 4
 _INTEGER_QUANTIZED = ("INT8", "UINT8", "INT16")
+_WIDE = ("INT64", "FLOAT64", "STRING")
 
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """One reason a delegate does not take an operation.
+    """One reason not to give an operation to a delegate.
 
     Attributes:
         op: the operation. tensor: its output. layer: the Keras layer that made it. reason: in words, with the way out.
+        outcome: `REFUSED` (not compiled), `WRONG` (compiled, and computes something else) or `CAUTION` (right on the delegate of
+            `GPU_RULES`; other GPU back ends have been seen to fail).
     """
 
     op: str
     tensor: str
     layer: str
     reason: str
+    outcome: str = REFUSED
 
 
 def gpu_refusals(model: schema.ModelT) -> list[Refusal]:
-    """Every operation the GPU delegate would refuse, or compute wrongly, with the reason."""
-    refusals = []
+    """Every operation the GPU delegate would refuse or compute wrongly, with the reason."""
+    return [found for found in gpu_findings(model) if found.outcome != CAUTION]
+
+
+def gpu_findings(model: schema.ModelT) -> list[Refusal]:
+    """Refusals and cautions, in the order of execution."""
+    findings = []
+    readers = _readers(model)
     for name, operator in flatbuffer.operators(model):
-        reason = _gpu_reason(model, name, operator)
+        outcome, reason = _gpu_reason(model, name, operator, readers)
         if reason:
             output = flatbuffer.tensor_name(model, int(operator.outputs[0]))
-            refusals.append(Refusal(name, output, flatbuffer.keras_layer(output), reason))
-    return refusals
+            findings.append(Refusal(name, output, flatbuffer.keras_layer(output), reason, outcome))
+    return findings
 
 
-def _gpu_reason(model: schema.ModelT, name: str, operator: schema.OperatorT) -> str | None:
+def _gpu_reason(model: schema.ModelT, name: str, operator: schema.OperatorT, readers: dict[int, list]) -> tuple[str, str | None]:
     tensors = [int(index) for index in (*operator.inputs, *operator.outputs) if index >= 0]
     computed = [index for index in tensors if flatbuffer.constant(model, index) is None]
     shapes = {index: flatbuffer.tensor_shape(model, index) for index in tensors}
+    options = operator.builtinOptions
     too_deep = next((shape for shape in shapes.values() if len(shape) > _MAX_RANK), None)
     if too_deep is not None:
-        return f"tensor of rank {len(too_deep)} {list(too_deep)}; reshape so that no tensor has more than {_MAX_RANK} dimensions"
+        return REFUSED, f"tensor of rank {len(too_deep)} {list(too_deep)}; reshape so that no tensor has more than {_MAX_RANK} dimensions"
+    if name in GPU_WRONG_OPERATIONS:
+        return WRONG, "computed wrongly; express it with supported operations"
     if name not in GPU_OPERATIONS:
-        return "operation not supported; express it with supported operations"
-    wide = next((index for index in computed if flatbuffer.tensor_type(model, index) in ("INT64", "FLOAT64", "STRING")), None)
+        return REFUSED, "operation not supported, or never tried; express it with supported operations"
+    wide = next((index for index in computed if flatbuffer.tensor_type(model, index) in _WIDE), None)
     if wide is not None:
-        return f"{flatbuffer.tensor_type(model, wide)} tensor; use float32 or int32"
+        return REFUSED, f"{flatbuffer.tensor_type(model, wide)} tensor; use float32 or int32"
     if name == "BATCH_MATMUL":
         left, right = (shapes[int(index)] for index in operator.inputs[:2])
         if left[:-2] != right[:-2]:
-            return f"broadcast batch {list(left[:-2])} x {list(right[:-2])} is computed wrongly; give both operands the same batch"
-        options = operator.builtinOptions
+            return WRONG, f"broadcast batch {list(left[:-2])} x {list(right[:-2])} is computed wrongly; give both operands the same batch"
         if options is not None and (options.adjX or options.adjY):
-            return "transposed operand is ignored by some GPU back ends; transpose it before"
-    if name == "STRIDED_SLICE" and operator.builtinOptions is not None and operator.builtinOptions.shrinkAxisMask:
-        return "slice that drops a dimension; slice and reshape"
+            return CAUTION, "transposed operand: other GPU back ends have ignored it; transpose it before"
+    if name == "STRIDED_SLICE" and options is not None and options.shrinkAxisMask:
+        return REFUSED, "slice that drops a dimension; slice and reshape"
+    if name == "GATHER" and len(shapes[int(operator.inputs[1])]) != 1:
+        return REFUSED, f"indices of rank {len(shapes[int(operator.inputs[1])])}; gather with a vector of indices, or slice and reshape"
+    if name == "ADD_N" and len(operator.inputs) > 2:
+        return REFUSED, f"sum of {len(operator.inputs)} tensors at once; add two at a time"
     if name == "FULLY_CONNECTED":
-        data = int(operator.inputs[0])
-        if flatbuffer.tensor_type(model, data) in _INTEGER_QUANTIZED and len(shapes[data]) == 2 and shapes[data][0] > 1:
-            return f"quantized dense layer on a rank-2 tensor {list(shapes[data])}; keep rank 4 with a leading dimension of 1"
-    return None
+        return REFUSED, _flattening(model, operator, readers)
+    return REFUSED, None
+
+
+def _flattening(model: schema.ModelT, operator: schema.OperatorT, readers: dict[int, list]) -> str | None:
+    """A quantized dense layer that makes rows of rank 2 of a grid, unless nothing but a reshape reads them."""
+    weights, output = int(operator.inputs[1]), int(operator.outputs[0])
+    before, after = flatbuffer.tensor_shape(model, int(operator.inputs[0])), flatbuffer.tensor_shape(model, output)
+    if flatbuffer.tensor_type(model, weights) not in _INTEGER_QUANTIZED or after[0] in (1, before[0]):
+        return None
+    reading = readers.get(output, [])
+    while any(name == "DEQUANTIZE" for name, _ in reading):
+        reading = [
+            later
+            for name, reader in reading
+            for later in (readers.get(int(reader.outputs[0]), []) if name == "DEQUANTIZE" else [(name, reader)])
+        ]
+    if reading and all(name == "RESHAPE" for name, _ in reading):
+        return None
+    return f"quantized dense layer that flattens {list(before)} to {list(after)}; keep the rank, with a leading dimension of 1"
+
+
+def _readers(model: schema.ModelT) -> dict[int, list]:
+    readers: dict[int, list] = {}
+    for name, operator in flatbuffer.operators(model):
+        for index in {int(value) for value in operator.inputs if value >= 0}:
+            readers.setdefault(index, []).append((name, operator))
+    return readers

@@ -17,7 +17,7 @@ import numpy as np
 BURST_SECONDS = 0.1
 BURST_RUNS = 3
 # Warm-up has ended when a burst is no faster than the fastest before it by more than this, and given up after so many seconds
-SETTLED = 0.05
+SETTLED = 0.1
 WARMUP_BURSTS, MOST_WARMUP_SECONDS = 3, 10.0
 # (p90 - p5) / median of a quiet machine is below 0.1; beyond this, medians of two runs no longer agree to a few percent
 MOST_SPREAD = 0.4

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,18 @@ class Ran:
         lines = self.err.splitlines()
         starts = [index for index, line in enumerate(lines) if line.startswith("error: ")]
         return lines[starts[0] :] if starts else []
+
+
+@pytest.fixture(scope="session")
+def vulkan_driver():
+    """A Vulkan driver for the GPU delegate: the machine's own choice, or the software one that the project's script sets up."""
+    software = Path(__file__).parents[2] / "build" / "vulkan" / "lavapipe.json"
+    driver = os.environ.get("VK_ICD_FILENAMES") or (str(software) if software.is_file() else None)
+    if driver is None:
+        pytest.skip("no Vulkan driver: scripts/software_vulkan.sh build/vulkan sets one up")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VK_ICD_FILENAMES", driver)
+        yield driver
 
 
 @pytest.fixture

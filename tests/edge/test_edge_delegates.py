@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from edge import delegates, flatbuffer
+from edge import delegates, flatbuffer, quantize
+from edge.recipes import RECIPES
 
 
 def refusals(file: bytes) -> list[delegates.Refusal]:
@@ -24,8 +25,10 @@ def test_a_clean_graph_is_taken(small_graph):
     [
         ("rank", lambda tf, x: tf.transpose(x, (0, 3, 1, 2, 4)), [(1, 2, 3, 4, 5)], "TRANSPOSE", "rank 5 [1, 2, 3, 4, 5]"),
         ("broadcast", lambda tf, x, y: tf.matmul(x, y), [(1, 6, 4, 4), (1, 1, 4, 4)], "BATCH_MATMUL", "broadcast batch [1, 6] x [1, 1]"),
-        ("adjoint", lambda tf, x, y: tf.matmul(x, y, adjoint_b=True), [(1, 6, 4, 8), (1, 6, 4, 8)], "BATCH_MATMUL", "transposed operand"),
-        ("gather", lambda tf, x: tf.gather(x, [2, 0], axis=1), [(1, 3, 3, 2)], "GATHER", "not supported"),
+        ("gather", lambda tf, x: tf.gather(x, [[2, 0], [1, 1]], axis=1), [(1, 3, 3)], "GATHER", "indices of rank 2"),
+        ("unknown", lambda tf, x: tf.cumsum(x, 1), [(1, 3, 3, 2)], "CUMSUM", "not supported, or never tried"),
+        ("wrong", lambda tf, x: tf.one_hot(tf.cast(x, "int32"), 3), [(1, 3, 3)], "ONE_HOT", "computed wrongly"),
+        ("many", lambda tf, x: tf.add_n([x, x * 2.0, x * 3.0]), [(1, 3, 3, 2)], "ADD_N", "sum of 3 tensors"),
         ("shrink", lambda tf, x: x[:, 0] * 2.0, [(1, 3, 3, 2)], "STRIDED_SLICE", "drops a dimension"),
     ],
 )
@@ -42,11 +45,23 @@ def test_int64_is_refused(small_graph):
     assert {refusal.op for refusal in found} == {"CAST", "ADD"}
 
 
-def test_a_quantized_dense_layer_on_many_rank_2_rows_is_refused(small_graph):
-    quantized = {rows: _quantized_dense(small_graph, (rows, 8)) for rows in (6, 1)}
-    found = refusals(quantized[6])
-    assert [(refusal.op, "rank-2 tensor [6, 8]" in refusal.reason) for refusal in found] == [("FULLY_CONNECTED", True)]
-    assert refusals(quantized[1]) == []  # the classifier's
+def test_a_quantized_dense_layer_that_flattens_a_grid_is_refused(small_graph):
+    weights = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)
+
+    def rows(x):
+        return tf.nn.gelu(tf.matmul(tf.reshape(x, (6, 8)), weights))
+
+    files = {shape: quantize.quantize(small_graph(rows, shape), RECIPES["dynamic"]) for shape in ((1, 2, 3, 8), (6, 8))}
+    found = refusals(files[1, 2, 3, 8])
+    assert [(refusal.op, "flattens [1, 2, 3, 8] to [6, 8]" in refusal.reason) for refusal in found] == [("FULLY_CONNECTED", True)]
+    assert refusals(files[6, 8]) == []
+
+
+def test_a_transposed_operand_is_a_caution(small_graph):
+    file = small_graph(lambda x, y: tf.matmul(x, y, adjoint_b=True), (1, 6, 4, 8), (1, 6, 4, 8))
+    assert refusals(file) == []
+    (caution,) = delegates.gpu_findings(flatbuffer.read_model(file))
+    assert (caution.op, caution.outcome) == ("BATCH_MATMUL", delegates.CAUTION)
 
 
 def test_the_layer_is_named(tiny_v1):
@@ -63,30 +78,6 @@ def test_the_layer_is_named(tiny_v1):
     print(refusal)
     assert refusal.op == "GATHER"
     assert refusal.layer.startswith("stage2_block2")
-
-
-def _quantized_dense(small_graph, shape: tuple[int, int]) -> bytes:
-    import tensorflow as tf
-
-    from edge import quantize
-    from edge.ranges import Calibration
-    from edge.recipes import STATIC, Limits, Recipe
-
-    weights = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)
-    concrete = tf.Module()
-    concrete.serve = tf.function(lambda x: {"y": tf.matmul(x, weights)}, input_signature=[tf.TensorSpec(shape, name="x")])
-    file = _with_signature(tf, concrete)
-    static = Recipe("static", "", Limits(0.0, 0.0, 100.0), dense=STATIC)
-    return quantize.quantize(file, static, Calibration(dict.fromkeys(quantize.static_tensors(file, static), (-3.0, 3.0))))
-
-
-def _with_signature(tf, module) -> bytes:
-    """The quantizer works on files with a signature."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, signatures={"serving_default": module.serve.get_concrete_function()})
-        return bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
 
 
 def _code(name: str):

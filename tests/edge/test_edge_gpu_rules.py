@@ -1,0 +1,83 @@
+"""The GPU rules against the GPU delegate itself: on every probe, both must say the same."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from edge import delegates, flatbuffer, quantize, ranges
+from edge.latency_process import OK, LatencyProcess
+from edge.recipes import RECIPES, STATIC
+
+sys.path.insert(0, str(Path(__file__).parent))
+from gpu_probes import PROBES, QUANTIZED_PROBES
+
+# |difference| / |output| to the CPU's: float32 adds in another order; quantized layers round activations, which the GPU does not
+MOST_DIFFERENCE = {"float32": 1e-4, "static": 3e-2, "dynamic": 3e-2}
+STATIC_DENSE = dataclasses.replace(RECIPES["int8"], dense=STATIC, dense_by_role=(), fitted_to_inputs=False, min_output_snr_db=None)
+
+
+def measured_outcome(path: Path, most_difference: float) -> str:
+    """What the delegate does with a file: "whole", or an outcome of `edge.delegates`."""
+    with LatencyProcess(path, "gpu_f32", 1) as gpu, LatencyProcess(path, "builtin", 1) as cpu:
+        print(gpu.loaded, cpu.loaded)
+        if gpu.loaded.status != OK:
+            assert gpu.loaded.status == "refused", "the driver is not to be had"
+            return delegates.REFUSED
+        received, expected = gpu.outputs(), cpu.outputs()
+    differences = [np.linalg.norm(received[name] - expected[name]) / (np.linalg.norm(expected[name]) + 1e-30) for name in expected]
+    print(differences)
+    return "whole" if max(differences) <= most_difference else delegates.WRONG
+
+
+def predicted_outcome(file: bytes) -> str:
+    found = delegates.gpu_refusals(flatbuffer.read_model(file))
+    print(found)
+    return found[0].outcome if found else "whole"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROBES)
+def test_rules_say_what_the_delegate_does(vulkan_driver, small_graph, tmp_path, name):
+    function, shapes = PROBES[name]
+    file = small_graph(lambda *inputs: function(tf, *inputs), *shapes)
+    path = tmp_path / "probe.tflite"
+    path.write_bytes(file)
+    assert measured_outcome(path, MOST_DIFFERENCE["float32"]) == predicted_outcome(file)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUANTIZED_PROBES)
+@pytest.mark.parametrize("kind", ["static", "dynamic"])
+def test_rules_say_what_the_delegate_does_with_quantized_layers(vulkan_driver, small_graph, tmp_path, name, kind):
+    function, shapes = QUANTIZED_PROBES[name]
+    float_file = small_graph(lambda *inputs: function(tf, *inputs), *shapes)
+    file = quantized(float_file, kind, shapes[0])
+    assert any("INT8" in flatbuffer.tensor_type(flatbuffer.read_model(file), index) for index in range(3))
+    path = tmp_path / "probe.tflite"
+    path.write_bytes(file)
+    assert measured_outcome(path, MOST_DIFFERENCE[kind]) == predicted_outcome(file)
+
+
+def quantized(float_file: bytes, kind: str, shape: tuple[int, ...]) -> bytes:
+    if kind == "dynamic":
+        return quantize.quantize(float_file, RECIPES["dynamic"])
+    generator = np.random.default_rng(0)
+    samples = (generator.standard_normal(shape).astype(np.float32) for _ in range(4))
+    known = ranges.Calibration()
+    known.add(ranges.collect(float_file, quantize.static_tensors(float_file, STATIC_DENSE), samples, 1, {}))
+    return quantize.quantize(float_file, STATIC_DENSE, known)
+
+
+def test_probes_of_every_outcome_are_there():
+    """Without a GPU, too: a rule without a graph that trips it, or a suite where all pass, would prove nothing."""
+    reasons = {delegates.REFUSED: 0, delegates.WRONG: 0, "whole": 0}
+    for function, shapes in (PROBES[name] for name in ("transpose of rank 5", "matrix product, right side broadcast", "softmax")):
+        concrete = tf.function(lambda *inputs, function=function: function(tf, *inputs)).get_concrete_function(
+            *(tf.TensorSpec(shape, "float32") for shape in shapes)
+        )
+        reasons[predicted_outcome(bytes(tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert()))] += 1
+    assert reasons == {delegates.REFUSED: 1, delegates.WRONG: 1, "whole": 1}
