@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -97,7 +98,7 @@ def _measured(group: _Group, arguments: argparse.Namespace, preset: Any, termina
             for file in arguments.files:
                 process = stack.enter_context(LatencyProcess(file, group.delegate, group.threads or 1))
                 processes.append(process)
-                differences.append(_difference(process, file, group.delegate) if process.loaded.status == OK else None)
+                differences.append(difference_from(_counterpart(group.delegate), process, file) if process.loaded.status == OK else None)
                 advance()
         runners = [process for process in processes if process.loaded.status == OK]
         times: dict[int, Any] = {}
@@ -127,6 +128,11 @@ def _measured(group: _Group, arguments: argparse.Namespace, preset: Any, termina
             yield result, own
 
 
+def _counterpart(delegate: str) -> str:
+    """Whose outputs a delegate's are compared with."""
+    return "builtin" if delegate == "cpu" else "cpu"
+
+
 def _result(file: Path, group: _Group, process: Any, difference: Any, times: Any, preset: Any, load: Any) -> dict[str, Any]:
     from edge import latency
 
@@ -136,8 +142,11 @@ def _result(file: Path, group: _Group, process: Any, difference: Any, times: Any
         ended = process.finish()
         float32 = not ended["quantized"] and group.delegate != "gpu"
         most = MOST_DIFFERENCE if float32 else MOST_ROUNDED_DIFFERENCE
-        if difference is not None and not difference[1] <= most:
-            status, reason = WRONG, f"outputs differ from {difference[0]}'s by {difference[1]:.2g} of their size, at most {most:g}"
+        if difference is not None and not difference <= most:  # NaN is not
+            status, reason = (
+                WRONG,
+                f"outputs differ from {_counterpart(group.delegate)}'s by {difference:.2g} of their size, at most {most:g}",
+            )
     return {
         "file": str(file),
         "size_bytes": file.stat().st_size,
@@ -151,27 +160,25 @@ def _result(file: Path, group: _Group, process: Any, difference: Any, times: Any
         "software_gpu": loaded.software_gpu,
         "init_ms": loaded.init_ms,
         "first_inference_ms": loaded.first_inference_ms,
-        "difference": None if difference is None else {"from": difference[0], "relative_l2": difference[1]},
+        "compared_with": None if difference is None else _counterpart(group.delegate),
+        "relative_l2_difference": difference if difference is not None and math.isfinite(difference) else None,
         "load": load,
         **(latency.document(times, preset, load) if times is not None else latency.nothing_measured()),
         **{name: ended.get(name) for name in ("peak_mem_mb", "delegated_ops", "total_ops", "partitions")},
     }
 
 
-def _difference(process: Any, file: Path, delegate: str) -> tuple[str, float] | None:
-    """How far the outputs are from another delegate's on the same input; None where the other one cannot run the file."""
+def difference_from(delegate: str, process: Any, file: Path) -> float | None:
+    """|difference| / |output| of a process's outputs to another delegate's on the same input; None where that one cannot run the file."""
     import numpy as np
 
     from edge.latency_process import LatencyProcess
 
-    other = "builtin" if delegate == "cpu" else "cpu"
-    with LatencyProcess(file, other, 1) as reference:
+    with LatencyProcess(file, delegate, 1) as reference:
         if reference.loaded.status != OK:
             return None
         expected, received = reference.outputs(), process.outputs()
-    return other, float(
-        max(np.linalg.norm(received[name] - expected[name]) / (np.linalg.norm(expected[name]) + 1e-30) for name in expected)
-    )
+    return max(float(np.linalg.norm(received[name] - expected[name]) / (np.linalg.norm(expected[name]) + 1e-30)) for name in expected)
 
 
 @contextlib.contextmanager

@@ -1,14 +1,16 @@
-"""What the GPU delegate takes, by rule, without running one: LiteRT's (ML Drift) in one release.
+"""What delegates take, by rule, without running one: LiteRT's GPU delegate (ML Drift) and XNNPACK, in one release.
 
-Every rule is held against the real delegate on a software Vulkan driver by small graphs (tests/edge/test_edge_gpu_rules.py), one for each
-operation and form below. What was not tried is called refused. A file the rules call whole is expected to compile whole; only a GPU, or
-`python -m edge.benchmark FILE --delegate gpu`, can prove it.
+Every GPU rule is held against the real delegate on a software Vulkan driver by small graphs (tests/edge/test_edge_gpu_rules.py), one for
+each operation and form below. What was not tried is called refused. A file the rules call whole is expected to compile whole; only a GPU
+(`python -m edge.benchmark FILE --delegate gpu`) can prove it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge import flatbuffer
@@ -84,10 +86,86 @@ GPU_OPERATIONS = frozenset(
 )
 # Compiled, and computed as something else
 GPU_WRONG_OPERATIONS = frozenset(("ONE_HOT",))
+# What XNNPACK's delegate takes in float32 (or dequantized float16), and what in 8 bits: tests/edge/test_edge_delegates.py asks it
+XNNPACK_OPERATIONS = frozenset(
+    (
+        "ABS",
+        "ADD",
+        "AVERAGE_POOL_2D",
+        "BATCH_MATMUL",
+        "CONCATENATION",
+        "CONV_2D",
+        "COS",
+        "DEPTHWISE_CONV_2D",
+        "DEPTH_TO_SPACE",
+        "DEQUANTIZE",
+        "DIV",
+        "ELU",
+        "EXP",
+        "FLOOR",
+        "FULLY_CONNECTED",
+        "GELU",
+        "HARD_SWISH",
+        "LEAKY_RELU",
+        "LOG",
+        "LOGISTIC",
+        "MAXIMUM",
+        "MAX_POOL_2D",
+        "MEAN",
+        "MINIMUM",
+        "MUL",
+        "NEG",
+        "PAD",
+        "QUANTIZE",
+        "REDUCE_MAX",
+        "RELU",
+        "RELU6",
+        "RESHAPE",
+        "RESIZE_BILINEAR",
+        "ROUND",
+        "RSQRT",
+        "SIN",
+        "SLICE",
+        "SOFTMAX",
+        "SPACE_TO_DEPTH",
+        "SPLIT",
+        "SQRT",
+        "SQUARE",
+        "SQUARED_DIFFERENCE",
+        "STRIDED_SLICE",
+        "SUB",
+        "SUM",
+        "TANH",
+        "TRANSPOSE",
+    )
+)
+XNNPACK_INTEGER_OPERATIONS = frozenset(
+    (
+        "ADD",
+        "BATCH_MATMUL",
+        "CONCATENATION",
+        "CONV_2D",
+        "DEQUANTIZE",
+        "FULLY_CONNECTED",
+        "MEAN",
+        "MUL",
+        "QUANTIZE",
+        "RESHAPE",
+        "SLICE",
+        "SPACE_TO_DEPTH",
+        "SPLIT",
+        "STRIDED_SLICE",
+        "SUB",
+        "SUM",
+        "TRANSPOSE",
+    )
+)
+# XNNPACK's delegate, CheckAddOpQuantization: scale of an input over that of the output
+_LEAST_SCALE_RATIO, _MOST_SCALE_RATIO = 2.0**-10, 2.0**8
 REFUSED, WRONG, CAUTION = "refused", "wrong", "caution"
 _MAX_RANK = 4
-_INTEGER_QUANTIZED = ("INT8", "UINT8", "INT16")
-_WIDE = ("INT64", "FLOAT64", "STRING")
+_INTEGER_QUANTIZED = ("INT8", "UINT8")
+_UNKNOWN_TYPES = ("INT16", "INT64", "FLOAT64", "STRING")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +188,13 @@ class Refusal:
 def gpu_refusals(model: schema.ModelT) -> list[Refusal]:
     """Every operation the GPU delegate would refuse or compute wrongly, with the reason."""
     return [found for found in gpu_findings(model) if found.outcome != CAUTION]
+
+
+def gpu_verdict(refusals: Sequence[Refusal]) -> str:
+    """ "whole", or what stands in the way: `REFUSED`, or `WRONG` where it would compile."""
+    if not refusals:
+        return "whole"
+    return REFUSED if any(refusal.outcome == REFUSED for refusal in refusals) else WRONG
 
 
 def gpu_findings(model: schema.ModelT) -> list[Refusal]:
@@ -136,9 +221,9 @@ def _gpu_reason(model: schema.ModelT, name: str, operator: schema.OperatorT, rea
         return WRONG, "computed wrongly; express it with supported operations"
     if name not in GPU_OPERATIONS:
         return REFUSED, "operation not supported, or never tried; express it with supported operations"
-    wide = next((index for index in computed if flatbuffer.tensor_type(model, index) in _WIDE), None)
-    if wide is not None:
-        return REFUSED, f"{flatbuffer.tensor_type(model, wide)} tensor; use float32 or int32"
+    unknown = next((index for index in computed if flatbuffer.tensor_type(model, index) in _UNKNOWN_TYPES), None)
+    if unknown is not None:
+        return REFUSED, f"{flatbuffer.tensor_type(model, unknown)} tensor; use float32, int8 or int32"
     if name == "BATCH_MATMUL":
         left, right = (shapes[int(index)] for index in operator.inputs[:2])
         if left[:-2] != right[:-2]:
@@ -172,6 +257,81 @@ def _flattening(model: schema.ModelT, operator: schema.OperatorT, readers: dict[
     if reading and all(name == "RESHAPE" for name, _ in reading):
         return None
     return f"quantized dense layer that flattens {list(before)} to {list(after)}; keep the rank, with a leading dimension of 1"
+
+
+def xnnpack_left_over(model: schema.ModelT) -> list[Refusal]:
+    """Every operation that XNNPACK leaves to the runtime's own kernels, by rule; in the order of execution."""
+    found = []
+    for name, operator in flatbuffer.operators(model):
+        reason = _xnnpack_reason(model, name, operator)
+        if reason:
+            output = flatbuffer.tensor_name(model, int(operator.outputs[0]))
+            found.append(Refusal(name, output, flatbuffer.keras_layer(output), reason))
+    return found
+
+
+def partitions(model: schema.ModelT, left_over: Sequence[Refusal]) -> int:
+    """How many pieces the operations a delegate takes fall into: the runtime's own way of cutting (LiteRT, graph_partition.cc).
+
+    Args:
+        model: the file.
+        left_over: what the delegate does not take, by output tensor.
+    """
+    left = {refusal.tensor for refusal in left_over}
+    waiting = [
+        (
+            flatbuffer.tensor_name(model, int(operator.outputs[0])) not in left,
+            set(map(int, operator.inputs)),
+            set(map(int, operator.outputs)),
+        )
+        for _, operator in flatbuffer.operators(model)
+    ]
+    unmade = {index for _, _, outputs in waiting for index in outputs}
+    pieces = 0
+    while waiting:
+        # a piece begins with the first operation that can run, and takes in all of its kind that can then run, again and again
+        kind = next(taken for taken, inputs, _ in waiting if not inputs & unmade)
+        pieces += kind
+        grew = True
+        while grew:
+            grew, later = False, []
+            for taken, inputs, outputs in waiting:
+                if taken == kind and not inputs & unmade:
+                    unmade -= outputs
+                    grew = True
+                else:
+                    later.append((taken, inputs, outputs))
+            waiting = later
+    return pieces
+
+
+def _xnnpack_reason(model: schema.ModelT, name: str, operator: schema.OperatorT) -> str | None:
+    options = operator.builtinOptions
+    data = operator.inputs[1] if name == "SPLIT" else operator.inputs[0]  # what comes before it is an axis
+    types = {flatbuffer.tensor_type(model, int(index)) for index in (data, *operator.outputs)}
+    unknown = types - {"FLOAT32", "FLOAT16", "INT8", "UINT8"}
+    if unknown:
+        return f"{sorted(unknown)[0]} tensor"
+    if types & {"INT8", "UINT8"} and name not in XNNPACK_INTEGER_OPERATIONS:
+        return "no 8-bit kernel"
+    if name not in XNNPACK_OPERATIONS:
+        return "no kernel"
+    if name == "STRIDED_SLICE" and options is not None and options.shrinkAxisMask:
+        return "slice that drops a dimension"
+    if name == "STRIDED_SLICE" and any(step != 1 for step in _integers(model, int(operator.inputs[3]))):
+        return "slice with a stride"
+    if name in ("ADD", "SUB") and types & {"INT8", "UINT8"}:
+        output = flatbuffer.quantization(model, int(operator.outputs[0]))
+        for index in operator.inputs:
+            ratio = flatbuffer.quantization(model, int(index))["scale"] / output["scale"]
+            if not _LEAST_SCALE_RATIO <= ratio < _MOST_SCALE_RATIO:
+                return f"scales of input and output {ratio:.2g} apart"
+    return None
+
+
+def _integers(model: schema.ModelT, index: int) -> list[int]:
+    data = flatbuffer.constant(model, index)
+    return [] if data is None else np.frombuffer(data.tobytes(), np.int32).tolist()
 
 
 def _readers(model: schema.ModelT) -> dict[int, list]:

@@ -194,6 +194,22 @@ def tensor_shape(model: schema.ModelT, index: int) -> tuple[int, ...]:
     return tuple(int(side) for side in shape) if shape is not None else ()
 
 
+def signature_inputs(model: schema.ModelT) -> dict[str, int]:
+    """Tensor indices of the inputs by their names in the signature; by tensor name where the file has none."""
+    return _signature(model, "inputs")
+
+
+def signature_outputs(model: schema.ModelT) -> dict[str, int]:
+    """Like `signature_inputs`."""
+    return _signature(model, "outputs")
+
+
+def _signature(model: schema.ModelT, kind: str) -> dict[str, int]:
+    if model.signatureDefs:
+        return {_text(entry.name): int(entry.tensorIndex) for entry in getattr(model.signatureDefs[0], kind)}
+    return {tensor_name(model, int(index)): int(index) for index in getattr(model.subgraphs[0], kind)}
+
+
 def constant(model: schema.ModelT, index: int) -> np.ndarray | None:
     """The raw bytes of a constant tensor, or None if it is computed."""
     data = model.buffers[model.subgraphs[0].tensors[index].buffer].data

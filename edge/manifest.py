@@ -90,7 +90,7 @@ def _xnnpack(file: bytes) -> dict[str, Any]:
 def _gpu(model: Any) -> dict[str, Any]:
     refused = delegates.gpu_refusals(model)
     return {
-        "verdict": "refused" if refused else "whole",
+        "verdict": delegates.gpu_verdict(refused),
         "basis": f"rules for {delegates.GPU_RULES}, not run on a GPU",
         "refused": [dataclasses.asdict(refusal) for refusal in refused],
     }

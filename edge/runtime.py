@@ -182,10 +182,9 @@ class Interpreter:
         return self._interpreter._get_ops_details()
 
     def is_quantized(self) -> bool:
-        """Whether anything computed in the file is an integer with a scale."""
-        computed = {int(index) for operation in self.operations() for index in operation["outputs"]}
-        details = [tensor for tensor in self._interpreter.get_tensor_details() if tensor["index"] in computed]
-        return any(np.dtype(tensor["dtype"]).kind in "iu" and tensor["quantization"][0] for tensor in details)
+        """Whether the file holds integers with a scale, weights or activations."""
+        details = self._interpreter.get_tensor_details()
+        return any(np.dtype(tensor["dtype"]).kind in "iu" and len(tensor["quantization_parameters"]["scales"]) for tensor in details)
 
 
 def real_outputs(model: Any, raw: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

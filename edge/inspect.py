@@ -1,0 +1,230 @@
+"""`python -m edge.inspect FILE`: what is in a `.tflite`, what each delegate takes of it, and why not the rest. Nothing needs a GPU."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tfvit.errors import EXIT_OK, EXIT_UNUSABLE, InputError
+from tfvit.terminal import Parser, Terminal, run
+
+# Constants listed one by one; the rest is summed up
+_LARGEST = 12
+# Of the delegate's own list of refusals, which names every tensor
+_MOST_REFUSALS = 8
+_NOT_TESTED = "not tested"
+
+_EPILOG = """The GPU verdict is by rule (edge/delegates.py, held against the real delegate in tests). --gpu asks the delegate itself, where
+this machine has a Vulkan device; scripts/software_vulkan.sh sets up one that computes on the CPU.
+exit codes: 0 inspected, whatever was found, 2 wrong usage, 3 unreadable file, or --gpu without a GPU
+"""
+
+
+def parser() -> Parser:
+    """The command line of CONTRACT."""
+    parser = Parser(prog="python -m edge.inspect", description=__doc__, epilog=_EPILOG)
+    parser.add_argument("file", type=Path, metavar="FILE", help="a .tflite file, of ours or anyone's")
+    parser.add_argument("--gpu", action="store_true", help="compile and run it on the GPU delegate as well, in a process of its own")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(parser(), _inspect, argv)
+
+
+def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    try:
+        data = arguments.file.read_bytes()
+    except OSError as error:
+        raise InputError(
+            "unreadable file", expected="a .tflite file", received=f"{arguments.file}: {error.strerror}", action="check the path"
+        ) from error
+    with terminal.progress.stage("read", subject=arguments.file.name):
+        document = {"file": str(arguments.file), **description(data)}
+    if arguments.gpu:
+        with terminal.progress.stage("compile and run on the GPU", subject=arguments.file.name):
+            document["delegates"]["gpu"]["measured"] = _measured(arguments.file)
+    terminal.text(document, _page(document))
+    return EXIT_UNUSABLE if arguments.gpu and document["delegates"]["gpu"]["measured"]["status"] == _NOT_TESTED else EXIT_OK
+
+
+def description(data: bytes) -> dict[str, Any]:
+    """What `--json` prints of a file, but for its path.
+
+    Raises:
+        InputError: not a TFLite file, or a damaged one.
+    """
+    from edge import artifact, delegates, flatbuffer
+
+    model = flatbuffer.read_model(data)
+    graph = model.subgraphs[0]
+    indices = range(len(graph.tensors))
+    constants = [index for index in indices if flatbuffer.constant(model, index) is not None]
+    computed = [index for index in indices if flatbuffer.constant(model, index) is None]
+    by_type: Counter[str] = Counter()
+    buffers = {}
+    for index in constants:
+        buffers.setdefault(graph.tensors[index].buffer, index)  # equal constants share one
+    for index in buffers.values():
+        by_type[flatbuffer.tensor_type(model, index)] += len(flatbuffer.constant(model, index))
+    largest = sorted(buffers.values(), key=lambda index: (-len(flatbuffer.constant(model, index)), index))[:_LARGEST]
+    findings = delegates.gpu_findings(model)
+    refused = [found for found in findings if found.outcome != delegates.CAUTION]
+    return {
+        "sha256": artifact.sha256(data),
+        "size_bytes": len(data),
+        "subgraphs": len(model.subgraphs),
+        "inputs": [{**_tensor(flatbuffer, model, index), "name": name} for name, index in flatbuffer.signature_inputs(model).items()],
+        "outputs": [{**_tensor(flatbuffer, model, index), "name": name} for name, index in flatbuffer.signature_outputs(model).items()],
+        "ops": flatbuffer.operator_counts(model),
+        "max_rank": flatbuffer.max_rank(model),
+        "ranks": dict(sorted(Counter(str(len(flatbuffer.tensor_shape(model, index))) for index in computed).items())),
+        "activation_types": dict(Counter(flatbuffer.tensor_type(model, index) for index in computed).most_common()),
+        "constant_bytes": dict(by_type.most_common()),
+        "largest_constants": [{**_tensor(flatbuffer, model, index), "bytes": len(flatbuffer.constant(model, index))} for index in largest],
+        "min_runtime_version": flatbuffer.min_runtime_version(model),
+        "delegates": {
+            "xnnpack": {**_xnnpack(data), "by_rule": _xnnpack_by_rule(delegates, model)},
+            "gpu": {
+                "verdict": delegates.gpu_verdict(refused),
+                "basis": f"rules for {delegates.GPU_RULES}, not run on a GPU",
+                "refused": [_finding(found) for found in refused],
+                "cautions": [_finding(found) for found in findings if found.outcome == delegates.CAUTION],
+                "measured": None,
+            },
+        },
+    }
+
+
+def _tensor(flatbuffer: Any, model: Any, index: int) -> dict[str, Any]:
+    return {
+        "name": flatbuffer.tensor_name(model, index),
+        "layer": flatbuffer.keras_layer(flatbuffer.tensor_name(model, index)),
+        "shape": list(flatbuffer.tensor_shape(model, index)),
+        "dtype": flatbuffer.tensor_type(model, index).lower(),
+        "quantization": flatbuffer.quantization(model, index),
+    }
+
+
+def _finding(found: Any) -> dict[str, str]:
+    return {"op": found.op, "tensor": found.tensor, "layer": found.layer, "reason": found.reason, "outcome": found.outcome}
+
+
+def _xnnpack(data: bytes) -> dict[str, Any]:
+    """By the installed runtime."""
+    from edge import runtime
+    from tfvit.errors import EnvironmentUnusableError
+
+    try:
+        found = runtime.xnnpack_partitions(data)
+    except EnvironmentUnusableError as error:
+        return {"runtime": None, "reason": error.received}
+    return {
+        "runtime": runtime.runtime_version(),
+        "delegated_ops": found.delegated_ops,
+        "total_ops": found.total_ops,
+        "partitions": found.partitions,
+        "left_over": found.left_over,
+    }
+
+
+def _xnnpack_by_rule(delegates: Any, model: Any) -> dict[str, Any]:
+    left_over = delegates.xnnpack_left_over(model)
+    return {"partitions": delegates.partitions(model, left_over), "left_over": [_finding(found) for found in left_over]}
+
+
+def _measured(file: Path) -> dict[str, Any]:
+    """What the GPU delegate itself does, in float32."""
+    from edge.benchmark import difference_from
+    from edge.latency_process import OK, UNAVAILABLE, LatencyProcess
+
+    with LatencyProcess(file, "gpu_f32", 1) as gpu:
+        loaded = gpu.loaded
+        difference = difference_from("cpu", gpu, file) if loaded.status == OK else None
+    status = {OK: "whole", UNAVAILABLE: _NOT_TESTED}.get(loaded.status, loaded.status)
+    return {
+        "status": status,
+        "reason": loaded.reason,
+        "refused": [{"op": operation, "reason": reason} for operation, reason in loaded.refused],
+        "ran_on": loaded.ran_on,
+        "software_gpu": loaded.software_gpu,
+        "difference_from_cpu": difference,
+    }
+
+
+def _page(document: dict[str, Any]) -> str:
+    """For people."""
+    lines = [
+        f"{document['file']}: {document['size_bytes'] / 1e6:.2f} MB, needs TensorFlow Lite {document['min_runtime_version'] or '(unknown)'}"
+    ]
+    for kind in ("inputs", "outputs"):
+        lines += [f"  {kind[:-1]:<7} {tensor['name']}  {tensor['shape']}  {tensor['dtype']}{_scale(tensor)}" for tensor in document[kind]]
+    lines += ["", f"operations ({sum(document['ops'].values())}), tensors of rank {', '.join(document['ranks'])}"]
+    for name, count in sorted(document["ops"].items(), key=lambda item: -item[1]):
+        lines.append(f"  {count:>6}  {name}")
+    stored = ", ".join(f"{name.lower()} {size / 1e6:.2f} MB" for name, size in document["constant_bytes"].items())
+    lines += ["", f"constants: {stored or 'none'}; the largest:"]
+    lines += [
+        f"  {tensor['bytes'] / 1e6:8.2f} MB  {tensor['dtype']:<8} {tensor['shape']}  {tensor['layer']}"
+        for tensor in document["largest_constants"]
+    ]
+    lines += ["", *_xnnpack_lines(document["delegates"]["xnnpack"]), "", *_gpu_lines(document["delegates"]["gpu"])]
+    return "\n".join(lines)
+
+
+def _xnnpack_lines(xnnpack: dict[str, Any]) -> list[str]:
+    rule = xnnpack["by_rule"]
+    if xnnpack["runtime"] is None:
+        lines = [f"XNNPACK: the runtime cannot load the file: {xnnpack['reason']}; by rule {rule['partitions']} partition(s)"]
+    else:
+        lines = [
+            f"XNNPACK ({xnnpack['runtime']}): {xnnpack['delegated_ops']} of {xnnpack['total_ops']} operations in {xnnpack['partitions']} "
+            f"partition(s); by rule {rule['partitions']}"
+        ]
+    return lines + _grouped(rule["left_over"])
+
+
+def _gpu_lines(gpu: dict[str, Any]) -> list[str]:
+    lines = [f"GPU delegate: {gpu['verdict']} ({gpu['basis']})", *_grouped(gpu["refused"])]
+    if gpu["cautions"]:
+        lines += ["  cautions:", *_grouped(gpu["cautions"])]
+    measured = gpu["measured"]
+    if measured is None:
+        lines.append(f"  on a real delegate: {_NOT_TESTED} (--gpu)")
+    else:
+        where = measured["ran_on"] or measured["reason"]
+        difference = measured["difference_from_cpu"]
+        lines.append(
+            f"  on the delegate itself: {measured['status']}, {where}"
+            + (f", outputs within {difference:.1e} of the CPU's" if difference is not None else "")
+        )
+        lines += [f"    {refused['op']}: {refused['reason']}" for refused in measured["refused"][:_MOST_REFUSALS]]
+        if len(measured["refused"]) > _MOST_REFUSALS:
+            lines.append(f"    and {len(measured['refused']) - _MOST_REFUSALS} more (--json has them all)")
+    return lines
+
+
+def _grouped(findings: Sequence[dict[str, str]]) -> list[str]:
+    """One line for each operation and reason, with the layers it is about."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for found in findings:
+        groups.setdefault((found["op"], found["reason"]), []).append(found["layer"])
+    lines = []
+    for (operation, reason), layers in groups.items():
+        shown = ", ".join(list(dict.fromkeys(layers))[:4])
+        more = len(set(layers)) - 4
+        lines.append(f"  {len(layers):>4} x {operation}: {reason}  [{shown}{f' and {more} more' if more > 0 else ''}]")
+    return lines
+
+
+def _scale(tensor: dict[str, Any]) -> str:
+    quantization = tensor["quantization"]
+    return f"  = {quantization['scale']:.6g} x (value - {quantization['zero_point']})" if quantization else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""edge.benchmark on real files, in real processes of their own."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge import benchmark, flatbuffer
+from edge.latency_process import OK, REFUSED, LatencyProcess
+from edge.runtime import Interpreter
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
+
+# Enough to have run; nothing here judges how fast
+SHORT = ("--min-runs", "3", "--min-seconds", "0", "--quiet")
+
+# The contract's fields of a result
+FIELDS = (
+    "file", "delegate", "threads", "status", "reason", "software_gpu", "init_ms", "first_inference_ms", "median_ms", "p5_ms",
+    "p90_ms", "p95_ms", "mean_ms", "stddev_ms", "min_ms", "max_ms", "num_runs", "seconds", "valid", "invalid_reasons",
+    "peak_mem_mb", "delegated_ops", "total_ops", "partitions",
+)  # fmt: skip
+
+
+@pytest.fixture
+def measured(capfd):
+    """Runs `python -m edge.benchmark` in this process: exit code, stdout, stderr."""
+
+    def run(*arguments):
+        capfd.readouterr()
+        code = benchmark.main([str(argument) for argument in arguments])
+        captured = capfd.readouterr()
+        print(f"exit {code}: {captured.err[-600:]}")
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def files(tiny_v1) -> dict[str, Path]:
+    return {recipe: tiny_v1.folder / f"{tiny_v1.name(recipe)}.tflite" for recipe in ("float32", "int8", "int8_full")}
+
+
+def test_files_side_by_side(measured, files):
+    code, out, err = measured(*files.values(), *SHORT, "--json")
+    document = json.loads(out)
+    print(json.dumps(document["results"][1], indent=1))
+    assert (code, err) == (EXIT_OK, "")
+    assert [result["file"] for result in document["results"]] == [str(path) for path in files.values()]
+    for result in document["results"]:
+        assert set(FIELDS) <= set(result)
+        assert (result["status"], result["delegate"], result["threads"], result["software_gpu"]) == (OK, "cpu", 1, None)
+        assert result["random_weights"] is True
+        assert "XNNPACK" in result["ran_on"]
+        assert result["num_runs"] >= 3
+        assert 0 < result["min_ms"] <= result["median_ms"] <= result["p95_ms"] <= result["max_ms"]
+        assert result["init_ms"] > 0
+        assert result["peak_mem_mb"] > 1
+        assert result["ratio_low"] <= result["ratio"] <= result["ratio_high"]
+        assert np.isfinite(result["relative_l2_difference"])
+    first, int8, full = document["results"]
+    assert first["ratio"] == 1.0
+    assert int8["delegated_ops"] == int8["total_ops"]
+    assert int8["partitions"] == 1
+    assert full["partitions"] > 1  # integer norms and softmax are not XNNPACK's
+    assert document["environment"]["cpu"]
+    assert document["environment"]["runtime"].startswith("LiteRT")
+
+
+def test_the_table_says_where_it_ran_and_what_the_weights_are(measured, files):
+    code, out, _ = measured(files["float32"], files["int8"], *SHORT, "--threads", "1,2")
+    assert code == EXIT_OK
+    assert out.count("tiny_v1-int8.random.tflite  ") >= 2
+    for words in ("ran on LiteRT", "machine: ", "RANDOM weights", "ratio"):
+        assert words in out
+
+
+def test_other_kernels_run_and_are_named(measured, files):
+    code, out, _ = measured(files["int8"], "--delegate", "builtin", "--delegate", "reference", *SHORT, "--json")
+    builtin, reference = json.loads(out)["results"]
+    assert code == EXIT_OK
+    assert "builtin kernels" in builtin["ran_on"]
+    assert "reference kernels" in reference["ran_on"]
+    assert builtin["delegated_ops"] == reference["delegated_ops"] == 0
+
+
+def test_a_file_that_gives_nan_is_wrong(measured, files, tmp_path):
+    """A norm's epsilon made NaN: it loads and runs, and must not be shown as a result."""
+    graph = flatbuffer.read_model(files["float32"].read_bytes())
+    index = next(int(operator.inputs[1]) for name, operator in flatbuffer.operators(graph) if name == "FULLY_CONNECTED")
+    buffer = graph.buffers[graph.subgraphs[0].tensors[index].buffer]
+    buffer.data = np.full(len(buffer.data) // 4, np.nan, np.float32).view(np.uint8)
+    broken = tmp_path / "broken.tflite"
+    broken.write_bytes(flatbuffer.write_model(graph))
+    code, out, _ = measured(broken, *SHORT, "--json")
+    (result,) = json.loads(out)["results"]
+    print(result)
+    assert code == EXIT_CHECK_FAILED
+    assert result["status"] == "wrong"
+    assert "differ from builtin's" in result["reason"]
+
+
+def test_a_file_the_runtime_cannot_load_is_refused_and_the_others_measured(measured, files, tmp_path):
+    damaged = tmp_path / "damaged.tflite"
+    damaged.write_bytes(files["float32"].read_bytes()[:3000])
+    code, out, _ = measured(files["float32"], damaged, *SHORT, "--json")
+    good, bad = json.loads(out)["results"]
+    assert code == EXIT_CHECK_FAILED
+    assert good["status"] == OK
+    assert (bad["status"], bad["median_ms"], bad["valid"]) == (REFUSED, None, False)
+    assert bad["reason"]
+
+
+def test_a_process_that_dies_is_a_result():
+    with LatencyProcess(Path("any"), "cpu", 1, command=["sh", "-c", "echo the driver said so >&2; kill -SEGV $$"]) as process:
+        print(process.loaded)
+        assert process.loaded.status == REFUSED
+        assert "SIGSEGV" in process.loaded.reason
+        assert "the driver said so" in process.loaded.reason
+
+
+def test_no_gpu_is_unavailable_and_says_nothing_of_the_file(measured, files, monkeypatch):
+    monkeypatch.setenv("VK_ICD_FILENAMES", "/no/such/driver.json")
+    code, out, _ = measured(files["float32"], "--delegate", "gpu", *SHORT, "--json")
+    (result,) = json.loads(out)["results"]
+    print(result["reason"])
+    assert code == EXIT_UNUSABLE
+    assert (result["status"], result["median_ms"], result["ratio"]) == ("unavailable", None, None)
+
+
+def test_a_sustained_run_is_drawn(measured, files, tmp_path):
+    picture = tmp_path / "course.png"
+    code, out, _ = measured(files["int8"], "--sustained", "0.01", "--plot", picture, "--quiet", "--json")
+    (result,) = json.loads(out)["results"]
+    assert code == EXIT_OK
+    assert len(result["curve"]) > 1
+    assert result["ratio"] is None  # alone, there is nothing to compare with
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_foreign_picture_is_left_alone(measured, files, tmp_path):
+    picture = tmp_path / "mine.png"
+    picture.write_bytes(b"mine")
+    code, _, err = measured(files["int8"], *SHORT, "--plot", picture)
+    assert code == EXIT_UNUSABLE
+    assert "in the way" in err
+    assert picture.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ((), EXIT_USAGE, "FILE"),
+        (("no-such.tflite",), EXIT_UNUSABLE, "no-such.tflite"),
+        ((__file__,), EXIT_UNUSABLE, "not a TFLite file"),
+        (("FILE", "--delegate", "gpuu"), EXIT_USAGE, "did you mean gpu"),
+        (("FILE", "--threads", "0"), EXIT_USAGE, "--threads of at least 1"),
+        (("FILE", "--threads", "two"), EXIT_USAGE, "--threads of at least 1"),
+        (("FILE", "--min-runs", "0"), EXIT_USAGE, "--min-runs of at least 1"),
+        (("FILE", "--min-seconds", "nan"), EXIT_USAGE, "--min-seconds of at least 0"),
+        (("FILE", "--sustained", "0"), EXIT_USAGE, "--sustained above 0"),
+        (("FILE", "--plot", "picture.jpg"), EXIT_USAGE, ".png"),
+        (("FILE", "FILE"), EXIT_USAGE, "a file twice"),
+    ],
+)
+def test_wrong_usage_and_unusable_files(measured, files, arguments, code, words):
+    received, out, err = measured(*(files["float32"] if argument == "FILE" else argument for argument in arguments))
+    lines = err.strip().splitlines()
+    assert received == code
+    assert words in err
+    assert out == ""
+    assert lines[0].startswith("error: ")
+    assert len(lines) <= 4
+
+
+def test_inputs_are_set_by_name_and_refused_by_name_and_shape(tiny_v1):
+    interpreter = Interpreter(tiny_v1.file("int8"))
+    (name,) = interpreter.inputs
+    image = tiny_v1.images[:1].astype(np.float32)
+    interpreter.write({name: image})
+    np.testing.assert_array_equal(interpreter.invoke()[0], interpreter.run(image))
+    with pytest.raises(ValueError, match="inputs must be among"):
+        interpreter.write({"nonsense": image})
+    with pytest.raises(ValueError, match="input must have the shape"):
+        interpreter.write({name: image[:, 1:]})

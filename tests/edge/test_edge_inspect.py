@@ -1,0 +1,111 @@
+"""edge.inspect: what it says of our files and of others."""
+
+import json
+
+import pytest
+import tensorflow as tf
+
+from edge import inspect, runtime
+from tfvit.errors import EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
+
+
+@pytest.fixture
+def inspected(capfd):
+    def run(*arguments):
+        capfd.readouterr()
+        code = inspect.main([str(argument) for argument in (*arguments, "--quiet")])
+        captured = capfd.readouterr()
+        print(captured.out[-3000:], captured.err)
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.mark.parametrize("recipe", ["float32", "float16", "int8", "dynamic", "int8_full", "w8a16"])
+def test_our_files(inspected, tiny, recipe):
+    path = tiny.folder / f"{tiny.name(recipe)}.tflite"
+    code, out, _ = inspected(path, "--json")
+    document, manifest = json.loads(out), tiny.manifest(recipe)
+    assert code == EXIT_OK
+    assert document["sha256"] == manifest["file"]["sha256"]
+    assert document["ops"] == manifest["file"]["ops"]
+    assert document["max_rank"] == manifest["file"]["max_rank"] == 4
+    assert document["min_runtime_version"] == manifest["file"]["min_runtime_version"]
+    assert [tensor["name"] for tensor in document["inputs"]] == [manifest["input"]["name"]]
+    assert document["inputs"][0]["shape"] == manifest["input"]["shape"]
+    xnnpack = document["delegates"]["xnnpack"]
+    assert {name: xnnpack[name] for name in ("delegated_ops", "total_ops", "partitions", "left_over")} == manifest["delegates"]["xnnpack"]
+    # by rule and by the runtime
+    rule = xnnpack["by_rule"]
+    left_over = {name: sum(found["op"] == name for found in rule["left_over"]) for name in {found["op"] for found in rule["left_over"]}}
+    assert left_over == xnnpack["left_over"]
+    assert rule["partitions"] == xnnpack["partitions"]
+    assert document["delegates"]["gpu"]["verdict"] == ("refused" if recipe == "w8a16" else "whole")
+    assert document["delegates"]["gpu"]["measured"] is None
+    assert sum(document["constant_bytes"].values()) < len(tiny.file(recipe))
+
+
+def test_why_not_on_the_gpu(inspected, tiny_v1):
+    code, out, _ = inspected(tiny_v1.folder / f"{tiny_v1.name('w8a16')}.tflite")
+    assert code == EXIT_OK
+    assert "GPU delegate: refused" in out
+    assert "INT16 tensor; use float32, int8 or int32" in out
+    assert "stage1_block1" in out  # the Keras layer
+    assert "not tested" in out
+
+
+def test_a_foreign_file_without_signature_names(inspected, small_graph, tmp_path):
+    path = tmp_path / "foreign name 🙂.tflite"
+    path.write_bytes(small_graph(lambda x: tf.gather(tf.reverse(x * 2.0, [1]), [[1, 0]], axis=1) + 1.0, (1, 4, 8)))
+    code, out, _ = inspected(path)
+    assert code == EXIT_OK
+    assert "REVERSE_V2: no kernel" in out
+    assert "indices of rank 2" in out
+
+
+def test_xnnpack_rules_say_what_the_runtime_does(small_graph):
+    """On every probe of the GPU suite."""
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).parent))
+    from gpu_probes import PROBES
+
+    different = {}
+    for name, (function, shapes) in PROBES.items():
+        file = small_graph(lambda *inputs, function=function: function(tf, *inputs), *shapes)
+        measured, ruled = runtime.xnnpack_partitions(file), inspect.description(file)["delegates"]["xnnpack"]["by_rule"]
+        left_over = sorted(found["op"] for found in ruled["left_over"])
+        if (left_over, ruled["partitions"]) != (
+            sorted(n for n, count in measured.left_over.items() for _ in range(count)),
+            measured.partitions,
+        ):
+            different[name] = (measured, ruled)
+    assert different == {}
+    assert len(PROBES) > 50
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "unreadable file"), (b"hello", "not a TFLite file"), (b"\x10\0\0\0TFL3" + b"\xff" * 40, "damaged TFLite file")],
+)
+def test_unreadable_files(inspected, tmp_path, content, words):
+    path = tmp_path / "file.tflite"
+    if content is not None:
+        path.write_bytes(content)
+    code, out, err = inspected(path)
+    assert code == EXIT_UNUSABLE
+    assert words in err
+    assert len(err.strip().splitlines()) <= 4
+    assert out == ""
+
+
+def test_no_file_is_wrong_usage(inspected):
+    assert inspected()[0] == EXIT_USAGE
+
+
+def test_the_gpu_is_not_tested_without_one(inspected, tiny_v1, monkeypatch):
+    monkeypatch.setenv("VK_ICD_FILENAMES", "/no/such/driver.json")
+    code, out, _ = inspected(tiny_v1.folder / f"{tiny_v1.name('int8')}.tflite", "--gpu")
+    assert code == EXIT_UNUSABLE
+    assert "on the delegate itself: not tested" in out
