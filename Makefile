@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench lint matrix fidelity accuracy
+.PHONY: check test slow bench lint matrix fidelity accuracy runtimes
 
 check: lint test
 
@@ -42,6 +42,12 @@ accuracy: $(INSTALLED)
 	$(BIN)/python benchmarks/accuracy.py --data $(CIFAR10)
 	$(BIN)/python benchmarks/calibration_draws.py --data $(CIFAR10)
 	$(BIN)/python benchmarks/readme_tables.py
+
+# files of ours in tflite-runtime 2.14, in LiteRT on aarch64 (qemu) and in LiteRT.js (Chromium): results/runtimes.csv, about 15 minutes.
+# The only thing installed outside build/ is Chromium, where apt-get may; what cannot be had is a row "not tested" and exit code 3.
+runtimes: $(INSTALLED)
+	command -v chromium >/dev/null || apt-get install -y -q --no-install-recommends chromium || true
+	$(BIN)/python benchmarks/runtimes/run.py --data $(CIFAR10)
 
 bench: $(INSTALLED)
 	rm -f results/recipe_latency.csv
