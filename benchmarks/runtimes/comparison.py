@@ -36,7 +36,7 @@ def compared(reference: np.ndarray, outputs: np.ndarray, recipe: str) -> dict[st
     if len(flipped):
         best = np.sort(reference[flipped], -1)
         margin = float((best[:, -1] - best[:, -2]).max() / np.abs(reference).max())
-        return _columns(NEAR_TIES, f"there the two best outputs are within {margin:.3f} of each other", same, f"{difference:.1e}")
+        return _columns(NEAR_TIES, f"LiteRT's two best outputs are {margin:.3f} of scale apart there", same, f"{difference:.1e}")
     return _columns(SAME, "", same, f"{difference:.1e}")
 
 

@@ -8,20 +8,22 @@ from importlib.metadata import version
 from benchmarks.runtimes.runtime import BUILD, HERE, Runtime, fetch
 
 CPUS = ("cortex-a53", "cortex-a76")
+VERSION = version("ai-edge-litert")
+FOLDER = BUILD / f"aarch64-{VERSION}"
 
 
 def prepare() -> None:
-    fetch(HERE / "setup_arm.sh", BUILD / "arm", sys.executable)
+    fetch(HERE / "setup_arm.sh", FOLDER, sys.executable, VERSION)
 
 
 def command() -> list[str]:
-    return [str(BUILD / "arm" / "python"), str(HERE / "interpret.py")]
+    return [str(FOLDER / "python"), str(HERE / "interpret.py")]
 
 
 RUNTIMES = tuple(
     Runtime(
         name="ai-edge-litert",
-        version=version("ai-edge-litert"),
+        version=VERSION,
         machine=f"aarch64 {cpu} (qemu)",
         recipes={"nano32": ("float32", "int8")},
         prepare=prepare,

@@ -1,15 +1,15 @@
 #!/bin/bash
 # An aarch64 Python with LiteRT under qemu-user, in a folder of its own: nothing is installed into the system, no chroot, no binfmt.
 #
-#     setup_arm.sh DIR PIP_PYTHON        needs Debian (apt-get, dpkg); afterwards: QEMU_CPU=cortex-a53 DIR/python script.py
+#     setup_arm.sh DIR PIP_PYTHON LITERT_VERSION        needs Debian (apt-get, dpkg); afterwards: QEMU_CPU=cortex-a53 DIR/python script.py
 #
-# Pins: the LiteRT and NumPy of the project's own environment, so that only the processor differs. Python 3.11 is bookworm's. qemu comes from
-# bookworm-backports (10.0): bookworm's own 7.2 crashes in the wheel.
+# The caller gives its own LiteRT's version, so that only the processor differs. Python 3.11 is bookworm's, NumPy one that has wheels for it.
+# qemu comes from bookworm-backports (10.0): bookworm's own 7.2 crashes in the wheel.
 set -euo pipefail
 
 dir=$(realpath -m "$1")
 pip_python=$2
-litert=ai-edge-litert==2.3.0
+litert=ai-edge-litert==$3
 numpy=numpy==2.4.6
 
 if [ -x "$dir/python" ]; then

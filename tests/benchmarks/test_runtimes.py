@@ -44,7 +44,7 @@ def test_difference_is_relative_to_the_largest_output():
 
 
 def test_the_margin_of_a_near_tie_is_shown():
-    assert "within 0.010" in comparison.compared(REFERENCE, with_change(1, 2, 0.04), "int8")["reason"]
+    assert "0.010 of scale apart" in comparison.compared(REFERENCE, with_change(1, 2, 0.04), "int8")["reason"]
 
 
 def test_one_class_for_every_image_is_named():
