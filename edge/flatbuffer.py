@@ -68,6 +68,20 @@ _MIN_RUNTIME = {
     "TRANSPOSE": ("1.6.0", "1.14.0", "1.15.0", "2.3.0", "2.4.0", "2.12.0", "2.14.4"),
 }  # fmt: skip
 
+# Versions that an operation has for integers, by the type of its first input.
+# Source: LiteRT, tflite/tools/versioning/op_version.cc, likewise.
+_INTEGER_VERSIONS = {
+    "INT8": {
+        "ADD": 2, "BATCH_MATMUL": 2, "CONCATENATION": 2, "CONV_2D": 3, "DEQUANTIZE": 2, "EXP": 2, "FULLY_CONNECTED": 4, "GELU": 2,
+        "LOGISTIC": 2, "MAXIMUM": 2, "MEAN": 2, "MINIMUM": 2, "MUL": 2, "PAD": 2, "RELU": 2, "RSQRT": 2, "SLICE": 2, "SOFTMAX": 2,
+        "SQUARED_DIFFERENCE": 2, "STRIDED_SLICE": 2, "SUB": 2, "SUM": 2, "TANH": 2, "TRANSPOSE": 2,
+    },
+    "INT16": {
+        "ADD": 3, "BATCH_MATMUL": 3, "CONCATENATION": 3, "DEQUANTIZE": 3, "EXP": 2, "LOGISTIC": 3, "MAXIMUM": 4, "MEAN": 3, "MINIMUM": 4,
+        "MUL": 4, "PAD": 3, "RELU": 3, "RSQRT": 3, "SLICE": 4, "SOFTMAX": 3, "SUB": 5, "TANH": 3, "TRANSPOSE": 5,
+    },
+}  # fmt: skip
+
 
 def read_model(data: bytes | bytearray | memoryview) -> schema.ModelT:
     """Parses a `.tflite` file; constants are views into `data`, wherever in the file they lie.
@@ -231,6 +245,31 @@ def min_runtime_version(model: schema.ModelT) -> str | None:
             return None
         newest = max(newest, tuple(int(part) for part in versions[code.version - 1].split(".")))
     return ".".join(str(part) for part in newest)
+
+
+def set_operator_versions(model: schema.ModelT) -> None:
+    """Raises the version of every operation to what its types need, so that an older runtime refuses the file.
+
+    ai-edge-quantizer leaves the float graph's versions. A runtime that knows no scales per channel then takes them for zero: tflite-runtime
+    2.14 gives the bias alone where a float FULLY_CONNECTED with int8 weights calls itself version 5, and says nothing.
+    """
+    for name, operator in operators(model):
+        code = model.operatorCodes[operator.opcodeIndex]
+        code.version = max(code.version, _needed_version(model, name, operator))
+
+
+def _needed_version(model: schema.ModelT, name: str, operator: schema.OperatorT) -> int:
+    """At least; a float operation's own version is the converter's affair."""
+    types = [tensor_type(model, int(index)) for index in operator.inputs if index >= 0]
+    if name == "QUANTIZE" and tensor_type(model, int(operator.outputs[0])) == "INT16":
+        return 2
+    if name in ("FULLY_CONNECTED", "CONV_2D") and types[:2] == ["FLOAT32", "INT8"]:
+        quantization = model.subgraphs[0].tensors[int(operator.inputs[1])].quantization
+        per_channel = quantization is not None and quantization.scale is not None and len(quantization.scale) > 1
+        return {"FULLY_CONNECTED": (3, 12), "CONV_2D": (2, 5)}[name][per_channel]
+    if name in ("FULLY_CONNECTED", "CONV_2D") and types[:2] == ["INT16", "INT8"] and operator.builtinOptions.quantizedBiasType:
+        return {"FULLY_CONNECTED": 11, "CONV_2D": 8}[name]
+    return _INTEGER_VERSIONS.get(types[0], {}).get(name, 1) if types else 1
 
 
 def set_min_runtime_version(model: schema.ModelT) -> None:

@@ -48,6 +48,7 @@ def quantize(float_file: bytes, recipe: Recipe, calibration: Calibration | None 
     model = flatbuffer.read_model(quantized)
     move_as_bytes(model)
     store_compactly(model, recipe.float16_constants, recipe.int8_biases_from)
+    flatbuffer.set_operator_versions(model)
     flatbuffer.set_min_runtime_version(model)
     return flatbuffer.write_model(model)
 

@@ -119,14 +119,47 @@ def test_min_runtime_version(operations, expected):
 
 
 def test_the_file_says_its_own_minimum_runtime(tiny_v1):
-    for recipe, expected in (("float32", "2.9.0"), ("dynamic", None)):
+    for recipe, expected in (("float32", "2.9.0"), ("float16", "2.9.0"), ("int8", "2.17.0"), ("dynamic", "2.17.0")):
         graph = tiny_v1.graph(recipe)
         (entry,) = [entry for entry in graph.metadata if entry.name == b"min_runtime_version"]
         written = bytes(graph.buffers[entry.buffer].data)
         print(recipe, written, flatbuffer.min_runtime_version(graph))
         assert len(written) == 16
         assert written.rstrip(b"\0").decode() == (flatbuffer.min_runtime_version(graph) or "")
-        assert expected in (None, flatbuffer.min_runtime_version(graph))
+        assert flatbuffer.min_runtime_version(graph) == expected
+
+
+@pytest.mark.parametrize(
+    ("operation", "types", "scales", "version"),
+    [
+        ("FULLY_CONNECTED", ("FLOAT32", "FLOAT32"), 0, 1),
+        ("FULLY_CONNECTED", ("FLOAT32", "INT8"), 1, 3),
+        ("FULLY_CONNECTED", ("FLOAT32", "INT8"), 8, 12),
+        ("FULLY_CONNECTED", ("INT8", "INT8"), 8, 4),
+        ("CONV_2D", ("FLOAT32", "INT8"), 8, 5),
+        ("CONV_2D", ("INT8", "INT8"), 8, 3),
+        ("RSQRT", ("INT16",), 1, 3),
+        ("RSQRT", ("FLOAT32",), 0, 1),
+        ("RESHAPE", ("INT8", "INT32"), 1, 1),
+    ],
+)
+def test_versions_are_those_of_the_types(operation, types, scales, version):
+    model, graph, operator, code = schema.ModelT(), schema.SubGraphT(), schema.OperatorT(), schema.OperatorCodeT()
+    code.builtinCode, code.version = getattr(schema.BuiltinOperator, operation), 1
+    graph.tensors = []
+    for name in (*types, types[0]):
+        tensor = schema.TensorT()
+        tensor.type, tensor.quantization = getattr(schema.TensorType, name), schema.QuantizationParametersT()
+        tensor.quantization.scale = [0.1] * scales
+        graph.tensors.append(tensor)
+    operator.opcodeIndex, operator.inputs, operator.outputs = 0, list(range(len(types))), [len(types)]
+    operator.builtinOptions = schema.FullyConnectedOptionsT()
+    graph.operators, model.subgraphs, model.operatorCodes = [operator], [graph], [code]
+    flatbuffer.set_operator_versions(model)
+    assert code.version == version
+    code.version = 99
+    flatbuffer.set_operator_versions(model)
+    assert code.version == 99
 
 
 def test_custom_operations_have_their_own_name():
