@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench lint matrix fidelity accuracy runtimes
+.PHONY: check test slow bench lint matrix fidelity accuracy runtimes vulkan
 
 check: lint test
 
@@ -20,6 +20,10 @@ lint: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+# software Vulkan drivers, for the tests on the GPU delegate; Debian 12 on amd64, as root
+vulkan:
+	scripts/software_vulkan.sh build/vulkan
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow -n auto --dist loadgroup

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ class Settings:
         force: rebuild what is current, overwrite what is foreign.
         repair: whether a recipe that can may demote layers to pass its gate.
         explain: whether each dense layer's own effect on the logits is measured.
+        min_runtime: the oldest TensorFlow Lite the files must run on, for example (2, 14); None for any.
         threads: for running files.
     """
 
@@ -68,6 +69,7 @@ class Settings:
     force: bool = False
     repair: bool = True
     explain: bool = False
+    min_runtime: tuple[int, ...] | None = None
     threads: int = dataclasses.field(
         default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
@@ -116,6 +118,8 @@ def convert(source: Source, recipes: Sequence[Recipe], settings: Settings, progr
             received=str(settings.drift_samples),
             action="ask for 32 or more; --no-gate writes a file whatever its drift",
         )
+    if settings.min_runtime:
+        recipes = [recipe.for_runtime(settings.min_runtime) for recipe in recipes]
     image_set = open_image_set(settings.calibration)
     split = image_set.split(settings.calibration_samples, settings.drift_samples, settings.seed)
     if split.note:
@@ -256,7 +260,17 @@ def _describe(
         tools=_tool_versions(),
         inputs_sha256=_inputs_sha256(source, recipe, settings, image_set, split, exportable.preprocessing),
     )
-    return document, failures
+    return document, [*failures, *_too_new(document, settings)]
+
+
+def _too_new(document: Mapping[str, Any], settings: Settings) -> list[str]:
+    """Whether the file needs a newer runtime than was asked for."""
+    needed = document["file"]["min_runtime_version"]
+    if settings.min_runtime is None or (
+        needed and tuple(int(part) for part in needed.split("."))[: len(settings.min_runtime)] <= settings.min_runtime
+    ):
+        return []
+    return [f"needs TensorFlow Lite {needed or 'of unknown version'}, asked for {'.'.join(map(str, settings.min_runtime))} (--min-runtime)"]
 
 
 def _calibration_block(settings: Settings, image_set: ImageSet, split: Split, preprocessing: Preprocessing) -> dict[str, Any]:
@@ -314,6 +328,7 @@ def _current_outcome(name: str, digest: str, settings: Settings) -> Outcome | No
     if current is None:
         return None
     failures = () if current.manifest["drift"]["passed"] else ("missed its drift limits when it was written",)
+    failures = (*failures, *_too_new(current.manifest, settings))
     return Outcome(name, "current", settings.folder / f"{name}.tflite", current.manifest, failures)
 
 

@@ -65,6 +65,9 @@ def parser() -> Parser:
     parser.add_argument(
         "--explain", action="store_true", help="measure what each layer alone does to the logits; table here, picture NAME.sensitivity.png"
     )
+    parser.add_argument(
+        "--min-runtime", type=_version, metavar="VERSION", help="refuse files that need a newer TensorFlow Lite than this, for example 2.14"
+    )
     parser.add_argument("--force", action="store_true", help="rebuild what is there and current")
     return parser
 
@@ -109,6 +112,7 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
         force=arguments.force,
         repair=arguments.repair,
         explain=arguments.explain,
+        min_runtime=arguments.min_runtime,
         **limits,
     )
     if arguments.model:
@@ -170,9 +174,7 @@ def _report(outcomes: Sequence[Any], terminal: Terminal) -> int:
         closing.append(f"seconds: {', '.join(f'{name} {value:.1f}' for name, value in seconds.items())}; peak memory {peak_memory_mb} MB")
     refused = [outcome for outcome in outcomes if outcome.status == "refused"]
     if refused:
-        closing.append(
-            f"{len(refused)} of {len(outcomes)} files were NOT written: they missed their drift limits (--no-gate writes them anyway)"
-        )
+        closing.append(f"{len(refused)} of {len(outcomes)} files were NOT written: they missed their limits (--no-gate writes them anyway)")
     document = {
         "folder": folders[0] if folders else None,
         "artifacts": [
@@ -254,6 +256,14 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"must be a finite number. Received: {text}")
     return value
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """A TensorFlow Lite version: 2.14 or 2.14.0."""
+    parts = text.split(".")
+    if not 2 <= len(parts) <= 3 or not all(part.isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"must be a version like 2.14. Received: {text}")
+    return tuple(int(part) for part in parts)
 
 
 def _shown(value: float | None, form: str) -> str:

@@ -36,7 +36,7 @@ def quantize(float_file: bytes, recipe: Recipe, calibration: Calibration | None 
     """
     calibration = calibration or Calibration()
     quantized = float_file
-    modes = modes or layer_modes(flatbuffer.read_model(float_file), recipe, calibration)
+    modes = _runnable(modes or layer_modes(flatbuffer.read_model(float_file), recipe, calibration), recipe)
     if recipe.fitted_to_inputs:
         rounded = [name for name, mode in modes.items() if mode != FLOAT or recipe.integer_bits]
         quantized = _rounded_for_inputs(quantized, calibration, rounded)
@@ -97,7 +97,12 @@ def layer_modes(model: schema.ModelT, recipe: Recipe, calibration: Calibration |
             outputs = calibration.rows[name] @ weight_matrix(model, layer).T
             if clipping.snr_db(outputs, *calibration.ranges[layer.name]) < recipe.min_output_snr_db:
                 modes[layer.name] = DYNAMIC
-    return modes
+    return _runnable(modes, recipe)
+
+
+def _runnable(modes: Mapping[str, str], recipe: Recipe) -> dict[str, str]:
+    """The modes without those that the recipe may not use."""
+    return {name: FLOAT if mode == DYNAMIC and recipe.without_dynamic else mode for name, mode in modes.items()}
 
 
 def watched_tensors(float_file: bytes, recipe: Recipe) -> tuple[dict[str, int], dict[str, int]]:

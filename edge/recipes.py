@@ -48,6 +48,7 @@ class Recipe:
         repairs: where the file misses its gate, its worst dense layers are demoted until it passes (see `edge.repair`).
         rewrites: of `edge.reparametrize`, on the model before it is exported.
         limits: the default drift gate.
+        without_dynamic: layers that would be dynamic stay in float, for runtimes that know no dynamic ones.
     """
 
     name: str
@@ -63,6 +64,11 @@ class Recipe:
     fitted_to_inputs: bool = False
     repairs: bool = False
     rewrites: tuple[str, ...] = REWRITES
+    without_dynamic: bool = False
+
+    def for_runtime(self, version: tuple[int, ...]) -> Recipe:
+        """The recipe as a runtime can run it: before `DYNAMIC_SINCE`, layers that would be dynamic beside static ones stay in float."""
+        return dataclasses.replace(self, without_dynamic=True) if self.needs_calibration and version < DYNAMIC_SINCE else self
 
     @property
     def needs_calibration(self) -> bool:
@@ -105,6 +111,9 @@ _MIN_OUTPUT_SNR_DB = 33.0
 # 8 bits: 20 dB is where accuracy begins to go (a small trained model measured 14 dB at one point lost, 28 to 39 dB at none). On 32 images
 # without labels, often of nothing in particular, the two best classes lie close: 0.8 leaves six such flips, a broken file has far more.
 _EIGHT_BITS = Limits(min_snr_db=20.0, min_agreement=0.8, max_top1_drop=1.0)
+
+# First TensorFlow Lite with float layers on int8 weights of one scale a channel; older ones that are given some compute nonsense
+DYNAMIC_SINCE = (2, 17)
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe

@@ -59,15 +59,26 @@ def test_tables_are_those_of_the_results():
 
 def test_commands_parse():
     commands = [
-        line.split("edge.convert", 1)[1]
+        line.split("-m edge.convert", 1)[1]
         for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
         for line in block.splitlines()
-        if "edge.convert" in line
+        if "-m edge.convert" in line
     ]
     assert len(commands) >= 4
     for command in commands:
         arguments = parser().parse_args(shlex.split(command))
         assert arguments.quant == "all" or set(arguments.quant.split(",")) <= set(RECIPES)
+
+
+def test_commands_on_files_parse():
+    from edge import benchmark, inspect
+
+    found = re.findall(r"^python -m edge\.(benchmark|inspect) (.*)$", README, re.MULTILINE)
+    assert {name for name, _ in found} == {"benchmark", "inspect"}
+    for name, command in found:
+        arguments = {"benchmark": benchmark, "inspect": inspect}[name].parser().parse_args(shlex.split(command))
+        files = arguments.files if name == "benchmark" else [arguments.file]
+        assert all(file.stem.rpartition("-")[2] in RECIPES for file in files)
 
 
 def test_links_lead_somewhere():

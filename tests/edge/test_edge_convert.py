@@ -265,6 +265,26 @@ def test_models_that_cannot_be_read(cli, tmp_path, name, content, words):
 # The gate, and what is current
 
 
+def test_files_for_an_old_runtime(cli, tmp_path):
+    """int8 goes without dynamic layers, dynamic is refused, and what needs nothing new is written as ever."""
+    arguments = ("--calibration-samples", "4", "--out", tmp_path, "--no-gate", "--quiet", "--json")
+    ran = cli(*MICRO, "--quant", "float32,int8", *arguments, "--min-runtime", "2.14")
+    assert ran.code == EXIT_OK
+    for entry in json.loads(ran.out)["artifacts"]:
+        assert (entry["status"], entry["failures"]) == ("written", [])
+        assert entry["manifest"]["file"]["min_runtime_version"] in ("2.3.0", "2.9.0")
+    ran = cli(*MICRO, "--quant", "int8", *arguments)
+    assert json.loads(ran.out)["artifacts"][0]["manifest"]["file"]["min_runtime_version"] == "2.17.0"
+    gated = [argument for argument in arguments if argument != "--no-gate"]
+    ran = cli(*MICRO, "--quant", "dynamic", *gated, "--min-runtime", "2.14.0")
+    (entry,) = json.loads(ran.out)["artifacts"]
+    assert (ran.code, entry["status"]) == (EXIT_CHECK_FAILED, "refused")
+    assert "needs TensorFlow Lite 2.17.0, asked for 2.14.0 (--min-runtime)" in entry["failures"]
+    assert not list(tmp_path.glob("*dynamic*"))
+    ran = cli(*MICRO, "--quant", "int8", *arguments, "--min-runtime", "two")
+    assert_one_error(ran, EXIT_USAGE, "must be a version like 2.14")
+
+
 def test_the_life_of_an_artifact(cli, tmp_path):
     """Written, current, forced, of another seed, refused, written without the gate: in this order, in one folder."""
     out = tmp_path / "out"
