@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from edge import flatbuffer
 from edge.runtime import Tensor, captured_stderr, runtime_version
 from tfvit.errors import EnvironmentUnusableError
 
@@ -149,6 +148,8 @@ def refusals(messages: str) -> list[tuple[str, str]]:
 
 def _tensor(file: bytes, details: Mapping[str, Any]) -> Tensor:
     """From the compiled model's own details, which leave the scale of integers out."""
+    from edge import flatbuffer  # needs ai-edge-litert, which this module says is missing in words of its own
+
     tensor = Tensor.of(details)
     parameters = flatbuffer.quantization(flatbuffer.read_model(file), tensor.index) if tensor.dtype.kind in "iu" else None
     return tensor if parameters is None else dataclasses.replace(tensor, **parameters)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfvit.errors import EXIT_OK, EXIT_UNUSABLE, InputError
+from tfvit.errors import EXIT_OK, EXIT_UNUSABLE, EnvironmentUnusableError, InputError
 from tfvit.terminal import Parser, Terminal, run
 
 # Constants listed one by one; the rest is summed up
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    _require_schema()
     try:
         data = arguments.file.read_bytes()
     except OSError as error:
@@ -47,9 +49,19 @@ def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:
         document = {"file": str(arguments.file), **description(data)}
     if arguments.gpu:
         with terminal.progress.stage("compile and run on the GPU", subject=arguments.file.name):
-            document["delegates"]["gpu"]["measured"] = _measured(arguments.file)
+            document["delegates"]["gpu"]["measured"] = measured_on_gpu(arguments.file)
     terminal.text(document, _page(document))
     return EXIT_UNUSABLE if arguments.gpu and document["delegates"]["gpu"]["measured"]["status"] == _NOT_TESTED else EXIT_OK
+
+
+def _require_schema() -> None:
+    if importlib.util.find_spec("ai_edge_litert") is None:
+        raise EnvironmentUnusableError(
+            "files are read with LiteRT's schema",
+            expected="the package ai-edge-litert",
+            received="it is not installed",
+            action="pip install ai-edge-litert; tflite-runtime beside it is fine",
+        )
 
 
 def description(data: bytes) -> dict[str, Any]:
@@ -137,8 +149,8 @@ def _xnnpack_by_rule(delegates: Any, model: Any) -> dict[str, Any]:
     return {"partitions": delegates.partitions(model, left_over), "left_over": [_finding(found) for found in left_over]}
 
 
-def _measured(file: Path) -> dict[str, Any]:
-    """What the GPU delegate itself does, in float32."""
+def measured_on_gpu(file: Path) -> dict[str, Any]:
+    """What the GPU delegate itself does with a file in float32, in a process of its own, and how far its outputs are from the CPU's."""
     from edge.benchmark import difference_from
     from edge.latency_process import OK, UNAVAILABLE, LatencyProcess
 

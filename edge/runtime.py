@@ -130,7 +130,9 @@ class Interpreter:
                 ) from error
         self.inputs, self.outputs = self._tensors()
         self._outputs = self._interpreter.get_output_details()
-        self.ran_on = f"{runtime_version()} CPU ({'XNNPACK' if kernels == XNNPACK else f'{kernels} kernels'})"
+        delegated = any(operation["op_name"] == "DELEGATE" for operation in self.operations())
+        used = "XNNPACK" if delegated else "builtin kernels, XNNPACK took nothing" if kernels == XNNPACK else f"{kernels} kernels"
+        self.ran_on = f"{runtime_version()} CPU ({used})"
 
     def _tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         signatures = self._interpreter.get_signature_list()
