@@ -2,8 +2,8 @@
 
     VK_ICD_FILENAMES=build/vulkan/lavapipe.json python benchmarks/delegate_coverage.py
 
-Files are made with random weights and few calibration images: what a delegate takes depends on neither. Rows are written a variant at a time;
-those already in results/delegate_coverage.csv are kept. On a software GPU a compile proves acceptance and the answer, not speed.
+Files are made with random weights and few calibration images: what a delegate takes depends on neither. Rows are written a variant at a
+time; those already in results/delegate_coverage.csv are kept. On a software GPU a compile proves acceptance and the answer, not speed.
 """
 
 from __future__ import annotations
