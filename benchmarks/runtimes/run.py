@@ -62,8 +62,12 @@ def main() -> int:
     parser.add_argument("--csv", type=Path, default=CSV)
     arguments = parser.parse_args()
     chosen = [runtime for runtime in RUNTIMES if arguments.only is None or runtime.name in arguments.only.split(",")]
-    wanted = {variant: [name for name in RECIPES if any(name in r.recipes.get(variant, ()) for r in chosen)] for variant in WEIGHTS}
-    cases = {(c.variant, c.recipe): c for variant, recipes in wanted.items() if recipes for c in cases_of(variant, recipes, arguments.data)}
+    cases = {}
+    for variant in WEIGHTS:
+        wanted = {name for runtime in chosen for name in runtime.recipes.get(variant, ())}
+        for version in dict.fromkeys(version_of(name) for name in sorted(wanted)):
+            recipes = [name for name in RECIPES if labelled(name, version) in wanted]
+            cases |= {(case.variant, case.recipe): case for case in cases_of(variant, recipes, version, arguments.data)}
     rows = []
     for runtime in chosen:
         for row in rows_of(runtime, cases):
@@ -73,10 +77,22 @@ def main() -> int:
     return exit_code([row["status"] for row in rows])
 
 
-def cases_of(variant: str, recipes: list[str], data: Path | None) -> list[Case]:
-    """Converts, chooses the images and runs LiteRT on them."""
+def labelled(recipe: str, version: str | None) -> str:
+    """A recipe, made for an old runtime where `version` says so."""
+    return f"{recipe} for {version}" if version else recipe
+
+
+def version_of(label: str) -> str | None:
+    """What `labelled` put behind the recipe."""
+    return label.partition(" for ")[2] or None
+
+
+def cases_of(variant: str, recipes: list[str], version: str | None, data: Path | None) -> list[Case]:
+    """Converts (with `--min-runtime` where there is a version), chooses the images and runs LiteRT on them."""
+    folder = BUILD / labelled("files", version).replace(" ", "-")
     command = [sys.executable, "-m", "edge.convert", "--variant", variant, "--weights", WEIGHTS[variant], "--quant", ",".join(recipes)]
-    command += ["--out", str(BUILD / "files"), "--output", "logits", "--calibration-samples", "32", "--drift-samples", "8", "--no-gate"]
+    command += ["--min-runtime", version] if version else []
+    command += ["--out", str(folder), "--output", "logits", "--calibration-samples", "32", "--drift-samples", "8", "--no-gate"]
     done = subprocess.run([*command, "--json", "--quiet"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     artifacts = json.loads(done.stdout)["artifacts"]
     test = data / "test.zip" if data and variant == "nano32" else None
@@ -85,15 +101,17 @@ def cases_of(variant: str, recipes: list[str], data: Path | None) -> list[Case]:
     pixels = np.stack(list(image_set.read(chosen, VARIANTS[variant].preprocessing)))
     cases = []
     for artifact in artifacts:
-        path = BUILD / "files" / f"{artifact['name']}.tflite"
+        path = folder / f"{artifact['name']}.tflite"
         interpreter = Interpreter(path.read_bytes())
         (source,) = interpreter.inputs.values()
-        inputs = BUILD / "files" / f"{variant}-{source.dtype}.raw"
+        inputs = folder / f"{variant}-{source.dtype}.raw"
         inputs.write_bytes(b"".join(source.stored(image[None]).tobytes() for image in pixels))
         reference = np.concatenate([interpreter.run(image[None]) for image in pixels])
         manifest = artifact["manifest"]
         min_runtime = manifest["file"]["min_runtime_version"]
-        cases.append(Case(variant, manifest["recipe"], path, inputs, min_runtime, image_set.source, reference, interpreter))
+        cases.append(
+            Case(variant, labelled(manifest["recipe"], version), path, inputs, min_runtime, image_set.source, reference, interpreter)
+        )
     return cases
 
 
