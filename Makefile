@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench lint matrix fidelity accuracy runtimes vulkan
+.PHONY: check test slow bench lint matrix fidelity accuracy runtimes vulkan gpu
 
 check: lint test
 
@@ -24,6 +24,10 @@ test: $(INSTALLED)
 # software Vulkan drivers, for the tests on the GPU delegate; Debian 12 on amd64, as root
 vulkan:
 	scripts/software_vulkan.sh build/vulkan
+
+# every probe of the GPU rules, on software Vulkan; the telling ones are among the slow tests
+gpu: $(INSTALLED) vulkan
+	$(BIN)/python -m pytest -m gpu -n auto --dist loadgroup
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow -n auto --dist loadgroup

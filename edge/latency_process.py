@@ -182,7 +182,7 @@ def _load_and_say(path: Path, delegate: str, threads: int, say: Any) -> Any:
         start = time.perf_counter()
         model = load(data)
         init = time.perf_counter()
-        model.write(_inputs(model.inputs))
+        model.write(noise(model.inputs))
         written = time.perf_counter()
         model.invoke()
         first = time.perf_counter()
@@ -217,8 +217,8 @@ def _loader(delegate: str, threads: int) -> Callable[[bytes], Any]:
     return functools.partial(Interpreter, threads=threads, kernels=XNNPACK if delegate == "cpu" else delegate)
 
 
-def _inputs(tensors: dict[str, Any]) -> dict[str, Any]:
-    """Noise, the same in every process: pixels 0..255 for images, small whole numbers for integers, else standard normal numbers."""
+def noise(tensors: dict[str, Any]) -> dict[str, Any]:
+    """An input for each tensor, always the same: pixels 0..255 for images, small whole numbers for integers, else standard normal ones."""
     import numpy as np
 
     generator = np.random.default_rng(0)

@@ -39,6 +39,11 @@ TINY = {
     1: _row("tiny_v1", 1, 64, (2, 2, 2), (2, 4, 8), 4, CLASSES),
     2: _row("tiny_v2", 2, 128, (2, 2, 2), (2, 4, 8), 8, CLASSES),
 }
+# As deep as the published ones, on small images
+FULL_DEPTH = {
+    1: _row("full_depth_v1", 1, 64, (2, 2, 6, 2), (2, 2, 4, 8), 4, CLASSES),
+    2: _row("full_depth_v2", 2, 64, (2, 2, 6, 2), (2, 2, 4, 8), 4, CLASSES),
+}
 # One stage, one shift: for what does not depend on the architecture
 MICRO = _row("micro", 1, 32, (2,), (2,), 4, 5)
 
@@ -47,7 +52,7 @@ MICRO = _row("micro", 1, 32, (2,), (2,), 4, 5)
 def _rows_in_the_table():
     """The small variants, in the table only while a command runs: other tests look at the published rows."""
     with pytest.MonkeyPatch.context() as patch:
-        for row in (*TINY.values(), MICRO):
+        for row in (*TINY.values(), *FULL_DEPTH.values(), MICRO):
             patch.setitem(VARIANTS, row.id, row)
         patch.setattr("edge.conversion.DRIFT_SAMPLES", DRIFT_SAMPLES)
         yield
@@ -137,6 +142,16 @@ def tiny(request, tmp_path_factory) -> Converted:
 @pytest.fixture(scope="session")
 def tiny_v1(tmp_path_factory) -> Converted:
     return _convert_tiny(1, tmp_path_factory)
+
+
+@pytest.fixture(scope="session", params=[1, 2], ids=["V1", "V2"])
+def full_depth(request, tmp_path_factory) -> Converted:
+    """For delegates: the recipes that run on both."""
+    variant, out = FULL_DEPTH[request.param], tmp_path_factory.mktemp(FULL_DEPTH[request.param].id)
+    arguments = ["--variant", variant.id, "--quant", ",".join(RECIPES), "--weights", f"random:{SEED}", "--calibration-samples", "8"]
+    with _rows_in_the_table():
+        assert convert.main([*arguments, "--out", str(out), "--no-gate", "--quiet"]) in (0, 1)
+    return Converted(variant, out, {})
 
 
 _CONVERTED: dict[int, Converted] = {}

@@ -124,6 +124,13 @@ PROBES = {
     "largest five": (lambda tf, x: tf.math.top_k(x, 5).values, [GRID]),
 }
 
+# The forms a rule is about: refused, wrong, or taken where a rule of thumb says they are not. Asked about more often than the rest.
+TELLING = (
+    "l2 norm", "cumulated sum", "matrix product", "matrix product, right side broadcast", "matrix product, left side broadcast",
+    "matrix product, right side transposed", "transpose of rank 5", "rank 5 in between", "slice that drops a dimension", "gather",
+    "gather one", "gather a table", "gather points", "select", "cast to int64", "one-hot", "sum of three", "dense on many rows of rank 2",
+)  # fmt: skip
+
 _SQUARE = _weights(8, 8)
 
 
@@ -163,3 +170,11 @@ QUANTIZED_PROBES = {
     ),
     "a grid, then GELU": (lambda tf, x: tf.nn.gelu(tf.einsum("bhwc,cd->bhwd", x * 2.0, _SQUARE)), [GRID]),
 }
+
+TELLING_QUANTIZED = (
+    "rows of a grid, two layers",
+    "rows of a grid, then GELU",
+    "rows, then GELU",
+    "a grid, then GELU",
+    "rows of a grid as output",
+)

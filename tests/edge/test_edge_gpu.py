@@ -44,15 +44,15 @@ def test_shipped_models(vulkan_driver, shipped, recipe):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", LIMITS)
-def test_random_models(vulkan_driver, tiny, recipe):
-    found = difference(tiny.folder / f"{tiny.name(recipe)}.tflite", "gpu_f32")
-    print(tiny.variant.id, recipe, found)
+def test_models_as_deep_as_published(vulkan_driver, full_depth, recipe):
+    found = difference(full_depth.folder / f"{full_depth.name(recipe)}.tflite", "gpu_f32")
+    print(full_depth.variant.id, recipe, found)
     assert found <= LIMITS[recipe]
 
 
 @pytest.mark.slow
-def test_float16_arithmetic(vulkan_driver, tiny):
+def test_float16_arithmetic(vulkan_driver, full_depth):
     """What apps get by default."""
-    found = difference(tiny.folder / f"{tiny.name('float16')}.tflite", "gpu")
-    print(tiny.variant.id, found)
+    found = difference(full_depth.folder / f"{full_depth.name('float16')}.tflite", "gpu")
+    print(full_depth.variant.id, found)
     assert found <= FLOAT16

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from edge import delegates, flatbuffer, quantize, ranges
-from edge.latency_process import OK, LatencyProcess
+from edge import delegates, flatbuffer, quantize, ranges, runtime
+from edge.latency_process import OK, LatencyProcess, noise
 from edge.recipes import RECIPES, STATIC
 
 sys.path.insert(0, str(Path(__file__).parent))
-from gpu_probes import PROBES, QUANTIZED_PROBES
+from gpu_probes import PROBES, QUANTIZED_PROBES, TELLING, TELLING_QUANTIZED
 
 # |difference| / |output| to the CPU's: float32 adds in another order; quantized layers round activations, which the GPU does not
 MOST_DIFFERENCE = {"float32": 1e-4, "static": 3e-2, "dynamic": 3e-2}
@@ -22,12 +22,15 @@ STATIC_DENSE = dataclasses.replace(RECIPES["int8"], dense=STATIC, dense_by_role=
 
 def measured_outcome(path: Path, most_difference: float) -> str:
     """What the delegate does with a file: "whole", or an outcome of `edge.delegates`."""
-    with LatencyProcess(path, "gpu_f32", 1) as gpu, LatencyProcess(path, "builtin", 1) as cpu:
-        print(gpu.loaded, cpu.loaded)
+    with LatencyProcess(path, "gpu_f32", 1) as gpu:
+        print(gpu.loaded)
         if gpu.loaded.status != OK:
             assert gpu.loaded.status == "refused", "the driver is not to be had"
             return delegates.REFUSED
-        received, expected = gpu.outputs(), cpu.outputs()
+        received = gpu.outputs()
+    cpu = runtime.Interpreter(path.read_bytes(), kernels=runtime.BUILTIN)
+    cpu.write(noise(cpu.inputs))
+    expected = runtime.real_outputs(cpu, cpu.invoke())
     differences = [np.linalg.norm(received[name] - expected[name]) / (np.linalg.norm(expected[name]) + 1e-30) for name in expected]
     print(differences)
     return "whole" if max(differences) <= most_difference else delegates.WRONG
@@ -39,8 +42,12 @@ def predicted_outcome(file: bytes) -> str:
     return found[0].outcome if found else "whole"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", PROBES)
+def probes(names, telling):
+    """The telling ones among the slow tests; the rest when `make gpu` asks for it."""
+    return [pytest.param(name, marks=pytest.mark.slow if name in telling else pytest.mark.gpu) for name in names]
+
+
+@pytest.mark.parametrize("name", probes(PROBES, TELLING))
 def test_rules_say_what_the_delegate_does(vulkan_driver, small_graph, tmp_path, name):
     function, shapes = PROBES[name]
     file = small_graph(lambda *inputs: function(tf, *inputs), *shapes)
@@ -49,8 +56,7 @@ def test_rules_say_what_the_delegate_does(vulkan_driver, small_graph, tmp_path, 
     assert measured_outcome(path, MOST_DIFFERENCE["float32"]) == predicted_outcome(file)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", QUANTIZED_PROBES)
+@pytest.mark.parametrize("name", probes(QUANTIZED_PROBES, TELLING_QUANTIZED))
 @pytest.mark.parametrize("kind", ["static", "dynamic"])
 def test_rules_say_what_the_delegate_does_with_quantized_layers(vulkan_driver, small_graph, tmp_path, name, kind):
     function, shapes = QUANTIZED_PROBES[name]
@@ -71,6 +77,11 @@ def quantized(float_file: bytes, kind: str, shape: tuple[int, ...]) -> bytes:
     known = ranges.Calibration()
     known.add(ranges.collect(float_file, quantize.static_tensors(float_file, STATIC_DENSE), samples, 1, {}))
     return quantize.quantize(float_file, STATIC_DENSE, known)
+
+
+def test_telling_probes_are_probes():
+    assert set(TELLING) <= set(PROBES)
+    assert set(TELLING_QUANTIZED) <= set(QUANTIZED_PROBES)
 
 
 def test_probes_of_every_outcome_are_there():
