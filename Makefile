@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench lint matrix fidelity accuracy runtimes vulkan gpu
+.PHONY: check test slow bench bench-peers lint matrix fidelity accuracy runtimes vulkan gpu
 
 check: lint test
 
@@ -62,4 +62,20 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/recipe_latency.py --variant tiny224 --csv results/recipe_latency.csv
 	$(BIN)/python benchmarks/recipe_latency.py --variant v2_tiny256 --csv results/recipe_latency.csv
 	$(BIN)/python benchmarks/operation_profile.py
+	$(BIN)/python benchmarks/readme_tables.py
+
+# our files beside other tools' of the same architecture, each in its own environment (3 GB), about 40 minutes on two cores. One PyTorch
+# for litert-torch and the ONNX export; what ONNX Runtime and OpenVINO load, they load without it. ai-edge-quantizer and ai-edge-litert are
+# ours: every .tflite is measured on one runtime.
+PEERS = build/peers
+bench-peers: $(INSTALLED)
+	$(PYTHON) -m venv $(PEERS)/litert-torch
+	$(PEERS)/litert-torch/bin/pip install --quiet torch==2.13.0 litert-torch==0.10.0 ai-edge-litert==2.3.0 ai-edge-quantizer==0.10.0 \
+		onnx==1.23.2 onnxscript==0.7.2 pyyaml huggingface_hub safetensors
+	$(PEERS)/litert-torch/bin/pip install --quiet --no-deps timm==1.0.31 torchvision==0.28.0
+	$(PYTHON) -m venv $(PEERS)/onnxruntime
+	$(PEERS)/onnxruntime/bin/pip install --quiet onnxruntime==1.32.0 onnx==1.23.2 sympy
+	$(PYTHON) -m venv $(PEERS)/openvino
+	$(PEERS)/openvino/bin/pip install --quiet openvino==2026.4.1 nncf==3.4.0
+	$(BIN)/python benchmarks/peers/compare.py --environments $(PEERS)
 	$(BIN)/python benchmarks/readme_tables.py

@@ -12,6 +12,8 @@ import statistics
 import sys
 from pathlib import Path
 
+import peer_rows
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 CARD = ROOT / "tfvit" / "cifar10"
@@ -115,6 +117,47 @@ def _draws(variant: str) -> str:
     )
 
 
+def peers_table() -> str:
+    """Our files beside other tools', and what that says of our int8."""
+    rows = _rows("peers.csv")
+    threads = sorted({row["threads"] for row in rows})
+    columns = ["model", "tool", "precision", "MB", "logits SNR dB"]
+    columns += [f"{count} thread{'s' if count != '1' else ''}: ms, ratio to our float32 (95 % interval)" for count in threads]
+    lines = [f"| {' | '.join(columns)} |", "|---|---|---" + "|--:" * (len(columns) - 3) + "|"]
+    files: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for row in rows:
+        files.setdefault((row["model"], row["peer"], row["precision"]), []).append(row)
+    for (model, peer, precision), own in files.items():
+        by_threads = {row["threads"]: _peer_latency(row) for row in own}
+        shown = (own[0]["size_mb"], own[0]["logits_snr_db"], *(by_threads.get(count, "") for count in threads))
+        lines.append(f"| {model} | {peer} | {precision} | {' | '.join(shown)} |")
+    measured = [row for row in rows if row["median_ms"]]
+    invalid = [row for row in measured if row["valid"] != "true"]
+    versions = "; ".join(dict.fromkeys(f"{row['peer']} {row['version']}" for row in rows))
+    runs = min(int(row["runs"]) for row in measured)
+    note = (
+        f"All from the same **random** weights; SNR against PyTorch's float32 on 32 images nobody calibrated with. One interleaved run for "
+        f"each model and number of threads, at least {runs} inferences each, outputs read back, {measured[0]['cpu']}. {versions}."
+    )
+    lines += ["", note, ""]
+    for model in dict.fromkeys(row["model"] for row in rows):
+        for count in threads:
+            of_run = [row for row in rows if (row["model"], row["threads"]) == (model, count)]
+            if any(row["median_ms"] for row in of_run):
+                lines.append(f"- {model}, {count} thread{'s' if count != '1' else ''}: {' '.join(peer_rows.verdicts(of_run))}")
+    if invalid:
+        reasons = ", ".join(peer_rows.kinds_of_reasons(invalid))
+        lines.append(f"- **{len(invalid)} of {len(measured)} rows are not valid measurements**: {reasons} (the CSV says which).")
+    return "\n".join(lines)
+
+
+def _peer_latency(row: dict[str, str]) -> str:
+    if not row["median_ms"]:
+        return f"{row['status']}: {row['reason']}".replace("|", "/")
+    interval = "" if row["ratio"] == row["ratio_low"] == row["ratio_high"] else f" ({row['ratio_low']} to {row['ratio_high']})"
+    return f"{float(row['median_ms']):.1f}, {row['ratio']}{interval}{'' if row['status'] == 'ok' else ' **wrong**'}"
+
+
 def training_table() -> str:
     """Recipe and test accuracy of the shipped weights, from the training script's reports."""
     reports = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(CARD.glob("*.json"))}
@@ -139,6 +182,7 @@ TABLES = {
     "latency": latency_table,
     "fidelity": fidelity_table,
     "accuracy": accuracy_table,
+    "peers": peers_table,
     "training": training_table,
 }
 

@@ -1,0 +1,87 @@
+"""Rows of results/peers.csv, and the sentences that follow from them."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+OURS, OPENVINO, ONNX_RUNTIME = "tfvit", "OpenVINO", "ONNX Runtime"
+# Our int8's latency over the peer's fastest int8's, at most
+TARGETS = {OPENVINO: 1.0, ONNX_RUNTIME: 0.65}
+COLUMNS = (
+    "peer",
+    "version",
+    "model",
+    "precision",
+    "threads",
+    "size_mb",
+    "median_ms",
+    "p5_ms",
+    "p95_ms",
+    "ratio",
+    "ratio_low",
+    "ratio_high",
+    "our_int8_to_this",
+    "our_int8_low",
+    "our_int8_high",
+    "logits_snr_db",
+    "cpu",
+    "runs",
+    "valid",
+    "invalid_reasons",
+    "status",
+    "reason",
+)
+
+
+def nothing_measured(cpu: str, status: str, reason: str | None) -> dict[str, str]:
+    """The columns of a row without figures."""
+    return {**dict.fromkeys(COLUMNS, ""), "cpu": cpu, "runs": "0", "valid": "false", "status": status, "reason": reason or ""}
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def fastest_int8(rows: Sequence[Mapping[str, str]], peer: str) -> Mapping[str, str] | None:
+    """Of a peer's measured rows that compute on 8 bits; `rows` are of one model and number of threads."""
+    measured = [row for row in rows if row["peer"] == peer and "int8" in row["precision"] and row["median_ms"]]
+    return min(measured, key=lambda row: float(row["median_ms"]), default=None)
+
+
+def faster_than_ours(rows: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """Other tools' files with a median below our int8's, fastest first; `rows` are of one model and number of threads."""
+    faster = [row for row in rows if row["peer"] != OURS and row["our_int8_to_this"] and float(row["our_int8_to_this"]) > 1.0]
+    return sorted(faster, key=lambda row: float(row["median_ms"]))
+
+
+def verdicts(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """What the rows of one model and number of threads say of our int8: each target, then who is faster."""
+    sentences = []
+    for peer, most in TARGETS.items():
+        other = fastest_int8(rows, peer)
+        if other is None:
+            sentences.append(f"{peer} has no int8 file that ran.")
+            continue
+        holds = "holds" if float(other["our_int8_to_this"]) <= most else "does **not** hold"
+        sentences.append(
+            f"Our int8 takes {_interval(other)} of {peer}'s fastest int8 ({other['precision']}); target at most {most:g}: {holds}."
+        )
+    faster = [f"{row['peer']} {row['precision']} (ours takes {_interval(row)} of its time)" for row in faster_than_ours(rows)]
+    sentences.append(f"**Faster than our int8: {', '.join(faster)}.**" if faster else "Nothing here is faster than our int8.")
+    return sentences
+
+
+def _interval(row: Mapping[str, str]) -> str:
+    return f"{row['our_int8_to_this']} ({row['our_int8_low']} to {row['our_int8_high']})"
+
+
+def kinds_of_reasons(rows: Iterable[Mapping[str, str]]) -> list[str]:
+    """Why rows are not valid, each kind once, without its figures."""
+    reasons = (reason for row in rows for reason in row["invalid_reasons"].split("; ") if reason)
+    return list(dict.fromkeys(re.split(r":| by \d| after \d", reason)[0] for reason in reasons))
