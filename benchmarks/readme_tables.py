@@ -134,17 +134,18 @@ def peers_table() -> str:
     measured = [row for row in rows if row["median_ms"]]
     invalid = [row for row in measured if row["valid"] != "true"]
     versions = "; ".join(dict.fromkeys(f"{row['peer']} {row['version']}" for row in rows))
-    runs = min(int(row["runs"]) for row in measured)
     note = (
         f"All from the same **random** weights; SNR against PyTorch's float32 on 32 images nobody calibrated with. One interleaved run for "
-        f"each model and number of threads, at least {runs} inferences each, outputs read back, {measured[0]['cpu']}. {versions}."
+        f"each model and number of threads, outputs read back, {measured[0]['cpu']}. {versions}."
     )
     lines += ["", note, ""]
     for model in dict.fromkeys(row["model"] for row in rows):
         for count in threads:
             of_run = [row for row in rows if (row["model"], row["threads"]) == (model, count)]
-            if any(row["median_ms"] for row in of_run):
-                lines.append(f"- {model}, {count} thread{'s' if count != '1' else ''}: {' '.join(peer_rows.verdicts(of_run))}")
+            runs = min((int(row["runs"]) for row in of_run if row["median_ms"]), default=0)
+            if runs:
+                title = f"{model}, {count} thread{'s' if count != '1' else ''}, at least {runs} inferences each"
+                lines.append(f"- {title}: {' '.join(peer_rows.verdicts(of_run))}")
     if invalid:
         reasons = ", ".join(peer_rows.kinds_of_reasons(invalid))
         lines.append(f"- **{len(invalid)} of {len(measured)} rows are not valid measurements**: {reasons} (the CSV says which).")

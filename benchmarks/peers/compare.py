@@ -57,9 +57,11 @@ def main() -> int:
         for model in models:
             make_files(model, arguments.files / model, arguments.environments)
     rows = [row for row in read_rows(arguments.csv) if row["model"] not in models]
+    preset = latency.PRESETS[arguments.preset]
     for model in models:
+        snrs: dict[tuple[str, str], float] = {}
         for threads in map(int, arguments.threads.split(",")):
-            rows += measured(model, arguments.files / model, arguments.environments, threads, latency.PRESETS[arguments.preset])
+            rows += measured(model, arguments.files / model, arguments.environments, threads, preset, snrs)
             write_rows(arguments.csv, rows)
     if arguments.csv == CSV:
         from plot import drawing
@@ -95,15 +97,23 @@ def _save_images(model: str, folder: Path) -> None:
             np.save(folder / f"{name}.npy", np.stack(list(images.read(references, preprocessing))))
 
 
-def measured(model: str, folder: Path, environments: Path, threads: int, preset: latency.Preset) -> list[dict[str, str]]:
-    """One row for every file, made or not, of one model and number of threads; all of them took turns."""
+def measured(
+    model: str, folder: Path, environments: Path, threads: int, preset: latency.Preset, snrs: dict[tuple[str, str], float]
+) -> list[dict[str, str]]:
+    """One row for every file, made or not, of one model and number of threads; all of them took turns.
+
+    Args:
+        snrs: of the logits by peer and precision; filled the first time, since they do not depend on threads.
+    """
     found = [row for path in (folder / "made").glob("*.json") for row in json.loads(path.read_text())]
     found.sort(key=lambda row: (row["peer"] != OURS, row["peer"], row["precision"] != "float32"))
     reference = np.load(folder / "logits.npy")
     with contextlib.ExitStack() as stack:
         processes = [_process(stack, folder, environments, made, threads) for made in found]
         running = [process for process in processes if process is not None and process.loaded.status == OK]
-        snrs = {process.pid: measure(reference, process.outputs()["logits"]).logits_snr_db for process in running}
+        for made, process in zip(found, processes, strict=True):
+            if process in running and (made["peer"], made["precision"]) not in snrs:
+                snrs[made["peer"], made["precision"]] = measure(reference, process.outputs()["logits"]).logits_snr_db
         meter = LoadMeter([process.pid for process in running])
         times = dict(zip((process.pid for process in running), latency.interleaved(running, preset, _say_share), strict=True))
         load = meter.cores()
@@ -117,7 +127,7 @@ def measured(model: str, folder: Path, environments: Path, threads: int, preset:
             row = nothing_measured(cpu_name(), process.loaded.status, process.loaded.reason) | row
         else:
             row |= _figures(times[process.pid], ours, preset, load)
-            snr = snrs[process.pid]
+            snr = snrs[made["peer"], made["precision"]]
             wrong = made["precision"] == "float32" and not snr >= LEAST_FLOAT_SNR_DB
             row |= {"logits_snr_db": f"{snr:.1f}", "cpu": cpu_name(), "status": "wrong" if wrong else OK}
             row |= {"reason": f"float32 logits at {snr:.1f} dB of PyTorch's" if wrong else process.loaded.ran_on}

@@ -25,8 +25,9 @@ class LiteRT:
     """The runtime of our own files, for every `.tflite`."""
 
     def __init__(self, file: Path, threads: int) -> None:
-        from edge.runtime import Interpreter
+        from edge.runtime import Interpreter, real_outputs
 
+        self._real = real_outputs
         self._interpreter = Interpreter(file.read_bytes(), threads=threads)
         self.input_shape, self.ran_on = self._interpreter.input_shape, self._interpreter.ran_on
 
@@ -36,17 +37,20 @@ class LiteRT:
     def invoke(self) -> np.ndarray:
         return self._interpreter.invoke()[0]
 
+    def real(self, output: np.ndarray) -> np.ndarray:
+        """Numbers, where the file's output is quantized."""
+        return next(iter(self._real(self._interpreter, [output]).values()))
+
 
 class OnnxRuntime:
-    """CPU, every graph optimization; threads spin between operations, and stop when a run ends: other processes take turns with it."""
+    """CPU, every graph optimization. Idle threads do not spin: others take turns with it on the same cores."""
 
     def __init__(self, file: Path, threads: int) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", os.environ.get("SPIN", "0"))
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         (given,) = self._session.get_inputs()
         self.input_shape, self._name = given.shape, given.name
@@ -58,14 +62,20 @@ class OnnxRuntime:
     def invoke(self) -> np.ndarray:
         return self._session.run(None, self._values)[0]
 
+    def real(self, output: np.ndarray) -> np.ndarray:
+        return output
+
 
 class OpenVino:
-    """CPU, latency hint; `precision` None leaves the runtime its own choice for what is not int8."""
+    """CPU, latency hint; `precision` None leaves the runtime its own choice for what is not int8.
+
+    Not pinned to cores, as nobody else here is: pinned threads cannot leave a core that something else keeps busy.
+    """
 
     def __init__(self, file: Path, threads: int, precision: str | None = None) -> None:
         import openvino
 
-        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         if precision:
             settings["INFERENCE_PRECISION_HINT"] = precision
         compiled = openvino.Core().compile_model(str(file), "CPU", settings)
@@ -80,6 +90,9 @@ class OpenVino:
     def invoke(self) -> np.ndarray:
         self._request.infer()
         return self._request.get_output_tensor(0).data.copy()
+
+    def real(self, output: np.ndarray) -> np.ndarray:
+        return output
 
 
 RUNTIMES: dict[str, Callable[[Path, int], Any]] = {
@@ -141,7 +154,7 @@ def logits(model: Any, images: list[np.ndarray]) -> np.ndarray:
     rows = []
     for image in images:
         model.write(image)
-        rows.append(np.asarray(model.invoke(), np.float32).reshape(-1))
+        rows.append(np.asarray(model.real(model.invoke()), np.float32).reshape(-1))
     model.write(images[0])
     return np.stack(rows)
 
