@@ -54,27 +54,30 @@ def fastest_int8(rows: Sequence[Mapping[str, str]], peer: str) -> Mapping[str, s
     return min(measured, key=lambda row: float(row["median_ms"]), default=None)
 
 
-def faster_than_ours(rows: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
-    """Other tools' files with a median below our int8's, fastest first; `rows` are of one model and number of threads."""
-    faster = [row for row in rows if row["peer"] != OURS and row["our_int8_to_this"] and float(row["our_int8_to_this"]) > 1.0]
-    return sorted(faster, key=lambda row: float(row["median_ms"]))
-
-
 def verdicts(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """What the rows of one model and number of threads say of our int8: each target, then who is faster."""
+    """What the rows of one model and number of threads say of our int8: each target, then who is faster; an interval on both sides of a
+    limit decides nothing."""
     sentences = []
     for peer, most in TARGETS.items():
         other = fastest_int8(rows, peer)
         if other is None:
             sentences.append(f"{peer} has no int8 file that ran.")
             continue
-        holds = "holds" if float(other["our_int8_to_this"]) <= most else "does **not** hold"
-        sentences.append(
-            f"Our int8 takes {_interval(other)} of {peer}'s fastest int8 ({other['precision']}); target at most {most:g}: {holds}."
-        )
-    faster = [f"{row['peer']} {row['precision']} (ours takes {_interval(row)} of its time)" for row in faster_than_ours(rows)]
-    sentences.append(f"**Faster than our int8: {', '.join(faster)}.**" if faster else "Nothing here is faster than our int8.")
+        low, high = float(other["our_int8_low"]), float(other["our_int8_high"])
+        verdict = "holds" if high <= most else "does **not** hold" if low > most else "**not decided** by this run"
+        took = f"Our int8 takes {_interval(other)} of {peer}'s fastest int8 ({other['precision']})"
+        sentences.append(f"{took}; target at most {most:g}: {verdict}.")
+    others = sorted((row for row in rows if row["peer"] != OURS and row["our_int8_to_this"]), key=lambda row: float(row["median_ms"]))
+    faster = [row for row in others if float(row["our_int8_low"]) > 1.0]
+    equal = [row for row in others if float(row["our_int8_low"]) <= 1.0 <= float(row["our_int8_high"])]
+    sentences.append(f"**Faster than our int8: {_named(faster)}.**" if faster else "Nothing here is seen to be faster than our int8.")
+    if equal:
+        sentences.append(f"Not told apart from it: {_named(equal)}.")
     return sentences
+
+
+def _named(rows: Iterable[Mapping[str, str]]) -> str:
+    return ", ".join(f"{row['peer']} {row['precision']} (ours takes {_interval(row)} of its time)" for row in rows)
 
 
 def _interval(row: Mapping[str, str]) -> str:

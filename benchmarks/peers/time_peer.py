@@ -43,14 +43,15 @@ class LiteRT:
 
 
 class OnnxRuntime:
-    """CPU, every graph optimization. Idle threads do not spin: others take turns with it on the same cores."""
+    """CPU, every graph optimization. Threads spin for the next operation, which two of them gain by, and stop when the run ends."""
 
     def __init__(self, file: Path, threads: int) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         (given,) = self._session.get_inputs()
         self.input_shape, self._name = given.shape, given.name
