@@ -30,7 +30,7 @@ gpu: $(INSTALLED) vulkan
 	$(BIN)/python -m pytest -m gpu -n auto --dist loadgroup
 
 slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow -n auto --dist loadgroup
+	$(BIN)/python -m pytest -m slow -n auto --dist loadgroup --durations 12
 
 # full-size variants through every recipe, about 45 minutes on two cores; rows already in results/convert_matrix.csv are kept
 matrix: $(INSTALLED)

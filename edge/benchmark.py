@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from edge.drawing import require_matplotlib
 from edge.latency_process import DELEGATES, OK, UNAVAILABLE
-from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EnvironmentUnusableError, InputError, UsageError, unknown_name
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, InputError, UsageError, unknown_name
 from tfvit.terminal import Parser, Terminal, run
 
 WRONG = "wrong"
@@ -67,7 +68,7 @@ def _benchmark(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if len(set(arguments.files)) < len(arguments.files):
         raise UsageError("a file twice", expected="different files", received=", ".join(map(str, arguments.files)), action="name each once")
     if arguments.plot:
-        _require_plots(arguments.plot)
+        _require_picture(arguments.plot)
 
     from edge import latency, machine
 
@@ -310,20 +311,12 @@ def _require_tflite(file: Path) -> None:
         )
 
 
-def _require_plots(path: Path) -> None:
-    import importlib.util
-
+def _require_picture(path: Path) -> None:
     if path.suffix.lower() != ".png":
         raise UsageError("pictures are PNG", expected="--plot NAME.png", received=str(path), action="give it the ending .png")
     if not path.parent.is_dir():
         raise InputError("no such folder", expected="an existing folder", received=str(path.parent), action="create it, or choose another")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise EnvironmentUnusableError(
-            "--plot draws with matplotlib",
-            expected="the package matplotlib",
-            received="it is not installed",
-            action="pip install 'tfvit[plots]', or leave --plot out",
-        )
+    require_matplotlib("--plot")
 
 
 def _runtime() -> dict[str, str]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.util
 import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edge.drawing import require_matplotlib
 from edge.recipes import RECIPES, find_recipe
-from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EnvironmentUnusableError, UsageError
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError
 from tfvit.labels import read_labels
 from tfvit.terminal import Parser, Terminal, run
 from tfvit.variants import VARIANTS, Variant, find_variant
@@ -97,7 +97,7 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from edge import artifact, conversion, repair, sources
 
     if arguments.explain:
-        _require_plots()
+        require_matplotlib("--explain")
     limits = {"min_snr_db": arguments.min_snr, "min_agreement": arguments.min_agreement, "max_top1_drop": arguments.max_top1_drop}
     settings = conversion.Settings(
         calibration=arguments.calibration,
@@ -221,16 +221,6 @@ def _sensitivity_lines(outcome: Any) -> list[str]:
         for sensitivity in worst
     ]
     return lines
-
-
-def _require_plots() -> None:
-    if importlib.util.find_spec("matplotlib") is None:
-        raise EnvironmentUnusableError(
-            "--explain draws with matplotlib",
-            expected="the package matplotlib",
-            received="it is not installed",
-            action="pip install 'tfvit[plots]', or leave --explain out",
-        )
 
 
 def _peak_memory_mb() -> int | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edge.drawing import png
 from edge.latency import Times
 
 
@@ -28,7 +28,7 @@ def distributions(results: Sequence[Mapping[str, Any]], times: Sequence[Times | 
         axes.invert_yaxis()
     axes.set(xlabel="ms an inference, outputs read back (box: quartiles, whiskers: p5 and p95)")
     axes.grid(axis="x", alpha=0.3)
-    return _png(figure)
+    return png(figure)
 
 
 def course(results: Sequence[Mapping[str, Any]]) -> bytes:
@@ -54,15 +54,9 @@ def course(results: Sequence[Mapping[str, Any]]) -> bytes:
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
         axes.legend()
-    return _png(figure)
+    return png(figure)
 
 
 def _label(result: Mapping[str, Any]) -> str:
     threads = f", {result['threads']} thread{'s' if result['threads'] > 1 else ''}" if result["threads"] else ""
     return f"{Path(result['file']).stem}\n{result['delegate']}{threads}{'' if result['valid'] else ' (not valid)'}"
-
-
-def _png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return buffer.getvalue()

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from edge import flatbuffer, quantize
+from edge.drawing import png
 from edge.drift import measure
 from edge.layers import dense_layers, multiplications
 from edge.ranges import Calibration
@@ -157,8 +158,6 @@ def repaired(
 
 def drawing(found: Sequence[Sensitivity], title: str) -> bytes:
     """The sensitivities as a bar chart, worst first: a PNG."""
-    import io
-
     from matplotlib.figure import Figure
 
     worst = sorted(found, key=lambda sensitivity: sensitivity.snr_db)[:_DRAWN]
@@ -171,6 +170,4 @@ def drawing(found: Sequence[Sensitivity], title: str) -> bytes:
     axes.set(xlabel="logits SNR with this layer alone quantized, dB (less is worse)", title=title)
     axes.grid(axis="x", alpha=0.3)
     axes.tick_params(axis="y", labelsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return buffer.getvalue()
+    return png(figure)

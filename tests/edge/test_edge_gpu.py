@@ -28,7 +28,7 @@ def shipped(request, tmp_path_factory):
     from edge import convert
 
     folder = tmp_path_factory.mktemp(request.param)
-    arguments = ["--variant", request.param, "--quant", ",".join(LIMITS), "--calibration-samples", "32", "--output", "logits", "--quiet"]
+    arguments = ["--variant", request.param, "--quant", ",".join(LIMITS), "--calibration-samples", "8", "--output", "logits", "--quiet"]
     assert convert.main([*arguments, "--out", str(folder)]) == 0
     return request.param, folder
 
@@ -42,15 +42,16 @@ def test_shipped_models(vulkan_driver, shipped, recipe):
     assert found <= LIMITS[recipe]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("recipe", LIMITS)
+@pytest.mark.parametrize(
+    "recipe", [pytest.param(name, marks=pytest.mark.slow if name in ("float32", "int8") else pytest.mark.gpu) for name in LIMITS]
+)
 def test_models_as_deep_as_published(vulkan_driver, full_depth, recipe):
     found = difference(full_depth.folder / f"{full_depth.name(recipe)}.tflite", "gpu_f32")
     print(full_depth.variant.id, recipe, found)
     assert found <= LIMITS[recipe]
 
 
-@pytest.mark.slow
+@pytest.mark.gpu  # a minute and more on a software GPU
 def test_float16_arithmetic(vulkan_driver, full_depth):
     """What apps get by default."""
     found = difference(full_depth.folder / f"{full_depth.name('float16')}.tflite", "gpu")
