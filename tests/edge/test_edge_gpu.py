@@ -22,7 +22,7 @@ def difference(path, delegate: str) -> float:
     return float(np.linalg.norm(received[name] - expected[name]) / np.linalg.norm(expected[name]))
 
 
-@pytest.fixture(scope="module", params=["nano32", "v2_nano32"])
+@pytest.fixture(scope="session", params=["nano32", "v2_nano32"])
 def shipped(request, tmp_path_factory):
     """A shipped model in the four recipes for both delegates."""
     from edge import convert
