@@ -12,7 +12,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: each with
 import pytest
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For runs on several processes: a file stays together, and so do the tests of all files that share the converted tiny models."""
-    for item in items:
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """For runs on several processes: a file stays together, and so do the tests of all files that share the converted tiny models.
+
+    Not in pytest_collection_modifyitems: there xdist has read the marks already.
+    """
+    if isinstance(item, pytest.Function):
         item.add_marker(pytest.mark.xdist_group("tiny" if "tiny" in item.fixturenames else item.path.name))
