@@ -23,7 +23,7 @@ mirror=$(awk '/^URIs:/ {print $2; exit}' /etc/apt/sources.list.d/debian.sources 
 mirror=${mirror:-http://deb.debian.org/debian}
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
 rm -rf "$dir"
-mkdir -p "$dir"/{root,qemu,site,wheels}
+mkdir -p "$dir"/{sysroot,qemu,site,wheels}
 
 # apt NAME ARCHITECTURE SUITE PACKAGE...: downloads packages, with a package list, cache and status of its own
 apt() {
@@ -49,7 +49,7 @@ CONF
 
 apt arm arm64 bookworm install -y -qq --download-only python3.11-minimal libpython3.11-stdlib libstdc++6 libexpat1 libffi8
 for package in "$dir"/apt-arm/cache/archives/*.deb; do
-  dpkg -x "$package" "$dir/root"
+  dpkg -x "$package" "$dir/sysroot"
 done
 apt qemu amd64 bookworm-backports download -qq qemu-user
 dpkg -x "$dir"/apt-qemu/qemu-user_*.deb "$dir/qemu"
@@ -64,9 +64,9 @@ rm -rf "$dir"/apt-arm "$dir"/apt-qemu "$dir"/wheels
 
 cat >"$dir/python.new" <<RUN
 #!/bin/sh
-exec $dir/qemu/usr/bin/qemu-aarch64 -L $dir/root \\
-  -E LD_LIBRARY_PATH=$dir/root/lib/aarch64-linux-gnu:$dir/root/usr/lib/aarch64-linux-gnu \\
-  -E PYTHONHOME=$dir/root/usr -E PYTHONPATH=$dir/site -E OPENBLAS_NUM_THREADS=1 $dir/root/usr/bin/python3.11 "\$@"
+exec $dir/qemu/usr/bin/qemu-aarch64 -L $dir/sysroot \\
+  -E LD_LIBRARY_PATH=$dir/sysroot/lib/aarch64-linux-gnu:$dir/sysroot/usr/lib/aarch64-linux-gnu \\
+  -E PYTHONHOME=$dir/sysroot/usr -E PYTHONPATH=$dir/site -E OPENBLAS_NUM_THREADS=1 $dir/sysroot/usr/bin/python3.11 "\$@"
 RUN
 chmod +x "$dir/python.new"
 "$dir/python.new" -c "import numpy, ai_edge_litert.interpreter"
