@@ -99,7 +99,7 @@ class Attempt:
 
     def sensitivity_runs(self) -> int:
         """How many files `sensitivities` makes."""
-        return sum(repair.steps_to_float(mode) for mode in self._modes().values())
+        return sum(repair.steps_to_float(mode, self.recipe.ladder) for mode in self._modes().values())
 
     def sensitivities(self, advance: Callable[[], None]) -> list[repair.Sensitivity]:
         return repair.sensitivities(self.graph.file, self.recipe, self.graph.calibration, self.logits, advance)
@@ -113,7 +113,8 @@ class Attempt:
             found: of `sensitivities`.
         """
         original = self._modes()
-        result = repair.repaired(original, repair.demotions(found), lambda modes: not self.failures(self.logits(self.file(modes))))
+        steps = repair.demotions(found, self.recipe.ladder)
+        result = repair.repaired(original, steps, lambda modes: not self.failures(self.logits(self.file(modes))))
         if result is None:
             return None
         modes, _ = result

@@ -36,7 +36,7 @@ def quantize(float_file: bytes, recipe: Recipe, calibration: Calibration | None 
     """
     calibration = calibration or Calibration()
     quantized = float_file
-    modes = _runnable(modes or layer_modes(flatbuffer.read_model(float_file), recipe, calibration), recipe)
+    modes = modes or layer_modes(flatbuffer.read_model(float_file), recipe, calibration)
     if recipe.fitted_to_inputs:
         rounded = [name for name, mode in modes.items() if mode != FLOAT or recipe.integer_bits]
         quantized = _rounded_for_inputs(quantized, calibration, rounded)
@@ -86,7 +86,7 @@ def layer_modes(model: schema.ModelT, recipe: Recipe, calibration: Calibration |
     Args:
         model: the float file.
         recipe: says the mode of each role.
-        calibration: where the recipe asks for it, static layers whose outputs 8 bits cannot hold on these samples are dynamic.
+        calibration: where the recipe asks for it, static layers whose outputs 8 bits cannot hold on these samples go a step up its ladder.
     """
     modes = {layer.name: recipe.dense_mode(layer.role) for layer in dense_layers(model)}
     if recipe.min_output_snr_db is not None and calibration is not None:
@@ -96,13 +96,8 @@ def layer_modes(model: schema.ModelT, recipe: Recipe, calibration: Calibration |
                 continue
             outputs = calibration.rows[name] @ weight_matrix(model, layer).T
             if clipping.snr_db(outputs, *calibration.ranges[layer.name]) < recipe.min_output_snr_db:
-                modes[layer.name] = DYNAMIC
-    return _runnable(modes, recipe)
-
-
-def _runnable(modes: Mapping[str, str], recipe: Recipe) -> dict[str, str]:
-    """The modes without those that the recipe may not use."""
-    return {name: FLOAT if mode == DYNAMIC and recipe.without_dynamic else mode for name, mode in modes.items()}
+                modes[layer.name] = recipe.ladder[1]
+    return modes
 
 
 def watched_tensors(float_file: bytes, recipe: Recipe) -> tuple[dict[str, int], dict[str, int]]:

@@ -36,7 +36,7 @@ class Recipe:
         dense: mode of the dense and convolution layers: `STATIC` (int8 weights, calibrated int8 activations), `DYNAMIC` (int8 weights,
             activations quantized as they come) or `FLOAT`.
         dense_by_role: (role, mode) of those that differ; the roles are those of `edge.layers`.
-        min_output_snr_db: static layers whose outputs, on calibration images, 8 bits hold worse than this are dynamic. Needs
+        min_output_snr_db: static layers whose outputs, on calibration images, 8 bits hold worse than this go one step up the ladder. Needs
             `fitted_to_inputs`.
         float16_constants: large constants are stored as float16.
         int8_biases_from: position biases of this many elements and more are stored as int8, the others as float16, masks as int8; None
@@ -82,7 +82,13 @@ class Recipe:
 
     def dense_mode(self, role: str) -> str:
         """The mode of a dense layer by its role."""
-        return dict(self.dense_by_role).get(role, self.dense)
+        mode = dict(self.dense_by_role).get(role, self.dense)
+        return mode if mode in self.ladder else FLOAT
+
+    @property
+    def ladder(self) -> tuple[str, ...]:
+        """The modes its dense layers may have, from the fastest to the most exact."""
+        return (STATIC, FLOAT) if self.without_dynamic else (STATIC, DYNAMIC, FLOAT)
 
     def input_dtype(self, asked: str) -> str:
         """The type of the file's input, where `asked` is wanted."""

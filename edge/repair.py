@@ -20,8 +20,6 @@ from edge.layers import dense_layers, multiplications
 from edge.ranges import Calibration
 from edge.recipes import DYNAMIC, FLOAT, STATIC, Recipe
 
-# The modes from fastest to most exact
-_LADDER = (STATIC, DYNAMIC, FLOAT)
 _DRAWN = 40
 # Damage of a layer that makes the logits NaN or infinite
 _BROKEN = 1e12
@@ -86,7 +84,7 @@ def sensitivities(
     reference = logits(float_file)
     found = []
     for layer in dense_layers(model):
-        for mode in _LADDER[_LADDER.index(own[layer.name]) : -1]:
+        for mode in recipe.ladder[recipe.ladder.index(own[layer.name]) : -1]:
             file = quantize.quantize(float_file, recipe, calibration, everything_float | {layer.name: mode})
             drift = measure(reference, logits(file))
             found.append(Sensitivity(layer.name, layer.layer, mode, drift.logits_snr_db, drift.kl, multiplications(model, layer)))
@@ -94,12 +92,12 @@ def sensitivities(
     return found
 
 
-def steps_to_float(mode: str) -> int:
-    """How many demotions there are from a mode."""
-    return len(_LADDER) - 1 - _LADDER.index(mode)
+def steps_to_float(mode: str, ladder: Sequence[str]) -> int:
+    """How many demotions there are from a mode, on a recipe's ladder."""
+    return len(ladder) - 1 - ladder.index(mode)
 
 
-def demotions(found: Sequence[Sensitivity]) -> list[Demotion]:
+def demotions(found: Sequence[Sensitivity], ladder: Sequence[str]) -> list[Demotion]:
     """Every step there is, the one that takes away most damage per multiplication first; a layer's own steps stay in order."""
     by_layer: dict[str, list[Sensitivity]] = {}
     for sensitivity in found:
@@ -109,7 +107,7 @@ def demotions(found: Sequence[Sensitivity]) -> list[Demotion]:
         damages = [sensitivity.damage for sensitivity in modes] + [0.0]
         gains = _falling([max(before - after, 0.0) for before, after in itertools.pairwise(damages)])
         for gain, sensitivity in zip(gains, modes, strict=True):
-            after = _LADDER[_LADDER.index(sensitivity.mode) + 1]
+            after = ladder[ladder.index(sensitivity.mode) + 1]
             worth = gain / sensitivity.multiplications
             steps.append((worth, Demotion(sensitivity.layer, sensitivity.name, sensitivity.mode, after, sensitivity.snr_db)))
     order = sorted(range(len(steps)), key=lambda index: (-steps[index][0], index))
@@ -140,7 +138,7 @@ def repaired(
     def after(count: int) -> dict[str, str]:
         changed = dict(modes)
         for step in steps[:count]:
-            changed[step.name] = max(changed[step.name], step.after, key=_LADDER.index)
+            changed[step.name] = step.after  # a layer's own steps stay in order
         return changed
 
     if not steps:

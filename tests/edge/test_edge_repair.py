@@ -8,11 +8,12 @@ import pytest
 from conftest import MICRO, build
 from PIL import Image
 
-from edge.recipes import DYNAMIC, FLOAT, STATIC
-from edge.repair import Demotion, Sensitivity, demotions, repaired
+from edge.recipes import DYNAMIC, FLOAT, RECIPES, STATIC
+from edge.repair import Demotion, Sensitivity, demotions, repaired, steps_to_float
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE
 
 DAMAGED = "stage1_block2/attention/"
+LADDER = RECIPES["int8"].ladder
 
 
 def _sensitivity(name, mode, snr_db, multiplications=100):
@@ -26,8 +27,8 @@ def test_order_is_damage_per_multiplication():
         _sensitivity("bad", DYNAMIC, 5.0, 100),
         _sensitivity("fine", DYNAMIC, 60.0, 10),
     ]
-    assert [step.layer for step in demotions(found)] == ["bad", "cheap", "dear", "fine"]
-    assert {(step.before, step.after) for step in demotions(found)} == {(DYNAMIC, FLOAT)}
+    assert [step.layer for step in demotions(found, LADDER)] == ["bad", "cheap", "dear", "fine"]
+    assert {(step.before, step.after) for step in demotions(found, LADDER)} == {(DYNAMIC, FLOAT)}
 
 
 def test_a_layers_steps_stay_in_order():
@@ -38,12 +39,19 @@ def test_a_layers_steps_stay_in_order():
         _sensitivity("b", STATIC, 30.0),
         _sensitivity("b", DYNAMIC, 50.0),
     ]
-    steps = demotions(found)
+    steps = demotions(found, LADDER)
     assert [(step.layer, step.after) for step in steps] == [("a", DYNAMIC), ("a", FLOAT), ("b", DYNAMIC), ("b", FLOAT)]
 
 
+def test_without_dynamic_layers_a_static_one_goes_to_float():
+    ladder = RECIPES["int8"].for_runtime((2, 14)).ladder
+    (step,) = demotions([_sensitivity("a", STATIC, 3.0)], ladder)
+    assert (step.before, step.after) == (STATIC, FLOAT)
+    assert steps_to_float(STATIC, ladder) == 1
+
+
 def test_not_a_number_is_the_worst():
-    assert demotions([_sensitivity("a", DYNAMIC, 1.0), _sensitivity("b", DYNAMIC, float("nan"))])[0].layer == "b"
+    assert demotions([_sensitivity("a", DYNAMIC, 1.0), _sensitivity("b", DYNAMIC, float("nan"))], LADDER)[0].layer == "b"
 
 
 @pytest.mark.parametrize("needed", [1, 2, 3, 7, 20])
@@ -97,7 +105,6 @@ def test_a_damaged_layer_is_found_demoted_and_repaired(cli, damaged, tmp_path):
     assert ran.code == EXIT_OK
     artifact = json.loads(ran.out)["artifacts"][0]
     repair = artifact["manifest"]["repair"]
-    print(json.dumps(repair, indent=1))
     demoted = {step["layer"]: step["after"] for step in repair["demoted"]}
     assert set(demoted) <= {f"{DAMAGED}value", f"{DAMAGED}projection"}
     assert demoted
@@ -107,6 +114,18 @@ def test_a_damaged_layer_is_found_demoted_and_repaired(cli, damaged, tmp_path):
     assert len(artifact["repair_ms"]) == 2
     worst = min(artifact["sensitivities"], key=lambda sensitivity: sensitivity["snr_db"])
     assert worst["layer"].startswith(DAMAGED)
+
+
+@pytest.mark.slow
+def test_a_repair_for_an_old_runtime_says_what_the_layers_are(cli, damaged, tmp_path):
+    """No dynamic layers there: what is demoted is float, in the file and in its manifest."""
+    arguments = ("--model", damaged, "--quant", "int8", "--min-snr", "22", "--min-agreement", "0", "--out", tmp_path, "--json")
+    ran = cli(*arguments, "--min-runtime", "2.14")
+    assert ran.code == EXIT_OK
+    (artifact,) = json.loads(ran.out)["artifacts"]
+    assert {step["after"] for step in artifact["manifest"]["repair"]["demoted"]} == {FLOAT}
+    assert artifact["manifest"]["file"]["min_runtime_version"] in ("2.3.0", "2.9.0")
+    assert DYNAMIC not in {sensitivity["mode"] for sensitivity in artifact["sensitivities"]}
 
 
 def test_a_sound_model_is_not_touched(cli, tmp_path):
