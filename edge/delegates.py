@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -17,76 +18,7 @@ from edge import flatbuffer
 
 GPU_RULES = "litert-gpu 2.3.0"
 
-# Seen to compile, and to compute what the CPU computes
-GPU_OPERATIONS = frozenset(
-    (
-        "ABS",
-        "ADD",
-        "ADD_N",
-        "ARG_MAX",
-        "AVERAGE_POOL_2D",
-        "BATCH_MATMUL",
-        "CAST",
-        "CONCATENATION",
-        "CONV_2D",
-        "COS",
-        "DEPTHWISE_CONV_2D",
-        "DEPTH_TO_SPACE",
-        "DEQUANTIZE",
-        "DIV",
-        "ELU",
-        "EXP",
-        "FLOOR",
-        "FULLY_CONNECTED",
-        "GATHER",
-        "GELU",
-        "GREATER",
-        "HARD_SWISH",
-        "LEAKY_RELU",
-        "LOG",
-        "LOGISTIC",
-        "MAXIMUM",
-        "MAX_POOL_2D",
-        "MEAN",
-        "MINIMUM",
-        "MIRROR_PAD",
-        "MUL",
-        "NEG",
-        "PACK",
-        "PAD",
-        "POW",
-        "QUANTIZE",
-        "REDUCE_MAX",
-        "RELU",
-        "RELU6",
-        "RESHAPE",
-        "RESIZE_BILINEAR",
-        "REVERSE_V2",
-        "ROUND",
-        "RSQRT",
-        "SELECT",
-        "SELECT_V2",
-        "SIN",
-        "SLICE",
-        "SOFTMAX",
-        "SPACE_TO_DEPTH",
-        "SPLIT",
-        "SQRT",
-        "SQUARE",
-        "SQUARED_DIFFERENCE",
-        "STRIDED_SLICE",
-        "SUB",
-        "SUM",
-        "TANH",
-        "TILE",
-        "TOPK_V2",
-        "TRANSPOSE",
-        "UNPACK",
-    )
-)
-# Compiled, and computed as something else
-GPU_WRONG_OPERATIONS = frozenset(("ONE_HOT",))
-# What XNNPACK's delegate takes in float32 (or dequantized float16), and what in 8 bits: tests/edge/test_edge_delegates.py asks it
+# What XNNPACK's delegate takes in float32 (or dequantized float16): tests/edge/test_edge_delegates.py asks it
 XNNPACK_OPERATIONS = frozenset(
     (
         "ABS",
@@ -139,6 +71,28 @@ XNNPACK_OPERATIONS = frozenset(
         "TRANSPOSE",
     )
 )
+# Seen to compile, and to compute what the CPU computes; all of XNNPACK's and more
+GPU_OPERATIONS = XNNPACK_OPERATIONS | frozenset(
+    (
+        "ADD_N",
+        "ARG_MAX",
+        "CAST",
+        "GATHER",
+        "GREATER",
+        "MIRROR_PAD",
+        "PACK",
+        "POW",
+        "REVERSE_V2",
+        "SELECT",
+        "SELECT_V2",
+        "TILE",
+        "TOPK_V2",
+        "UNPACK",
+    )
+)
+# Compiled, and computed as something else
+GPU_WRONG_OPERATIONS = frozenset(("ONE_HOT",))
+# What XNNPACK's delegate takes in 8 bits
 XNNPACK_INTEGER_OPERATIONS = frozenset(
     (
         "ADD",
@@ -195,6 +149,16 @@ def gpu_verdict(refusals: Sequence[Refusal]) -> str:
     if not refusals:
         return "whole"
     return REFUSED if any(refusal.outcome == REFUSED for refusal in refusals) else WRONG
+
+
+def gpu_summary(model: schema.ModelT) -> dict[str, Any]:
+    """The verdict, where it comes from, and every refusal, as manifests and `edge.inspect` show them."""
+    refused = gpu_refusals(model)
+    return {
+        "verdict": gpu_verdict(refused),
+        "basis": f"rules for {GPU_RULES}, not run on a GPU",
+        "refused": [dataclasses.asdict(refusal) for refusal in refused],
+    }
 
 
 def gpu_findings(model: schema.ModelT) -> list[Refusal]:

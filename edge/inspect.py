@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.util
 import sys
 from collections import Counter
@@ -84,8 +85,6 @@ def description(data: bytes) -> dict[str, Any]:
     for index in buffers.values():
         by_type[flatbuffer.tensor_type(model, index)] += len(flatbuffer.constant(model, index))
     largest = sorted(buffers.values(), key=lambda index: (-len(flatbuffer.constant(model, index)), index))[:_LARGEST]
-    findings = delegates.gpu_findings(model)
-    refused = [found for found in findings if found.outcome != delegates.CAUTION]
     return {
         "sha256": artifact.sha256(data),
         "size_bytes": len(data),
@@ -101,13 +100,7 @@ def description(data: bytes) -> dict[str, Any]:
         "min_runtime_version": flatbuffer.min_runtime_version(model),
         "delegates": {
             "xnnpack": {**_xnnpack(data), "by_rule": _xnnpack_by_rule(delegates, model)},
-            "gpu": {
-                "verdict": delegates.gpu_verdict(refused),
-                "basis": f"rules for {delegates.GPU_RULES}, not run on a GPU",
-                "refused": [_finding(found) for found in refused],
-                "cautions": [_finding(found) for found in findings if found.outcome == delegates.CAUTION],
-                "measured": None,
-            },
+            "gpu": {**delegates.gpu_summary(model), "cautions": _cautions(delegates, model), "measured": None},
         },
     }
 
@@ -122,8 +115,8 @@ def _tensor(flatbuffer: Any, model: Any, index: int) -> dict[str, Any]:
     }
 
 
-def _finding(found: Any) -> dict[str, str]:
-    return {"op": found.op, "tensor": found.tensor, "layer": found.layer, "reason": found.reason, "outcome": found.outcome}
+def _cautions(delegates: Any, model: Any) -> list[dict[str, str]]:
+    return [dataclasses.asdict(found) for found in delegates.gpu_findings(model) if found.outcome == delegates.CAUTION]
 
 
 def _xnnpack(data: bytes) -> dict[str, Any]:
@@ -135,18 +128,12 @@ def _xnnpack(data: bytes) -> dict[str, Any]:
         found = runtime.xnnpack_partitions(data)
     except EnvironmentUnusableError as error:
         return {"runtime": None, "reason": error.received}
-    return {
-        "runtime": runtime.runtime_version(),
-        "delegated_ops": found.delegated_ops,
-        "total_ops": found.total_ops,
-        "partitions": found.partitions,
-        "left_over": found.left_over,
-    }
+    return {"runtime": runtime.runtime_version(), **dataclasses.asdict(found)}
 
 
 def _xnnpack_by_rule(delegates: Any, model: Any) -> dict[str, Any]:
     left_over = delegates.xnnpack_left_over(model)
-    return {"partitions": delegates.partitions(model, left_over), "left_over": [_finding(found) for found in left_over]}
+    return {"partitions": delegates.partitions(model, left_over), "left_over": [dataclasses.asdict(found) for found in left_over]}
 
 
 def measured_on_gpu(file: Path) -> dict[str, Any]:

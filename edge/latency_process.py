@@ -155,13 +155,8 @@ class LatencyProcess:
 
 def main(arguments: Sequence[str]) -> None:
     """The child's side."""
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what native code prints to stdout is no answer
     path, delegate, threads = arguments
-
-    def say(answer: dict[str, Any]) -> None:
-        print(json.dumps(answer), file=answers)
-
+    say = answering()
     model = _load_and_say(Path(path), delegate, int(threads), say)
     if model is not None:
         for line in sys.stdin:
@@ -169,8 +164,18 @@ def main(arguments: Sequence[str]) -> None:
                 say(_answer(json.loads(line), model, Path(path), delegate))
             except Exception as error:
                 say({"failed": str(error).splitlines()[0]})
-    answers.flush()
     os._exit(0)  # GPU drivers crash when Python takes them down
+
+
+def answering() -> Callable[[dict[str, Any]], None]:
+    """The child's way to say a line on stdout; what native code prints there from now on is no answer, and goes to stderr."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def say(answer: dict[str, Any]) -> None:
+        print(json.dumps(answer), file=answers, flush=True)
+
+    return say
 
 
 def _load_and_say(path: Path, delegate: str, threads: int, say: Any) -> Any:
@@ -235,20 +240,25 @@ def noise(tensors: dict[str, Any]) -> dict[str, Any]:
 
 def _answer(question: dict[str, Any], model: Any, path: Path, delegate: str) -> dict[str, Any]:
     if "burst" in question:
-        return {"milliseconds": _burst(model, *question["burst"])}
+        return {"milliseconds": burst(model, *question["burst"])}
     if "outputs" in question:
         from edge.runtime import real_outputs
 
         outputs = real_outputs(model, model.invoke())
-        coded = {name: base64.b64encode(values.astype("<f4").tobytes()).decode() for name, values in outputs.items()}
-        return {"outputs": {name: [outputs[name].shape, coded[name]] for name in outputs}}
+        return {"outputs": {name: coded(values) for name, values in outputs.items()}}
     from edge.machine import memory_mb
 
     peak = memory_mb("VmHWM")  # before anything else is loaded
     return {"peak_mem_mb": peak, **_share(path, delegate)}
 
 
-def _burst(model: Any, min_runs: int, min_seconds: float, discarded: int) -> list[float]:
+def coded(values: Any) -> list[Any]:
+    """Shape and float32 bytes of an array, as a line of JSON holds them."""
+    return [values.shape, base64.b64encode(values.astype("<f4").tobytes()).decode()]
+
+
+def burst(model: Any, min_runs: int, min_seconds: float, discarded: int) -> list[float]:
+    """Milliseconds of `model.invoke()`, outputs copied out: until both minima are met, after `discarded` runs that do not count."""
     for _ in range(discarded):
         model.invoke()
     milliseconds: list[float] = []

@@ -69,30 +69,11 @@ def manifest(
             "max_rank": flatbuffer.max_rank(model),
             "min_runtime_version": flatbuffer.min_runtime_version(model),
         },
-        "delegates": {"xnnpack": _xnnpack(file), "gpu": _gpu(model)},
+        "delegates": {"xnnpack": dataclasses.asdict(runtime.xnnpack_partitions(file)), "gpu": delegates.gpu_summary(model)},
         "drift": _drift(drift, drift_source, limits, collapse, passed),
         "repair": repair,
         "tools": dict(tools),
         "inputs_sha256": inputs_sha256,
-    }
-
-
-def _xnnpack(file: bytes) -> dict[str, Any]:
-    measured = runtime.xnnpack_partitions(file)
-    return {
-        "delegated_ops": measured.delegated_ops,
-        "total_ops": measured.total_ops,
-        "partitions": measured.partitions,
-        "left_over": measured.left_over,
-    }
-
-
-def _gpu(model: Any) -> dict[str, Any]:
-    refused = delegates.gpu_refusals(model)
-    return {
-        "verdict": delegates.gpu_verdict(refused),
-        "basis": f"rules for {delegates.GPU_RULES}, not run on a GPU",
-        "refused": [dataclasses.asdict(refusal) for refusal in refused],
     }
 
 

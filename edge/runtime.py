@@ -129,7 +129,7 @@ class Interpreter:
                     action="check the file with edge.inspect, or use a newer ai-edge-litert",
                 ) from error
         self.inputs, self.outputs = self._tensors()
-        self._outputs = self._interpreter.get_output_details()
+        self._outputs = [Tensor.of(output) for output in self._interpreter.get_output_details()]
         delegated = any(operation["op_name"] == "DELEGATE" for operation in self.operations())
         used = "XNNPACK" if delegated else "builtin kernels, XNNPACK took nothing" if kernels == XNNPACK else f"{kernels} kernels"
         self.ran_on = f"{runtime_version()} CPU ({used})"
@@ -161,7 +161,7 @@ class Interpreter:
         self.write({next(iter(self.inputs)): pixels})
         self._interpreter.invoke()
         for output in self._outputs:
-            yield Tensor.of(output).real(self._interpreter.get_tensor(output["index"]))
+            yield output.real(self._interpreter.get_tensor(output.index))
 
     def write(self, values: Mapping[str, np.ndarray]) -> None:
         """Sets the inputs, by name.

@@ -8,9 +8,7 @@ is timed is one inference with its outputs copied out. {"outputs": true} is answ
 
 from __future__ import annotations
 
-import base64
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +17,8 @@ from typing import Any
 
 import numpy as np
 from pixels import inputs
+
+from edge.latency_process import answering, burst, coded
 
 
 class LiteRT:
@@ -105,12 +105,8 @@ RUNTIMES: dict[str, Callable[[Path, int], Any]] = {
 
 
 def main() -> None:
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what native code prints to stdout is no answer
+    say = answering()
     file, runtime, threads = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-
-    def say(answer: dict[str, Any]) -> None:
-        print(json.dumps(answer), file=answers)
 
     try:
         start = time.perf_counter()
@@ -139,17 +135,6 @@ def main() -> None:
             say({"failed": str(error).splitlines()[0]})
 
 
-def burst(model: Any, min_runs: int, min_seconds: float, discarded: int) -> list[float]:
-    for _ in range(discarded):
-        model.invoke()
-    milliseconds: list[float] = []
-    while len(milliseconds) < min_runs or sum(milliseconds) < 1e3 * min_seconds:
-        start = time.perf_counter()
-        model.invoke()
-        milliseconds.append(1e3 * (time.perf_counter() - start))
-    return milliseconds
-
-
 def logits(model: Any, images: list[np.ndarray]) -> np.ndarray:
     """[images, classes]; the first image is what the input holds afterwards."""
     rows = []
@@ -158,10 +143,6 @@ def logits(model: Any, images: list[np.ndarray]) -> np.ndarray:
         rows.append(np.asarray(model.real(model.invoke()), np.float32).reshape(-1))
     model.write(images[0])
     return np.stack(rows)
-
-
-def coded(values: np.ndarray) -> list[Any]:
-    return [values.shape, base64.b64encode(values.astype("<f4").tobytes()).decode()]
 
 
 if __name__ == "__main__":
