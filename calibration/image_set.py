@@ -94,6 +94,14 @@ class ImageSet(abc.ABC):
         """
 
     @abc.abstractmethod
+    def pixels(self, reference: ImageReference, preprocessing: Preprocessing) -> np.ndarray:
+        """One image's pixels: [crop_px, crop_px, 3] uint8, RGB. Several threads may ask at once.
+
+        Raises:
+            UnreadableImageError: with the reason.
+        """
+
+    @abc.abstractmethod
     def read_with_references(
         self, references: Iterable[ImageReference], preprocessing: Preprocessing
     ) -> Iterator[tuple[ImageReference, np.ndarray]]:
@@ -199,6 +207,9 @@ class FileImageSet(ImageSet):
         self._hashes[reference.path] = hashlib.sha256(content).digest()
         return content
 
+    def pixels(self, reference: ImageReference, preprocessing: Preprocessing) -> np.ndarray:
+        return decode_pixels(self.read_bytes(reference), preprocessing)
+
     def read_with_references(
         self, references: Iterable[ImageReference], preprocessing: Preprocessing
     ) -> Iterator[tuple[ImageReference, np.ndarray]]:
@@ -206,7 +217,7 @@ class FileImageSet(ImageSet):
         unreadable: list[SkippedImage] = []
         for reference in references:
             try:
-                pixels = decode_pixels(self.read_bytes(reference), preprocessing)
+                pixels = self.pixels(reference, preprocessing)
             except UnreadableImageError as error:
                 self._skip(reference, error, unreadable, _unreadable_limit(len(references)))
                 continue
@@ -243,12 +254,15 @@ class BuiltinImageSet(ImageSet):
         references = tuple(ImageReference(f"{seed}/{index}") for index in range(samples + held_out))
         return Split(references[:samples], references[samples:])
 
+    def pixels(self, reference: ImageReference, preprocessing: Preprocessing) -> np.ndarray:
+        seed, index = map(int, reference.path.split("/"))
+        return builtin.generate(index, preprocessing.crop_px, seed)  # at the size of the crop: there is nothing to resize
+
     def read_with_references(
         self, references: Iterable[ImageReference], preprocessing: Preprocessing
     ) -> Iterator[tuple[ImageReference, np.ndarray]]:
-        for reference in references:  # at the size of the crop: there is nothing to resize
-            seed, index = map(int, reference.path.split("/"))
-            yield reference, builtin.generate(index, preprocessing.crop_px, seed)
+        for reference in references:
+            yield reference, self.pixels(reference, preprocessing)
 
     def digest(self, references: Iterable[ImageReference], preprocessing: Preprocessing) -> str:
         names = " ".join(reference.path for reference in references)

@@ -7,6 +7,7 @@ probabilities gives its logits up to it. NaN anywhere fails every check.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -25,21 +26,25 @@ class Drift:
     Attributes:
         samples: number of images.
         top1_agreement, top5_agreement: fraction with the same top-1; mean overlap of the top-5 sets.
+        top1_in_top5: fraction whose best class in the reference is among the target's five best.
         logits_snr_db: power of the reference's centred logits over the power of the difference.
         cosine: mean cosine of the centred logits.
-        max_abs_err: largest absolute difference of a probability.
-        max_abs_err_logits: largest absolute difference of a centred logit.
+        max_abs_err, mean_abs_err: largest and mean absolute difference of a probability.
+        max_abs_err_logits, mean_abs_err_logits: largest and mean absolute difference of a centred logit.
         kl: mean Kullback-Leibler divergence of the target's probabilities from the reference's, nats.
         top1_reference, top1_target: accuracy against labels, None without labels.
     """
 
     samples: int
     top1_agreement: float
+    top1_in_top5: float
     top5_agreement: float
     logits_snr_db: float
     cosine: float
     max_abs_err: float
+    mean_abs_err: float
     max_abs_err_logits: float
+    mean_abs_err_logits: float
     kl: float
     top1_reference: float | None = None
     top1_target: float | None = None
@@ -68,8 +73,54 @@ def logits_of_probabilities(probabilities: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(np.asarray(probabilities, np.float64), SMALLEST_PROBABILITY))
 
 
-def measure(reference: np.ndarray, target: np.ndarray, labels: np.ndarray | None = None) -> Drift:
-    """Compares two sets of logits.
+@dataclasses.dataclass(frozen=True)
+class ImageDrifts:
+    """What `Drift` is made of, an entry an image: [N] arrays, so that tens of thousands of images need no logits in memory.
+
+    Attributes:
+        top1_reference, top1_target: class indices.
+        confidence_reference, confidence_target: probabilities of those.
+        rank_reference, rank_target: how many classes lie before the labelled one, or -1 without labels.
+        top5_overlap: share of the reference's five best classes among the target's five.
+        top1_in_top5: whether the reference's best class is among the target's five best.
+        signal, noise: sum of squares of the reference's centred logits, and of the difference.
+        cosine: of the centred logits.
+        kl: Kullback-Leibler divergence of the target's probabilities from the reference's, nats.
+        max_abs_err, mean_abs_err: of the probabilities. max_abs_err_logits, mean_abs_err_logits: of the centred logits.
+        finite: whether both are. finite_target: whether the target is.
+    """
+
+    top1_reference: np.ndarray
+    top1_target: np.ndarray
+    confidence_reference: np.ndarray
+    confidence_target: np.ndarray
+    rank_reference: np.ndarray
+    rank_target: np.ndarray
+    top5_overlap: np.ndarray
+    top1_in_top5: np.ndarray
+    signal: np.ndarray
+    noise: np.ndarray
+    cosine: np.ndarray
+    kl: np.ndarray
+    max_abs_err: np.ndarray
+    mean_abs_err: np.ndarray
+    max_abs_err_logits: np.ndarray
+    mean_abs_err_logits: np.ndarray
+    finite: np.ndarray
+    finite_target: np.ndarray
+
+    @classmethod
+    def joined(cls, parts: Sequence[ImageDrifts]) -> ImageDrifts:
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(cls)))
+
+    @property
+    def same_top1(self) -> np.ndarray:
+        """Whether both give the same answer, and numbers at all."""
+        return (self.top1_reference == self.top1_target) & self.finite
+
+
+def compare(reference: np.ndarray, target: np.ndarray, labels: np.ndarray | None = None) -> ImageDrifts:
+    """Compares two sets of logits, image by image.
 
     Args:
         reference, target: [N, classes], N >= 1.
@@ -83,38 +134,81 @@ def measure(reference: np.ndarray, target: np.ndarray, labels: np.ndarray | None
         raise ValueError(f"reference and target must be equal [N, classes]. Received: {reference.shape} and {target.shape}")
     p, q = _softmax(reference), _softmax(target)
     reference, target = _centred(reference), _centred(target)
-    top1 = reference.argmax(1), target.argmax(1)
-    finite = np.isfinite(target).all(1) & np.isfinite(reference).all(1)
-    agreement = (top1[0] == top1[1]) & finite
+    finite_target = np.isfinite(target).all(1)
     k = min(5, reference.shape[1])
     best = [np.argsort(-values, axis=1, kind="stable")[:, :k] for values in (reference, target)]
-    overlap = [len(set(a) & set(b)) / k if good else 0.0 for a, b, good in zip(*best, finite, strict=True)]
+    shared = (best[0][:, :, None] == best[1][:, None, :]).any(axis=2)
     with np.errstate(divide="ignore", invalid="ignore"):
         kl = np.sum(np.where(p == 0, 0.0, p * (np.log(p) - np.log(np.maximum(q, SMALLEST_PROBABILITY)))), axis=1)
-    accuracy = (None, None) if labels is None else tuple(float(np.mean((top == labels) & finite)) for top in top1)
-    return Drift(
-        samples=len(reference),
-        top1_agreement=float(np.mean(agreement)),
-        top5_agreement=float(np.mean(overlap)),
-        logits_snr_db=snr_db(reference, target),
-        cosine=float(np.mean(_cosine(reference, target))),
-        max_abs_err=float(np.max(np.abs(p - q))),
-        max_abs_err_logits=float(np.max(np.abs(reference - target))),
-        kl=float(np.mean(kl)),
-        top1_reference=accuracy[0],
-        top1_target=accuracy[1],
+    finite = finite_target & np.isfinite(reference).all(1)
+    unlabelled = np.full(len(reference), -1)
+    return ImageDrifts(
+        top1_reference=best[0][:, 0],
+        top1_target=best[1][:, 0],
+        confidence_reference=p.max(axis=1),
+        confidence_target=q.max(axis=1),
+        rank_reference=unlabelled if labels is None else _rank(reference, labels),
+        rank_target=unlabelled if labels is None else _rank(target, labels),
+        top5_overlap=np.where(finite, shared.mean(axis=1), 0.0),
+        top1_in_top5=shared[:, 0] & finite,
+        signal=np.sum(np.square(reference), axis=1),
+        noise=np.sum(np.square(target - reference), axis=1),
+        cosine=_cosine(reference, target),
+        kl=kl,
+        max_abs_err=np.abs(p - q).max(axis=1),
+        mean_abs_err=np.abs(p - q).mean(axis=1),
+        max_abs_err_logits=np.abs(reference - target).max(axis=1),
+        mean_abs_err_logits=np.abs(reference - target).mean(axis=1),
+        finite=finite,
+        finite_target=finite_target,
     )
+
+
+def summary(images: ImageDrifts) -> Drift:
+    """The figures of all images together."""
+    labelled = bool((images.rank_reference >= 0).all())
+    return Drift(
+        samples=len(images.finite),
+        top1_agreement=float(np.mean(images.same_top1)),
+        top1_in_top5=float(np.mean(images.top1_in_top5)),
+        top5_agreement=float(np.mean(images.top5_overlap)),
+        logits_snr_db=_decibels(float(np.sum(images.signal)), float(np.sum(images.noise))),
+        cosine=float(np.mean(images.cosine)),
+        max_abs_err=float(np.max(images.max_abs_err)),
+        mean_abs_err=float(np.mean(images.mean_abs_err)),
+        max_abs_err_logits=float(np.max(images.max_abs_err_logits)),
+        mean_abs_err_logits=float(np.mean(images.mean_abs_err_logits)),
+        kl=float(np.mean(images.kl)),
+        top1_reference=float(np.mean(images.rank_reference == 0)) if labelled else None,
+        top1_target=float(np.mean(images.rank_target == 0)) if labelled else None,
+    )
+
+
+def measure(reference: np.ndarray, target: np.ndarray, labels: np.ndarray | None = None) -> Drift:
+    """`summary` of `compare`."""
+    return summary(compare(reference, target, labels))
 
 
 def snr_db(reference: np.ndarray, target: np.ndarray) -> float:
     """10 log10(power of the reference / power of the difference), at most `SNR_CEILING_DB`; NaN where either is not finite."""
-    signal = float(np.sum(np.square(reference, dtype=np.float64)))
-    noise = float(np.sum(np.square(np.subtract(target, reference, dtype=np.float64))))
+    return _decibels(
+        float(np.sum(np.square(reference, dtype=np.float64))), float(np.sum(np.square(np.subtract(target, reference, dtype=np.float64))))
+    )
+
+
+def _decibels(signal: float, noise: float) -> float:
     if not (np.isfinite(signal) and np.isfinite(noise)):
         return float("nan")
     if noise == 0.0:
         return SNR_CEILING_DB
     return min(SNR_CEILING_DB, 10.0 * float(np.log10(max(signal, np.finfo(np.float64).tiny) / noise)))
+
+
+def _rank(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many classes lie before the labelled one, equal ones in their order; the number of classes where a logit is not finite."""
+    order = np.argsort(-logits, axis=1, kind="stable")
+    ranks = np.argmax(order == np.asarray(labels)[:, None], axis=1)
+    return np.where(np.isfinite(logits).all(axis=1), ranks, logits.shape[1])
 
 
 def _centred(logits: np.ndarray) -> np.ndarray:

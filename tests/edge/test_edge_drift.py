@@ -12,8 +12,8 @@ from edge.recipes import RECIPES, Limits
 # float64 arithmetic against decimals written down here
 EXACT = 1e-12
 GOOD = drift.Drift(
-    samples=100, top1_agreement=0.99, top5_agreement=0.99, logits_snr_db=40.0, cosine=0.999, max_abs_err=0.01, max_abs_err_logits=0.1,
-    kl=0.001, top1_reference=0.80, top1_target=0.795,
+    samples=100, top1_agreement=0.99, top1_in_top5=1.0, top5_agreement=0.99, logits_snr_db=40.0, cosine=0.999, max_abs_err=0.01,
+    mean_abs_err=0.001, max_abs_err_logits=0.1, mean_abs_err_logits=0.01, kl=0.001, top1_reference=0.80, top1_target=0.795,
 )  # fmt: skip
 LIMITS = Limits(min_snr_db=30.0, min_agreement=0.98, max_top1_drop=1.0)
 
@@ -153,3 +153,28 @@ def test_logits_of_probabilities():
 def test_shapes_that_cannot_be_compared(shapes):
     with pytest.raises(ValueError, match="must be equal"):
         drift.measure(np.zeros(shapes[0]), np.zeros(shapes[1]))
+
+
+def test_images_apart_and_joined_give_what_all_at_once_gives():
+    rng = np.random.default_rng(0)
+    reference = rng.standard_normal((7, 12))
+    target, labels = reference + 0.3 * rng.standard_normal((7, 12)), rng.integers(0, 12, 7)
+    parts = [drift.compare(reference[part], target[part], labels[part]) for part in (slice(0, 3), slice(3, 7))]
+    joined = drift.summary(drift.ImageDrifts.joined(parts))
+    whole = drift.measure(reference, target, labels)
+    for field in dataclasses.fields(drift.Drift):
+        assert getattr(joined, field.name) == pytest.approx(getattr(whole, field.name), rel=1e-12), field.name
+
+
+def test_ranks_of_the_labelled_class_by_hand():
+    logits = np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0], [1.0, 1.0, 0.0], [np.nan, 1.0, 0.0]])
+    compared = drift.compare(logits, logits, np.array([0, 2, 1, 0]))
+    assert compared.rank_reference.tolist() == [0, 2, 1, 3]
+    assert drift.compare(logits, logits).rank_reference.tolist() == [-1, -1, -1, -1]
+
+
+def test_the_reference_answer_among_the_targets_five():
+    reference, target = np.eye(7)[[0, 0]], np.array([[0.5, 1, 2, 3, 4, 0.1, 0.2], [0.5, 1, 2, 3, 4, 5, 0.2]])
+    compared = drift.compare(reference, target)
+    assert compared.top1_in_top5.tolist() == [True, False]
+    assert not compared.same_top1.any()
