@@ -1,9 +1,14 @@
-"""Our files on the GPU delegate itself, GPU alone: compiled whole, and the CPU's answers. On a software driver where there is no GPU."""
+"""Our files on the GPU delegate itself, GPU alone: compiled whole, and the CPU's answers, or refused.
+
+On a software driver where there is no GPU.
+"""
 
 import numpy as np
 import pytest
 
+from edge import convert, inspect
 from edge.latency_process import OK, LatencyProcess
+from tfvit.errors import EXIT_OK
 
 # |difference| / |output|. float32 and float16 files compute in float32 there and here: only the order of additions differs. float16
 # arithmetic has 11 bits. The GPU computes 8-bit layers on rounded weights and float activations, the CPU on rounded activations.
@@ -25,8 +30,6 @@ def difference(path, delegate: str) -> float:
 @pytest.fixture(scope="session", params=["nano32", "v2_nano32"])
 def shipped(request, tmp_path_factory):
     """A shipped model in the four recipes for both delegates."""
-    from edge import convert
-
     folder = tmp_path_factory.mktemp(request.param)
     arguments = ["--variant", request.param, "--quant", ",".join(LIMITS), "--calibration-samples", "8", "--output", "logits", "--quiet"]
     assert convert.main([*arguments, "--out", str(folder)]) == 0
@@ -57,3 +60,43 @@ def test_float16_arithmetic(vulkan_driver, full_depth):
     found = difference(full_depth.folder / f"{full_depth.name('float16')}.tflite", "gpu")
     print(full_depth.variant.id, found)
     assert found <= FLOAT16
+
+
+@pytest.fixture(scope="module")
+def nano32_in_integers(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nano32")
+    arguments = ["--variant", "nano32", "--quant", "int8_full,w8a16", "--calibration-samples", "8", "--output", "logits", "--quiet"]
+    assert convert.main([*arguments, "--out", str(folder)]) == EXIT_OK
+    return folder
+
+
+@pytest.mark.gpu
+def test_8_bit_integers_run_whole(vulkan_driver, nano32_in_integers):
+    check_whole(nano32_in_integers / "nano32-int8_full.tflite")
+
+
+@pytest.mark.gpu  # two minutes and a half on a software GPU
+def test_8_bit_integers_of_a_published_variant_run_whole(vulkan_driver, tmp_path):
+    arguments = ["--variant", "tiny224", "--quant", "int8_full", "--weights", "random:1", "--no-gate", "--calibration-samples", "4"]
+    assert convert.main([*arguments, "--drift-samples", "1", "--output", "logits", "--quiet", "--out", str(tmp_path)]) == EXIT_OK
+    check_whole(tmp_path / "tiny224-int8_full.random.tflite")
+
+
+def check_whole(path):
+    """By rule, on the delegate, and close to the CPU's answers, which round every activation."""
+    measured = inspect.measured_on_gpu(path)
+    print(measured)
+    assert measured["status"] == "whole"
+    assert measured["refused"] == []
+    assert measured["difference_from_cpu"] <= EIGHT_BITS
+    assert inspect.description(path.read_bytes())["delegates"]["gpu"]["verdict"] == "whole"
+
+
+@pytest.mark.gpu
+def test_16_bit_activations_are_refused(vulkan_driver, nano32_in_integers):
+    path = nano32_in_integers / "nano32-w8a16.tflite"
+    measured, by_rule = inspect.measured_on_gpu(path), inspect.description(path.read_bytes())["delegates"]["gpu"]
+    print(measured)
+    assert measured["status"] == by_rule["verdict"] == "refused"
+    assert any("INT16" in refused["reason"] for refused in measured["refused"])
+    assert {refused["op"] for refused in measured["refused"]} <= {refused["op"] for refused in by_rule["refused"]}
