@@ -1,4 +1,4 @@
-"""Our files on the GPU delegate itself, GPU alone: compiled whole, and the CPU's answers, or refused.
+"""Our files on the GPU delegate itself, GPU alone: compiled whole, and the CPU's answers, or refused, with its reasons.
 
 On a software driver where there is no GPU.
 """
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from edge import convert, inspect
+from edge.gpu_runtime import refusals
 from edge.latency_process import OK, LatencyProcess
 from tfvit.errors import EXIT_OK
 
@@ -100,3 +101,66 @@ def test_16_bit_activations_are_refused(vulkan_driver, nano32_in_integers):
     assert measured["status"] == by_rule["verdict"] == "refused"
     assert any("INT16" in refused["reason"] for refused in measured["refused"])
     assert {refused["op"] for refused in measured["refused"]} <= {refused["op"] for refused in by_rule["refused"]}
+
+
+# Printed by the delegate of LiteRT 2.3.0 on a graph that computes in int64
+PRINTED_OF_INT64 = """\
+E0000 00:00:1795395360.406413   28753 model_builder.cc:2666] {
+  type: INT64
+  data: {...}
+  dims: []
+} isn't scalar-convertible.
+ERROR: Following operations are not supported by GPU delegate:
+ADD: Can't parse inputs with const tensors.
+CAST: Tensor type(INT64) is not supported. Cast
+CAST: Tensor type(INT64) is not supported. add
+1 operations will run on the GPU, and the remaining 3 operations will run on the CPU.
+I0000 00:00:1795395360.406504   28753 delegate_kernel.cc:984] Initializing WebGPU-based API from graph.
+"""
+
+# On nano32 in w8a16, shortened: it names every INT16 tensor
+PRINTED_OF_W8A16 = """\
+E0000 00:00:1795395292.017248   28145 model_builder.cc:2666] {
+  type: INT16
+  data: {...}
+  dims: []
+} isn't scalar-convertible.
+ERROR: Following operations are not supported by GPU delegate:
+ADD: Can't parse inputs with const tensors.
+BATCH_MATMUL: Tensor type(INT16) is not supported. nano32_1/stage1_block1_1/attention_1/Reshape_3
+DEQUANTIZE: Unsupported dequantization type.
+QUANTIZE: Tensor type(INT16) is not supported. serving_default_pixels:0_quantized
+RSQRT: Max version supported: 2. Requested version 3.
+10 operations will run on the GPU, and the remaining 418 operations will run on the CPU.
+I0000 00:00:1795395292.017970   28145 delegate_kernel.cc:984] Initializing WebGPU-based API from graph.
+"""
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected"),
+    [
+        pytest.param(
+            PRINTED_OF_INT64,
+            [
+                ("ADD", "Can't parse inputs with const tensors."),
+                ("CAST", "Tensor type(INT64) is not supported. Cast"),
+                ("CAST", "Tensor type(INT64) is not supported. add"),
+            ],
+            id="int64",
+        ),
+        pytest.param(
+            PRINTED_OF_W8A16,
+            [
+                ("ADD", "Can't parse inputs with const tensors."),
+                ("BATCH_MATMUL", "Tensor type(INT16) is not supported. nano32_1/stage1_block1_1/attention_1/Reshape_3"),
+                ("DEQUANTIZE", "Unsupported dequantization type."),
+                ("QUANTIZE", "Tensor type(INT16) is not supported. serving_default_pixels:0_quantized"),
+                ("RSQRT", "Max version supported: 2. Requested version 3."),
+            ],
+            id="w8a16",
+        ),
+        pytest.param(PRINTED_OF_INT64.partition("ERROR:")[0], [], id="nothing refused"),
+    ],
+)
+def test_refusals_are_read_from_what_the_delegate_prints(printed, expected):
+    assert refusals(printed) == expected
