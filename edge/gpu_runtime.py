@@ -23,7 +23,7 @@ F32, F16 = "f32", "f16"
 
 _ADAPTER = re.compile(r"Selected adapter: ([^\n]+)")
 _SHADER_ERROR = re.compile(r"Validation error: ([^\n]+)")
-_REFUSED_LIST = re.compile(r"not supported by GPU delegate:\n(.*?)(?:^\d+ operations? will run on|\Z)", re.DOTALL | re.MULTILINE)
+_REFUSED_LIST = re.compile(r"not supported by GPU delegate:\n(.*?)(?:^(?:\d+|No) operations? will run on|\Z)", re.DOTALL | re.MULTILINE)
 _REFUSED_LINE = re.compile(r"^([A-Z0-9_]+): (.+)$", re.MULTILINE)
 # How a driver that computes on the CPU gives itself away
 _SOFTWARE = re.compile(r"adapterType=CPU|llvmpipe|lavapipe|SwiftShader|arch=software", re.IGNORECASE)

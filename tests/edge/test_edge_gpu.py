@@ -135,6 +135,18 @@ RSQRT: Max version supported: 2. Requested version 3.
 I0000 00:00:1795395292.017970   28145 delegate_kernel.cc:984] Initializing WebGPU-based API from graph.
 """
 
+# On a file with two graphs: a list for each, the first without a number of operations
+PRINTED_OF_TWO_GRAPHS = """\
+ERROR: Following operations are not supported by GPU delegate:
+GATHER: Only support 1D indices
+L2_NORMALIZATION: Operation is not supported.
+No operations will run on the GPU, and all 2 operations will run on the CPU.
+ERROR: Following operations are not supported by GPU delegate:
+L2_NORMALIZATION: Operation is not supported.
+1 operations will run on the GPU, and the remaining 1 operations will run on the CPU.
+I0000 00:00:1795395681.112719   30840 delegate_kernel.cc:984] Initializing WebGPU-based API from graph.
+"""
+
 
 @pytest.mark.parametrize(
     ("printed", "expected"),
@@ -158,6 +170,11 @@ I0000 00:00:1795395292.017970   28145 delegate_kernel.cc:984] Initializing WebGP
                 ("RSQRT", "Max version supported: 2. Requested version 3."),
             ],
             id="w8a16",
+        ),
+        pytest.param(
+            PRINTED_OF_TWO_GRAPHS,
+            [("GATHER", "Only support 1D indices"), ("L2_NORMALIZATION", "Operation is not supported.")],
+            id="two graphs",
         ),
         pytest.param(PRINTED_OF_INT64.partition("ERROR:")[0], [], id="nothing refused"),
     ],
