@@ -1,13 +1,15 @@
 """edge.benchmark on real files, in real processes of their own."""
 
+import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge import benchmark, flatbuffer
+from edge import benchmark, flatbuffer, quantize
 from edge.latency_process import OK, REFUSED, LatencyProcess
+from edge.recipes import RECIPES
 from edge.runtime import Interpreter
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 
@@ -39,6 +41,14 @@ def measured(capfd):
 @pytest.fixture(scope="module")
 def files(tiny_v1) -> dict[str, Path]:
     return {recipe: tiny_v1.folder / f"{tiny_v1.name(recipe)}.tflite" for recipe in ("float32", "int8", "int8_full")}
+
+
+def shown(out: str) -> list[tuple[str, str]]:
+    """The rows of the printed table, each with what stands under "ratio"."""
+    lines = out.splitlines()
+    top = next(index for index, line in enumerate(lines) if "p5 to p95" in line)
+    start, end = lines[top].index(" runs ") + len(" runs"), lines[top].index(" ratio ") + len(" ratio")
+    return [(line, line[start:end].strip()) for line in itertools.takewhile(str.strip, lines[top + 2 :])]
 
 
 def test_files_side_by_side(measured, files):
@@ -126,6 +136,40 @@ def test_no_gpu_is_unavailable_and_says_nothing_of_the_file(measured, files, mon
     print(result["reason"])
     assert code == EXIT_UNUSABLE
     assert (result["status"], result["median_ms"], result["ratio"]) == ("unavailable", None, None)
+
+
+@pytest.mark.slow
+def test_a_software_gpu_is_labelled_and_its_times_are_compared_with_nothing(measured, micro_float, vulkan_driver, tmp_path):
+    if Path(vulkan_driver).name not in ("lavapipe.json", "swiftshader.json"):
+        pytest.skip("the Vulkan driver may be of a real GPU")
+    first, second = tmp_path / "float32.tflite", tmp_path / "float16.tflite"
+    first.write_bytes(micro_float)
+    second.write_bytes(quantize.quantize(micro_float, RECIPES["float16"]))
+    arguments = (first, second, "--delegate", "cpu", "--delegate", "gpu_f32", *SHORT)
+
+    code, out, _ = measured(*arguments, "--json")
+    results = json.loads(out)["results"]
+    print([(result["delegate"], result["median_ms"], result["ratio"], result["ran_on"]) for result in results])
+    assert code == EXIT_OK
+    assert [(result["delegate"], result["status"], result["software_gpu"]) for result in results] == [
+        ("cpu", OK, None),
+        ("cpu", OK, None),
+        ("gpu_f32", OK, True),
+        ("gpu_f32", OK, True),
+    ]
+    assert all(result["median_ms"] > 0 for result in results)
+    for result in results:
+        ratios = [result[name] for name in ("ratio", "ratio_low", "ratio_high")]
+        assert ratios == [None] * 3 if result["software_gpu"] else None not in ratios
+        assert result["ran_on"].endswith("a software GPU") == bool(result["software_gpu"])
+
+    code, out, _ = measured(*arguments)
+    print(out)
+    assert code == EXIT_OK
+    rows = shown(out)
+    assert ["software GPU" in row for row, _ in rows] == [False, False, True, True]
+    assert [bool(ratio) for _, ratio in rows] == [True, True, False, False]
+    assert "its milliseconds do not" in out
 
 
 def test_a_sustained_run_is_drawn(measured, files, tmp_path):
