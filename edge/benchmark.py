@@ -338,8 +338,8 @@ def _has_random_weights(file: Path) -> bool | None:
 def _ratio(result: dict[str, Any]) -> str:
     if result["ratio"] is None:
         return ""
-    if result["ratio_low"] == result["ratio_high"]:
-        return "1"
+    if result["ratio_low"] == result["ratio_high"]:  # the first file's own, or of a single round
+        return f"{result['ratio']:.3g}"
     return f"{result['ratio']:.3f} ({result['ratio_low']:.3f} to {result['ratio_high']:.3f})"
 
 

@@ -85,6 +85,18 @@ def test_the_table_says_where_it_ran_and_what_the_weights_are(measured, files):
         assert words in out
 
 
+def test_the_ratio_of_a_single_round_is_shown(measured, files, micro_float, tmp_path):
+    """There is no interval around it, as there is none around the first file's 1."""
+    micro = tmp_path / "micro.tflite"
+    micro.write_bytes(micro_float)
+    code, out, _ = measured(files["float32"], micro, *SHORT)
+    print(out)
+    assert code == EXIT_OK
+    (_, first), (_, second) = shown(out)
+    assert first == "1"
+    assert 0 < float(second.split()[0]) < 0.8
+
+
 def test_other_kernels_run_and_are_named(measured, files):
     code, out, _ = measured(files["int8"], "--delegate", "builtin", "--delegate", "reference", *SHORT, "--json")
     builtin, reference = json.loads(out)["results"]
