@@ -1,19 +1,16 @@
 """The GPU rules against the GPU delegate itself: on every probe, both must say the same."""
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from gpu_probes import PROBES, QUANTIZED_PROBES, TELLING, TELLING_QUANTIZED
 
 from edge import delegates, flatbuffer, quantize, ranges, runtime
 from edge.latency_process import OK, LatencyProcess, noise
 from edge.recipes import RECIPES, STATIC
-
-sys.path.insert(0, str(Path(__file__).parent))
-from gpu_probes import PROBES, QUANTIZED_PROBES, TELLING, TELLING_QUANTIZED
 
 # |difference| / |output| to the CPU's: float32 adds in another order; quantized layers round activations, which the GPU does not
 MOST_DIFFERENCE = {"float32": 1e-4, "static": 3e-2, "dynamic": 3e-2}

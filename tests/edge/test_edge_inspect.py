@@ -4,6 +4,7 @@ import json
 
 import pytest
 import tensorflow as tf
+from gpu_probes import PROBES
 
 from edge import inspect, runtime
 from tfvit.errors import EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
@@ -65,12 +66,6 @@ def test_a_foreign_file_without_signature_names(inspected, small_graph, tmp_path
 
 def test_xnnpack_rules_say_what_the_runtime_does(small_graph):
     """On every probe of the GPU suite."""
-    import sys
-    from pathlib import Path
-
-    sys.path.insert(0, str(Path(__file__).parent))
-    from gpu_probes import PROBES
-
     different = {}
     for name, (function, shapes) in PROBES.items():
         file = small_graph(lambda *inputs, function=function: function(tf, *inputs), *shapes)
