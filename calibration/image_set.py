@@ -102,6 +102,10 @@ class ImageSet(abc.ABC):
         """
 
     @abc.abstractmethod
+    def identity(self, reference: ImageReference, preprocessing: Preprocessing) -> str:
+        """What one image's pixels depend on, besides `preprocessing`: SHA-256 of its bytes, "unreadable" where there are none to be had."""
+
+    @abc.abstractmethod
     def read_with_references(
         self, references: Iterable[ImageReference], preprocessing: Preprocessing
     ) -> Iterator[tuple[ImageReference, np.ndarray]]:
@@ -210,6 +214,13 @@ class FileImageSet(ImageSet):
     def pixels(self, reference: ImageReference, preprocessing: Preprocessing) -> np.ndarray:
         return decode_pixels(self.read_bytes(reference), preprocessing)
 
+    def identity(self, reference: ImageReference, preprocessing: Preprocessing) -> str:
+        try:
+            self.read_bytes(reference)
+        except UnreadableImageError:
+            return "unreadable"
+        return self._hashes[reference.path].hex()
+
     def read_with_references(
         self, references: Iterable[ImageReference], preprocessing: Preprocessing
     ) -> Iterator[tuple[ImageReference, np.ndarray]]:
@@ -257,6 +268,9 @@ class BuiltinImageSet(ImageSet):
     def pixels(self, reference: ImageReference, preprocessing: Preprocessing) -> np.ndarray:
         seed, index = map(int, reference.path.split("/"))
         return builtin.generate(index, preprocessing.crop_px, seed)  # at the size of the crop: there is nothing to resize
+
+    def identity(self, reference: ImageReference, preprocessing: Preprocessing) -> str:
+        return f"builtin {builtin.VERSION} {preprocessing.crop_px} {reference.path}"
 
     def read_with_references(
         self, references: Iterable[ImageReference], preprocessing: Preprocessing

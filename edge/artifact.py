@@ -93,8 +93,12 @@ def load_current(folder: Path, name: str, inputs_sha256: str) -> Artifact | None
     return artifact if artifact.manifest.get("inputs_sha256") == inputs_sha256 else None
 
 
-def load(path: Path) -> Artifact:
+def load(path: Path, verify: bool = True) -> Artifact:
     """Reads an artifact and checks its hash.
+
+    Args:
+        path: of the `.tflite`.
+        verify: False reads a file that its manifest does not describe, too.
 
     Raises:
         InputError: a part is missing, unreadable, or the file is not the one its manifest describes.
@@ -111,7 +115,7 @@ def load(path: Path) -> Artifact:
         )
     manifest = _read_manifest(manifest_path)
     file, recorded = path.read_bytes(), manifest["file"]["sha256"]
-    if sha256(file) != recorded:
+    if verify and sha256(file) != recorded:
         raise InputError(
             "the file is not the one its manifest describes",
             expected=f"SHA-256 {recorded}",
@@ -197,6 +201,45 @@ def save_picture(folder: Path, name: str, png: bytes, force: bool = False) -> Pa
     except OSError as error:
         raise _unwritable("picture", len(marked), folder, error) from error
     return path
+
+
+def require_replaceable(path: Path, kind: str) -> None:
+    """Checks that a JSON document can go there: nothing is there, or a document of the same kind.
+
+    Raises:
+        InputError: no such folder, or a file that is something else.
+    """
+    if not path.parent.is_dir():
+        raise InputError("no such folder", expected="an existing folder", received=str(path.parent), action="create it, or choose another")
+    if not path.exists():
+        return
+    try:
+        ours = json.loads(path.read_text(encoding="utf-8"))["kind"] == kind
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = False
+    if not ours:
+        raise InputError(
+            "another file is in the way",
+            expected=f"no {path.name}, or an older {kind} of ours",
+            received=str(path),
+            action="move it away, or choose another name",
+        )
+
+
+def save_document(path: Path, document: dict[str, Any]) -> None:
+    """Writes a JSON document that names its `kind`, all of it or nothing, where `require_replaceable` lets it.
+
+    Raises:
+        InputError: a file that is something else is in the way.
+        EnvironmentUnusableError: the folder or the disk refuses.
+    """
+    require_replaceable(path, document["kind"])
+    data = (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    try:
+        with contextlib.ExitStack() as cleanup:
+            os.replace(_stage(path.parent, data, cleanup), path)
+    except OSError as error:
+        raise _unwritable(document["kind"], len(data), path.parent, error) from error
 
 
 def _unwritable(what: str, size_bytes: int, folder: Path, error: OSError) -> EnvironmentUnusableError:

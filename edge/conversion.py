@@ -146,7 +146,7 @@ def _convert_outstanding(
     source: Source, recipes: Sequence[Recipe], settings: Settings, image_set: ImageSet, split: Split, progress: Progress
 ) -> Iterator[Outcome]:
     with progress.stage("load TensorFlow", subject=source.name):
-        _require_tensorflow_backend()
+        require_tensorflow_backend()
         from edge import expected_images, export, quantize, ranges
         from edge.attempt import Attempt, FloatGraphs
         from edge.runtime import interleaved_milliseconds
@@ -257,7 +257,7 @@ def _describe(
         collapse=attempt.collapse(target),
         repair=repair,
         passed=not failures,
-        tools=_tool_versions(),
+        tools=tool_versions(),
         inputs_sha256=_inputs_sha256(source, recipe, settings, image_set, split, exportable.preprocessing),
     )
     return document, [*failures, *_too_new(document, settings)]
@@ -300,8 +300,8 @@ def _inputs_sha256(
         "output": settings.output,
         "limits": dataclasses.asdict(settings.limits(recipe)),
         "repair": settings.repair and recipe.repairs,
-        "tools": _tool_versions(),
-        "code": _code_sha256(),
+        "tools": tool_versions(),
+        "code": code_sha256(),
     }
     return hashlib.sha256(artifact.canonical_json(inputs).encode()).hexdigest()
 
@@ -361,7 +361,7 @@ def _require_finite_reference(logits: np.ndarray, name: str) -> None:
         )
 
 
-def _require_tensorflow_backend() -> None:
+def require_tensorflow_backend() -> None:
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if backend != "tensorflow":
         raise EnvironmentUnusableError(
@@ -372,12 +372,12 @@ def _require_tensorflow_backend() -> None:
         )
 
 
-def _tool_versions() -> dict[str, str]:
+def tool_versions() -> dict[str, str]:
     return {tool: metadata.version(tool) for tool in TOOLS}
 
 
 @functools.cache
-def _code_sha256() -> str:
+def code_sha256() -> str:
     """Our own source code: between two releases, a changed line makes every artifact outdated."""
     digest = hashlib.sha256()
     root = Path(__file__).parents[1]

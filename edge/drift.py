@@ -153,7 +153,7 @@ def compare(reference: np.ndarray, target: np.ndarray, labels: np.ndarray | None
         top1_in_top5=shared[:, 0] & finite,
         signal=np.sum(np.square(reference), axis=1),
         noise=np.sum(np.square(target - reference), axis=1),
-        cosine=_cosine(reference, target),
+        cosine=cosine(reference, target),
         kl=kl,
         max_abs_err=np.abs(p - q).max(axis=1),
         mean_abs_err=np.abs(p - q).mean(axis=1),
@@ -172,7 +172,7 @@ def summary(images: ImageDrifts) -> Drift:
         top1_agreement=float(np.mean(images.same_top1)),
         top1_in_top5=float(np.mean(images.top1_in_top5)),
         top5_agreement=float(np.mean(images.top5_overlap)),
-        logits_snr_db=_decibels(float(np.sum(images.signal)), float(np.sum(images.noise))),
+        logits_snr_db=decibels(float(np.sum(images.signal)), float(np.sum(images.noise))),
         cosine=float(np.mean(images.cosine)),
         max_abs_err=float(np.max(images.max_abs_err)),
         mean_abs_err=float(np.mean(images.mean_abs_err)),
@@ -191,12 +191,13 @@ def measure(reference: np.ndarray, target: np.ndarray, labels: np.ndarray | None
 
 def snr_db(reference: np.ndarray, target: np.ndarray) -> float:
     """10 log10(power of the reference / power of the difference), at most `SNR_CEILING_DB`; NaN where either is not finite."""
-    return _decibels(
+    return decibels(
         float(np.sum(np.square(reference, dtype=np.float64))), float(np.sum(np.square(np.subtract(target, reference, dtype=np.float64))))
     )
 
 
-def _decibels(signal: float, noise: float) -> float:
+def decibels(signal: float, noise: float) -> float:
+    """SNR of two sums of squares, with the limits of `snr_db`."""
     if not (np.isfinite(signal) and np.isfinite(noise)):
         return float("nan")
     if noise == 0.0:
@@ -220,7 +221,8 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Row by row of two [N, C]: 1 for equal rows of zeros, 0 where only one is zero."""
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     dots = np.sum(a * b, axis=1)
     # written so that NaN stays NaN

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -289,19 +290,24 @@ def _without_softmax(model: keras.Model) -> Iterator[None]:
             layer.activation = softmax
 
 
-def reference_logits(source: ExportableModel, images: Iterator[np.ndarray], batch_size: int = 8) -> Iterator[np.ndarray]:
-    """The float Keras model's logits [classes] for each [H, W, 3] image, batch by batch."""
+def batched_logits(source: ExportableModel, batch_size: int) -> Callable[[np.ndarray], np.ndarray]:
+    """The float Keras model as a function [N, H, W, 3] pixels -> [N, classes] logits, traced once, `batch_size` images at a time."""
     import tensorflow as tf
 
     compiled = tf.function(source.logits, input_signature=[tf.TensorSpec((None, *source.input_shape), tf.float32)])
-    batch: list[np.ndarray] = []
-    for image in images:
-        batch.append(image)
-        if len(batch) == batch_size:
-            yield from compiled(np.stack(batch).astype(np.float32)).numpy()
-            batch = []
-    if batch:
-        yield from compiled(np.stack(batch).astype(np.float32)).numpy()
+
+    def logits(pixels: np.ndarray) -> np.ndarray:
+        starts = range(0, len(pixels), batch_size)
+        return np.concatenate([compiled(pixels[start : start + batch_size].astype(np.float32)).numpy() for start in starts])
+
+    return logits
+
+
+def reference_logits(source: ExportableModel, images: Iterator[np.ndarray], batch_size: int = 8) -> Iterator[np.ndarray]:
+    """The float Keras model's logits [classes] for each [H, W, 3] image, batch by batch."""
+    logits, images = batched_logits(source, batch_size), iter(images)
+    while batch := list(itertools.islice(images, batch_size)):
+        yield from logits(np.stack(batch))
 
 
 def _unconvertible_operation(error: Exception) -> str:

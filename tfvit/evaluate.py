@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from tfvit.errors import EXIT_OK, EnvironmentUnusableError, InputError, UsageError
-from tfvit.labels import read_labels
+from tfvit.labels import class_indices, read_labels
 from tfvit.preprocessing import Preprocessing, normalize, resize_and_crop, to_rgb
 from tfvit.terminal import Parser, Terminal, run
 from tfvit.variants import Variant, find_variant
@@ -148,14 +148,10 @@ def labelled_images(folder: Path, classes: Sequence[str] | None, number: int) ->
             "no such folder", expected="imagenet_v2, or a folder with one folder a class", received=str(folder), action="check --data"
         )
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if classes is not None:
-        indices = {name: index for index, name in enumerate(classes)}
-    elif names and all(name.isdecimal() for name in names):
-        indices = {name: int(name) for name in names}
-    else:
-        indices = {name: index for index, name in enumerate(names)} if len(names) == number else {}
-    unknown = [name for name in names if name not in indices or indices[name] >= number]
-    if not names or unknown:
+    indices = class_indices(names, classes, number)
+    known = set(classes or map(str, range(number)))
+    unknown = [name for name in names if name not in known]
+    if not indices:
         raise InputError(
             "the folders' classes are not known",
             expected=f"folders named 0 … {number - 1}, or after the lines of --labels, or exactly {number} of them",

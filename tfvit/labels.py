@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 from tfvit.errors import InputError
@@ -26,6 +27,24 @@ def cifar10_labels() -> tuple[str, ...]:
 def published_labels(weights: str | None) -> tuple[str, ...] | None:
     """The classes of published weights, where their names are known: not those of "imagenet21k"."""
     return {"imagenet": imagenet_labels, "cifar10": cifar10_labels}.get(weights, lambda: None)()
+
+
+def class_indices(names: Sequence[str], classes: Sequence[str] | None, number: int) -> dict[str, int]:
+    """Which class each folder of a labelled image set stands for; empty where that cannot be told.
+
+    Args:
+        names: of the folders.
+        classes: names in the model's order, or None: then the folders are numbers, or as many as there are classes, in sorted order.
+        number: how many classes the model has.
+    """
+    names = sorted(set(names))
+    if classes is not None:
+        indices = {name: index for index, name in enumerate(classes)}
+    elif names and all(name.isdecimal() for name in names):
+        indices = {name: int(name) for name in names}
+    else:
+        indices = {name: index for index, name in enumerate(names)} if len(names) == number else {}
+    return indices if names and all(indices.get(name, number) < number for name in names) else {}
 
 
 def read_labels(path: Path) -> tuple[str, ...]:

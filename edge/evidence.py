@@ -1,0 +1,208 @@
+"""What a validation says, from the differences image by image: pure NumPy and SciPy, nothing is run here.
+
+Intervals are 95 %. Proportions: Wilson (1927). Paired change of accuracy: Agresti and Min (2005), Simple improved confidence intervals for
+comparing matched proportions; its test: McNemar, exact. Calibration error: Guo et al. (2017), 15 bins of equal width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from edge.drift import ImageDrifts, summary
+from edge.recipes import Limits
+from tfvit.evaluate import CONFIDENCE_Z, wilson_interval
+
+CALIBRATION_BINS = 15
+# More images than anyone has: what would need as many is not to be proved
+MOST_IMAGES = 10**8
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """One of the differences that are printed apart.
+
+    Attributes:
+        name: "preprocessing", "export", "quantization" or "total".
+        reference, target: what is compared, in words.
+        images: image by image.
+        identical: whether both sides were the very same answers.
+    """
+
+    name: str
+    reference: str
+    target: str
+    images: ImageDrifts
+    identical: bool = False
+
+    def document(self) -> dict[str, Any]:
+        found = summary(self.images)
+        return {
+            "name": self.name,
+            "reference": self.reference,
+            "target": self.target,
+            "identical": self.identical,
+            "metrics": {
+                "samples": found.samples,
+                "top1_agreement": proportion(self.images.same_top1),
+                "top1_in_top5": proportion(self.images.top1_in_top5),
+                "top5_overlap": finite(found.top5_agreement),
+                "logits_snr_db": finite(found.logits_snr_db),
+                "cosine": finite(found.cosine),
+                "kl": finite(found.kl),
+                "max_abs_err": finite(found.max_abs_err),
+                "mean_abs_err": finite(found.mean_abs_err),
+                "max_abs_err_logits": finite(found.max_abs_err_logits),
+                "mean_abs_err_logits": finite(found.mean_abs_err_logits),
+            },
+        }
+
+
+def finite(value: float) -> float | None:
+    """None for what JSON cannot say."""
+    return float(value) if math.isfinite(value) else None
+
+
+def proportion(right: np.ndarray) -> dict[str, float]:
+    """Share of true entries, with its Wilson interval."""
+    number = int(np.sum(right))
+    low, high = wilson_interval(number, len(right))
+    return {"value": number / len(right), "low": low, "high": high}
+
+
+def accuracy(images: ImageDrifts, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """Both sides against labels, and the change between them.
+
+    Args:
+        images: compared with these labels.
+        labels: [N] class indices.
+        names: of the classes.
+    """
+    right = [images.rank_reference == 0, images.rank_target == 0]
+    lost, won = int(np.sum(right[0] & ~right[1])), int(np.sum(right[1] & ~right[0]))
+    return {
+        "reference": _side(right[0], images.rank_reference, images.confidence_reference),
+        "target": _side(right[1], images.rank_target, images.confidence_target),
+        "top1_change": paired_change(lost, won, len(labels)),
+        "only_reference_right": lost,
+        "only_target_right": won,
+        "mcnemar_p": float(stats.binomtest(lost, lost + won, 0.5).pvalue) if lost + won else 1.0,
+        "per_class": per_class(right[0], right[1], labels, names),
+    }
+
+
+def _side(right: np.ndarray, ranks: np.ndarray, confidence: np.ndarray) -> dict[str, Any]:
+    bins = reliability(right, confidence)
+    return {
+        "top1": proportion(right),
+        "top5": proportion(ranks < 5),
+        "mean_confidence": finite(np.mean(confidence)),
+        "ece": finite(sum(bin_["count"] * abs(bin_["accuracy"] - bin_["confidence"]) for bin_ in bins if bin_["count"]) / len(right)),
+        "reliability": bins,
+    }
+
+
+def reliability(right: np.ndarray, confidence: np.ndarray) -> list[dict[str, Any]]:
+    """How often answers of about the same confidence are right, in bins of equal width; an edge belongs to the bin below it."""
+    edges = np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)
+    positions = np.clip(np.ceil(np.nan_to_num(confidence) * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
+    bins = []
+    for index in range(CALIBRATION_BINS):
+        inside = positions == index
+        bins.append(
+            {
+                "low": float(edges[index]),
+                "high": float(edges[index + 1]),
+                "count": int(inside.sum()),
+                "confidence": finite(np.mean(confidence[inside])) if inside.any() else None,
+                "accuracy": float(np.mean(right[inside])) if inside.any() else None,
+            }
+        )
+    return bins
+
+
+def paired_change(lost: int, won: int, samples: int) -> dict[str, float]:
+    """Change of accuracy (target - reference, a fraction) with its interval.
+
+    Args:
+        lost, won: images that only the reference, only the target answers rightly.
+        samples: all images.
+    """
+    b, c, n = lost + 0.5, won + 0.5, samples + 2
+    centre = (c - b) / n
+    half = CONFIDENCE_Z * math.sqrt(b + c - (c - b) ** 2 / n) / n
+    return {"value": (won - lost) / samples, "low": max(centre - half, -1.0), "high": min(centre + half, 1.0)}
+
+
+def per_class(reference_right: np.ndarray, target_right: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Right answers of both sides by class, the class that lost most first."""
+    rows = []
+    for index in np.unique(labels):
+        own = labels == index
+        counts = int(own.sum()), int(reference_right[own].sum()), int(target_right[own].sum())
+        rows.append({"label": names[index], "images": counts[0], "reference_right": counts[1], "target_right": counts[2]})
+    return sorted(rows, key=lambda row: ((row["target_right"] - row["reference_right"]) / row["images"], row["label"]))
+
+
+def confidence(images: ImageDrifts) -> dict[str, float | None]:
+    """Probability of each side's own answer, and how far apart they are."""
+    change = images.confidence_target - images.confidence_reference
+    return {
+        "reference_mean": finite(np.mean(images.confidence_reference)),
+        "target_mean": finite(np.mean(images.confidence_target)),
+        "mean_change": finite(np.mean(change)),
+        "mean_abs_change": finite(np.mean(np.abs(change))),
+    }
+
+
+def proofs(images: ImageDrifts, limits: Limits, labelled: bool) -> list[dict[str, Any]]:
+    """For every limit that is a share of images: whether these images prove it, and how many of their kind would.
+
+    Proved: the whole interval, not only the measured value, is on the right side of the limit.
+    """
+    samples = len(images.finite)
+    same = int(images.same_top1.sum())
+    found = [
+        {
+            "limit": "min_agreement",
+            "claimed": limits.min_agreement,
+            "measured": same / samples,
+            "low": wilson_interval(same, samples)[0],
+            "proved": wilson_interval(same, samples)[0] >= limits.min_agreement,
+            "images_needed": _least(lambda n: wilson_interval(same / samples * n, n)[0] >= limits.min_agreement),
+        }
+    ]
+    if labelled:
+        right = images.rank_reference == 0, images.rank_target == 0
+        lost, won = int(np.sum(right[0] & ~right[1])), int(np.sum(right[1] & ~right[0]))
+
+        def worst_drop(n: int) -> float:
+            return -100 * paired_change(lost / samples * n, won / samples * n, n)["low"]
+
+        found.append(
+            {
+                "limit": "max_top1_drop",
+                "claimed": limits.max_top1_drop,
+                "measured": 100 * (lost - won) / samples,
+                "high": worst_drop(samples),
+                "proved": worst_drop(samples) <= limits.max_top1_drop,
+                "images_needed": _least(lambda n: worst_drop(n) <= limits.max_top1_drop),
+            }
+        )
+    return found
+
+
+def _least(holds: Callable[[int], bool]) -> int | None:
+    """The smallest number of images for which it holds and goes on holding; None above `MOST_IMAGES`."""
+    if not holds(MOST_IMAGES):
+        return None
+    low, high = 0, MOST_IMAGES
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high

@@ -1,0 +1,160 @@
+"""What an artifact's file is judged by, rebuilt from its manifest: the float Keras model, its float32 file, and the float graph its recipe
+began with. Nothing heavy is loaded before it is asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge import artifact, conversion, sources
+from edge.recipes import RECIPES, Recipe, find_recipe
+from tfvit.errors import InputError, UsageError
+from tfvit.preprocessing import Preprocessing
+from tfvit.terminal import Progress
+from tfvit.variants import PUBLISHED_WEIGHTS, find_variant
+
+# Pixels of a batch of the Keras model: more images at once where they are small
+_BATCH_PIXELS = 2**20
+_MOST_IMAGES = 64
+
+
+def source_of(manifest: Mapping[str, Any], weights: Path | None, model: Path | None, takes_pixels: bool | None) -> sources.Source:
+    """The model an artifact was made from: names and hashes checked, nothing built.
+
+    Args:
+        manifest: the artifact's.
+        weights: the checkpoint, where the manifest names a file of the user's.
+        model: the saved Keras model, where it names one.
+        takes_pixels: of a saved model; None to find out.
+
+    Raises:
+        UsageError: a file is needed and was not given, or the other way round.
+        InputError: another file than the one the manifest names.
+        WeightsError: published weights that cannot be had.
+    """
+    recorded = manifest["weights"]
+    of_model = manifest["variant"] is None
+    published = recorded["source"] in PUBLISHED_WEIGHTS
+    needed = "--model" if of_model else None if recorded["random"] or published else "--weights"
+    given = {"--weights": weights, "--model": model}
+    for flag, path in given.items():
+        if path is not None and flag != needed:
+            raise UsageError(
+                f"{flag} does not fit",
+                expected=f"{needed} FILE" if needed else f"neither --weights nor --model: the manifest says {recorded['source']}",
+                received=f"{flag} {path}",
+                action=f"leave {flag} out",
+            )
+    if needed and given[needed] is None:
+        raise UsageError(
+            "the float reference is a file of yours",
+            expected=f"{needed} FILE, the {recorded['source']} with SHA-256 {recorded['sha256'][:16]}…",
+            received=f"no {needed}",
+            action=f"name the file {manifest['name']} was made from",
+        )
+    if of_model:
+        source = sources.resolve_model(model, takes_pixels)
+    else:
+        variant = find_variant(manifest["variant"])
+        source = sources.Source(variant.id, variant, sources.resolve_weights(str(weights or recorded["source"]), variant))
+    if not recorded["random"] and source.weights.sha256 != recorded["sha256"]:
+        raise InputError(
+            "other weights than the artifact's",
+            expected=f"SHA-256 {recorded['sha256']}",
+            received=f"SHA-256 {source.weights.sha256} of {source.weights.path}",
+            action="name the file it was made from, or convert again from this one",
+        )
+    return source
+
+
+def preprocessing_of(manifest: Mapping[str, Any]) -> Preprocessing:
+    """What the manifest tells an app to do with an image."""
+    return Preprocessing(**manifest["preprocessing"])
+
+
+class Reference:
+    """The models behind an artifact.
+
+    Args:
+        source: of `source_of`.
+        manifest: the artifact's.
+        progress: stages go there.
+    """
+
+    def __init__(self, source: sources.Source, manifest: Mapping[str, Any], progress: Progress) -> None:
+        self.source, self._manifest, self._progress = source, manifest, progress
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Of the float model: the variant's published protocol; for a saved model what it was converted with."""
+        return self.source.variant.preprocessing if self.source.variant else preprocessing_of(self._manifest)
+
+    @property
+    def key(self) -> str:
+        """Equal keys, equal models and files."""
+        weights = self.source.weights
+        known = {
+            "name": self.source.name,
+            "weights": f"random:{weights.random_seed}" if weights.is_random else weights.sha256,
+            "takes_pixels": self.source.takes_pixels,
+            "output": self._manifest["output"]["activation"],
+            "tools": conversion.tool_versions(),
+            "code": conversion.code_sha256(),
+        }
+        return hashlib.sha256(artifact.canonical_json(known).encode()).hexdigest()
+
+    @functools.cached_property
+    def exportable(self) -> Any:
+        """`edge.export.ExportableModel`.
+
+        Raises:
+            InputError: random weights that this version draws otherwise.
+        """
+        with self._progress.stage("load TensorFlow", subject=self.source.name):
+            conversion.require_tensorflow_backend()
+            from edge import export
+        with self._progress.stage("build the model", subject=self.source.name):
+            model, origin = sources.build(self.source)
+            recorded = self._manifest["weights"]
+            if origin.sha256 != recorded["sha256"]:
+                raise InputError(
+                    "random weights came out otherwise than when the artifact was made",
+                    expected=f"SHA-256 {recorded['sha256']}",
+                    received=f"SHA-256 {origin.sha256} from {recorded['source']}",
+                    action="convert again with this version",
+                )
+            preprocessing = self.source.variant.preprocessing if self.source.variant else None
+            return export.exportable(model, preprocessing, takes_pixels=False if self.source.variant else self.source.takes_pixels)
+
+    def keras_logits(self) -> Callable[[np.ndarray], np.ndarray]:
+        """The function [N, H, W, 3] pixels -> [N, classes] logits of the float Keras model."""
+        from edge.export import batched_logits
+
+        exportable = self.exportable
+        batch = max(1, min(_MOST_IMAGES, _BATCH_PIXELS // (exportable.input_shape[0] * exportable.input_shape[1])))
+        return batched_logits(exportable, batch)
+
+    @functools.cached_property
+    def float32_file(self) -> bytes:
+        """What `--quant float32` makes of the model, with the artifact's kind of output."""
+        from edge import quantize
+
+        recipe = RECIPES["float32"]
+        return quantize.quantize(self._graph(recipe), recipe)
+
+    def recipe_graph(self) -> bytes:
+        """The float file that the artifact's recipe quantized: the same function, with the recipe's rewrites."""
+        return self._graph(find_recipe(self._manifest["recipe"]))
+
+    def _graph(self, recipe: Recipe) -> bytes:
+        exportable = self.exportable
+        from edge.attempt import FloatGraphs
+
+        output = "probabilities" if self._manifest["output"]["activation"] == "softmax" else "logits"
+        return FloatGraphs(exportable, "float32", output, self._progress, self.source.name).of(recipe).file

@@ -1,0 +1,337 @@
+"""`python -m edge.validate FILE --images DIR`: a file against the float Keras model it was made from, on images of yours.
+
+The reference is rebuilt from the manifest beside FILE. Three differences are printed apart: preprocessing (what the app does to an image
+against what the model was made for), export (Keras against its float32 file) and quantization (the float32 file against FILE).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edge.machine import usable_cores
+from edge.recipes import Limits
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError
+from tfvit.labels import class_indices, read_labels
+from tfvit.terminal import Parser, Terminal, run
+
+# --app-preprocessing -> in words
+APP_PREPROCESSING = {
+    "manifest": "as the manifest says",
+    "bilinear": "bilinear instead of bicubic",
+    "squash": "both sides straight to the input's size, aspect not kept",
+    "squash-bilinear": "both, as plain bitmap scaling does",
+}
+BUILTIN_SAMPLES = 256
+_LAYERS_SHOWN = 12
+_PATHS_SHOWN = 5
+
+_EPILOG = """exit codes: 0 within the limits, 1 a limit missed or not the file its manifest describes, 2 wrong usage, 3 unusable input
+Answers are kept (--cache), so that a run that was stopped goes on where it was, and the next recipe of a model costs only its own run.
+"""
+
+
+def parser() -> Parser:
+    """The command line of CONTRACT, and more."""
+    parser = Parser(prog="python -m edge.validate", description=__doc__, epilog=_EPILOG)
+    parser.add_argument("file", type=Path, metavar="FILE", help="a .tflite with its manifest beside it")
+    parser.add_argument(
+        "--images", default="builtin", help="folder or zip; LABEL/NAME in it gives accuracies; or builtin, generated ones (%(default)s)"
+    )
+    parser.add_argument("--samples", type=int, help=f"how many of the images (all; of builtin {BUILTIN_SAMPLES})")
+    parser.add_argument("--seed", type=int, default=0, help="which, where not all (%(default)s)")
+    parser.add_argument("--labels", type=Path, help="text file with the class names in the model's order (those of the artifact)")
+    parser.add_argument("--weights", type=Path, help="the checkpoint FILE was made from, where the manifest names a file of yours")
+    parser.add_argument("--model", type=Path, help="the saved .keras model FILE was made from, where the manifest names one")
+    parser.add_argument("--model-input", choices=("auto", "normalized", "pixels"), default="auto", help="as given to edge.convert (auto)")
+    parser.add_argument(
+        "--app-preprocessing",
+        choices=APP_PREPROCESSING,
+        default="manifest",
+        help="; ".join(f"{name}: {words}" for name, words in APP_PREPROCESSING.items()) + " (%(default)s)",
+    )
+    parser.add_argument("--layers", action="store_true", help="where the error comes from: every dense layer beside its float one")
+    parser.add_argument("--layer-samples", type=int, default=8, help="on how many of the images (%(default)s)")
+    parser.add_argument("--max-top1-drop", type=_finite, help="limit in percentage points (the manifest's)")
+    parser.add_argument("--min-agreement", type=_finite, help="limit, fraction of images with the same top-1 (the manifest's)")
+    parser.add_argument("--min-snr", type=_finite, help="limit in dB (the manifest's)")
+    parser.add_argument("--threads", type=int, help="images side by side (all cores)")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where answers are kept (the user's cache folder)")
+    parser.add_argument("--no-cache", action="store_true", help="keep nothing, use nothing")
+    parser.add_argument(
+        "--thumbnails",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="small pictures of the images with another answer, in JSON",
+    )
+    parser.add_argument("--save", type=Path, metavar="FILE.json", help="write the JSON document there as well; edge.report reads it")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(parser(), _validate, argv)
+
+
+def _validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    _check_numbers(arguments)
+    from edge import artifact
+
+    if arguments.save:
+        artifact.require_replaceable(arguments.save, "validation")
+    found = artifact.load(arguments.file, verify=False)
+
+    from calibration.image_set import open_image_set
+    from edge import reference, validation
+
+    takes_pixels = {"auto": None, "normalized": False, "pixels": True}[arguments.model_input]
+    with _readable_manifest(arguments.file):
+        source = reference.source_of(found.manifest, arguments.weights, arguments.model, takes_pixels)
+        limits = _limits(found.manifest, arguments)
+        calibration = found.manifest["calibration"]
+    image_set = open_image_set(arguments.images)
+    references = _chosen(image_set, arguments)
+    images = _labelled(validation, image_set, references, found, arguments.labels, terminal)
+    _note_calibration_images(calibration, image_set, references, terminal)
+    settings = validation.Settings(
+        app_preprocessing=arguments.app_preprocessing,
+        threads=arguments.threads or usable_cores(),
+        cache=None if arguments.no_cache else arguments.cache or default_cache(),
+        layer_samples=arguments.layer_samples if arguments.layers else 0,
+        limits=limits,
+        thumbnails=arguments.thumbnails,
+    )
+    with _readable_manifest(arguments.file):
+        document = validation.validate(found, source, images, settings, terminal.progress)
+    if arguments.save:
+        artifact.save_document(arguments.save, document)
+    return _report(document, terminal)
+
+
+def default_cache() -> Path:
+    """Where answers are kept unless --cache says otherwise: the user's cache folder, as the system has it."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("tfvit")) / "answers"
+
+
+@contextlib.contextmanager
+def _readable_manifest(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            "a manifest that says too little",
+            expected="the JSON that edge.convert wrote",
+            received=f"{file.with_suffix('.json').name}: {type(error).__name__} {error}",
+            action="convert the model again with --force",
+        ) from error
+
+
+def _limits(manifest: Mapping[str, Any], arguments: argparse.Namespace) -> Limits:
+    given = {"min_snr_db": arguments.min_snr, "min_agreement": arguments.min_agreement, "max_top1_drop": arguments.max_top1_drop}
+    return Limits(**{name: manifest["drift"]["limits"][name] if value is None else value for name, value in given.items()})
+
+
+def _chosen(image_set: Any, arguments: argparse.Namespace) -> list[Any]:
+    """All images, or --samples of them, in the set's own order."""
+    if image_set.source == "builtin":
+        return list(image_set.split(1, arguments.samples or BUILTIN_SAMPLES, arguments.seed).held_out)
+    if arguments.samples is None or arguments.samples >= len(image_set.references):
+        return list(image_set.references)
+    taken = set(image_set.shuffled(arguments.seed)[: arguments.samples])
+    return [reference for reference in image_set.references if reference in taken]
+
+
+def _labelled(validation: Any, image_set: Any, references: Sequence[Any], artifact: Any, labels: Path | None, terminal: Terminal) -> Any:
+    """The images with what their folders mean to the model.
+
+    Raises:
+        InputError: --labels that do not name the folders, or are not as many as the model has classes.
+    """
+    number = artifact.manifest["classes"]
+    names = read_labels(labels) if labels else artifact.labels
+    if names is not None and len(names) != number:
+        raise InputError(
+            "the labels do not fit the model",
+            expected=f"{number} labels, one per line",
+            received=f"{len(names)} labels",
+            action="pass the label file the model was trained with",
+        )
+    folders = {reference.label for reference in references}
+    indices: dict[str, int] = {}
+    if folders and None not in folders:
+        indices = class_indices(folders, names, number) or ({} if labels else class_indices(folders, None, number))
+        if not indices and labels:
+            raise InputError(
+                "the folders are not the labels'",
+                expected=f"folders named after the lines of {labels}",
+                received=", ".join(sorted(folders)[:_PATHS_SHOWN]),
+                action="rename the folders, or pass other labels",
+            )
+        if not indices:
+            terminal.progress.note(f"the folders' names are not the model's classes ({', '.join(sorted(folders)[:3])} …): no accuracy")
+        elif names is None or not folders <= set(names):
+            terminal.progress.note(
+                "the folders are taken for the classes by their number, or in sorted order: give --labels if they are not"
+            )
+    return validation.Images(image_set, references, names, indices)
+
+
+def _note_calibration_images(calibration: Mapping[str, Any] | None, image_set: Any, references: Sequence[Any], terminal: Terminal) -> None:
+    """Warns where the file was calibrated with images of the same set."""
+    if not calibration or calibration["source"] != image_set.source:
+        return
+    used = image_set.split(calibration["samples"], 0, calibration["seed"]).calibration
+    again = len({reference.path for reference in used} & {reference.path for reference in references})
+    if again:
+        terminal.progress.warn(f"{again} of these images are among the {calibration['samples']} that FILE was calibrated with")
+
+
+def _report(document: dict[str, Any], terminal: Terminal) -> int:
+    columns = ("difference", "same top-1", "95 %", "SNR dB", "cosine", "KL", "max abs err", "mean abs err", "between")
+    rows = []
+    for difference in document["differences"]:
+        metrics, words = difference["metrics"], f"{difference['reference']}, {difference['target']}"
+        if difference["identical"]:
+            rows.append((difference["name"], "100 %", "", "", "", "", "0", "0", words))
+            continue
+        agreement = metrics["top1_agreement"]
+        rows.append(
+            (
+                difference["name"],
+                f"{agreement['value']:.2%}",
+                f"{agreement['low']:.2%} to {agreement['high']:.2%}",
+                _shown(metrics["logits_snr_db"], ".1f"),
+                _shown(metrics["cosine"], ".6f"),
+                *(_shown(metrics[name], ".1e") for name in ("kl", "max_abs_err", "mean_abs_err")),
+                words,
+            )
+        )
+    closing = [*_image_lines(document), *_accuracy_lines(document), *_flipped_lines(document), *_layer_lines(document)]
+    closing += [*_proof_lines(document["gate"])]
+    if document["weights"]["random"]:
+        closing.append("RANDOM weights: drift means something, the answers do not.")
+    closing += [f"FAILED: {failure}" for failure in document["gate"]["failures"]]
+    if document["gate"]["passed"]:
+        closing.append(f"passed: {document['name']} is within its limits")
+    seconds = terminal.progress.seconds()
+    if seconds:
+        closing.append(f"seconds: {', '.join(f'{name} {value:.1f}' for name, value in seconds.items())}")
+    terminal.result(document, columns, rows, closing)
+    return EXIT_OK if document["gate"]["passed"] else EXIT_CHECK_FAILED
+
+
+def _image_lines(document: dict[str, Any]) -> list[str]:
+    images = document["images"]
+    skipped = [f"{skipped['path']} ({skipped['reason']})" for skipped in images["skipped"]]
+    lines = [f"{images['number']} images of {images['source']}, on {document['runtime']}"]
+    if skipped:
+        lines.append(f"left out, unreadable: {', '.join(skipped[:_PATHS_SHOWN])}{_and_more(len(skipped) - _PATHS_SHOWN)}")
+    return lines
+
+
+def _accuracy_lines(document: dict[str, Any]) -> list[str]:
+    found = document["accuracy"]
+    if found is None:
+        return []
+    lines = []
+    for name in ("top1", "top5"):
+        sides = " -> ".join(_percent(found[side][name]) for side in ("reference", "target"))
+        lines.append(f"{name[:3]}-{name[3]}: {sides}")
+    change = found["top1_change"]
+    lines.append(
+        f"change of top-1: {100 * change['value']:+.2f} points ({100 * change['low']:+.2f} to {100 * change['high']:+.2f}); "
+        f"right only before {found['only_reference_right']}, only after {found['only_target_right']}, McNemar p = {found['mcnemar_p']:.3g}"
+    )
+    sides = (found[side] for side in ("reference", "target"))
+    lines.append("expected calibration error: " + " -> ".join(f"{side['ece']:.4f}" for side in sides))
+    worst = [row for row in found["per_class"] if row["target_right"] < row["reference_right"]][:_PATHS_SHOWN]
+    if worst:
+        changes = (f"{row['label']} {row['target_right'] - row['reference_right']:+d} of {row['images']}" for row in worst)
+        lines.append(f"classes that lost most: {', '.join(changes)}")
+    return lines
+
+
+def _flipped_lines(document: dict[str, Any]) -> list[str]:
+    flipped = document["flipped"]
+    if not flipped["number"]:
+        return []
+    lines = [f"another answer on {flipped['number']} images; those the float model was surest of:"]
+    for image in flipped["shown"][:_PATHS_SHOWN]:
+        before, after = image["reference"], image["target"]
+        lines.append(f"  {image['path']}: {before['answer']} {before['probability']:.0%} -> {after['answer']} {after['probability']:.0%}")
+    return lines
+
+
+def _layer_lines(document: dict[str, Any]) -> list[str]:
+    layers = document["layers"]
+    if layers is None:
+        return []
+    shown = layers["rows"][:_LAYERS_SHOWN]
+    width = max(len(row["layer"]) for row in shown)
+    lines = [f"layers, on {layers['images']} images, the largest error of its own first:"]
+    lines += [
+        f"  {row['layer']:<{width}}  {row['mode']:<17}  own {_shown(row['own_snr_db'], '5.1f')} dB, "
+        f"piled up by there {_shown(row['snr_db'], '5.1f')} dB"
+        for row in shown
+    ]
+    return (
+        [*lines, f"  {_and_more(len(layers['rows']) - len(shown)).strip()} (--json has them all)"]
+        if len(layers["rows"]) > len(shown)
+        else lines
+    )
+
+
+def _proof_lines(gate: dict[str, Any]) -> list[str]:
+    lines = []
+    for proof in gate["proof"]:
+        needed = proof["images_needed"]
+        if proof["limit"] == "min_agreement":
+            words = f"same top-1 of at least {proof['claimed']:.2%}: measured {proof['measured']:.2%}, at least {proof['low']:.2%}"
+        else:
+            words = f"top-1 drop of at most {proof['claimed']:g} points: measured {proof['measured']:+.2f}, at most {proof['high']:+.2f}"
+        if proof["proved"]:
+            verdict = "proved (95 %)"
+        else:
+            verdict = "not proved: " + (f"about {needed:,} such images would" if needed else "no number of such images would")
+        lines.append(f"{words}: {verdict}")
+    return lines
+
+
+def _percent(proportion: Mapping[str, float]) -> str:
+    return f"{proportion['value']:.2%} ({proportion['low']:.2%} to {proportion['high']:.2%})"
+
+
+def _and_more(number: int) -> str:
+    return f" and {number} more" if number > 0 else ""
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "NaN" if value is None else format(value, form)
+
+
+def _check_numbers(arguments: argparse.Namespace) -> None:
+    for flag, value in (("--samples", arguments.samples), ("--layer-samples", arguments.layer_samples), ("--threads", arguments.threads)):
+        if value is not None and value < 1:
+            raise UsageError("nothing to do", expected=f"{flag} of at least 1", received=str(value), action=f"leave {flag} out")
+    if arguments.seed < 0:
+        raise UsageError("unusable seed", expected="--seed of at least 0", received=str(arguments.seed), action="leave it out")
+    if arguments.no_cache and arguments.cache:
+        raise UsageError("contradiction", expected="--cache or --no-cache", received="both", action="leave one out")
+
+
+def _finite(text: str) -> float:
+    """A limit: NaN would fail every file."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"must be a finite number. Received: {text}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
