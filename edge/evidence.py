@@ -108,9 +108,13 @@ def _side(right: np.ndarray, ranks: np.ndarray, confidence: np.ndarray) -> dict[
 
 
 def reliability(right: np.ndarray, confidence: np.ndarray) -> list[dict[str, Any]]:
-    """How often answers of about the same confidence are right, in bins of equal width; an edge belongs to the bin below it."""
+    """How often answers of about the same confidence are right, in bins of equal width; an edge belongs to the bin below it.
+
+    An answer without a number for its confidence is in none.
+    """
+    right, confidence = right[np.isfinite(confidence)], confidence[np.isfinite(confidence)]
     edges = np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)
-    positions = np.clip(np.ceil(np.nan_to_num(confidence) * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
+    positions = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
     bins = []
     for index in range(CALIBRATION_BINS):
         inside = positions == index
@@ -119,7 +123,7 @@ def reliability(right: np.ndarray, confidence: np.ndarray) -> list[dict[str, Any
                 "low": float(edges[index]),
                 "high": float(edges[index + 1]),
                 "count": int(inside.sum()),
-                "confidence": finite(np.mean(confidence[inside])) if inside.any() else None,
+                "confidence": float(np.mean(confidence[inside])) if inside.any() else None,
                 "accuracy": float(np.mean(right[inside])) if inside.any() else None,
             }
         )

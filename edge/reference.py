@@ -24,6 +24,37 @@ _BATCH_PIXELS = 2**20
 _MOST_IMAGES = 64
 
 
+# Of a manifest, what is needed to rebuild its model and to judge its file
+_FIELDS = {
+    "variant": (),
+    "recipe": (),
+    "classes": (),
+    "calibration": (),
+    "weights": ("source", "sha256", "random"),
+    "preprocessing": ("resize_px", "crop_px", "interpolation", "keep_aspect"),
+    "output": ("activation",),
+    "drift": ("limits",),
+}
+
+
+def require_fields(manifest: Mapping[str, Any]) -> None:
+    """Checks that a manifest says what the reference needs.
+
+    Raises:
+        InputError: the first field that is missing.
+    """
+    for name, inner in _FIELDS.items():
+        block = manifest.get(name) if name in manifest else {}
+        missing = name if name not in manifest else next((f"{name}.{key}" for key in inner if key not in (block or {})), None)
+        if missing:
+            raise InputError(
+                "a manifest that says too little",
+                expected="the JSON that edge.convert wrote",
+                received=f"{manifest['name']}.json without {missing}",
+                action="convert the model again with --force",
+            )
+
+
 def source_of(manifest: Mapping[str, Any], weights: Path | None, model: Path | None, takes_pixels: bool | None) -> sources.Source:
     """The model an artifact was made from: names and hashes checked, nothing built.
 

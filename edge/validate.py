@@ -7,10 +7,9 @@ against what the model was made for), export (Keras against its float32 file) an
 from __future__ import annotations
 
 import argparse
-import contextlib
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +88,13 @@ def _validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from edge import reference, validation
 
     takes_pixels = {"auto": None, "normalized": False, "pixels": True}[arguments.model_input]
-    with _readable_manifest(arguments.file):
-        source = reference.source_of(found.manifest, arguments.weights, arguments.model, takes_pixels)
-        limits = _limits(found.manifest, arguments)
-        calibration = found.manifest["calibration"]
+    reference.require_fields(found.manifest)
+    source = reference.source_of(found.manifest, arguments.weights, arguments.model, takes_pixels)
+    limits = _limits(found.manifest, arguments)
     image_set = open_image_set(arguments.images)
     references = _chosen(image_set, arguments)
     images = _labelled(validation, image_set, references, found, arguments.labels, terminal)
-    _note_calibration_images(calibration, image_set, references, terminal)
+    _note_calibration_images(found.manifest["calibration"], image_set, references, terminal)
     settings = validation.Settings(
         app_preprocessing=arguments.app_preprocessing,
         threads=arguments.threads or usable_cores(),
@@ -105,8 +103,7 @@ def _validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
         limits=limits,
         thumbnails=arguments.thumbnails,
     )
-    with _readable_manifest(arguments.file):
-        document = validation.validate(found, source, images, settings, terminal.progress)
+    document = validation.validate(found, source, images, settings, terminal.progress)
     if arguments.save:
         artifact.save_document(arguments.save, document)
     return _report(document, terminal)
@@ -117,19 +114,6 @@ def default_cache() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("tfvit")) / "answers"
-
-
-@contextlib.contextmanager
-def _readable_manifest(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            "a manifest that says too little",
-            expected="the JSON that edge.convert wrote",
-            received=f"{file.with_suffix('.json').name}: {type(error).__name__} {error}",
-            action="convert the model again with --force",
-        ) from error
 
 
 def _limits(manifest: Mapping[str, Any], arguments: argparse.Namespace) -> Limits:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge import convert, flatbuffer
+from edge import convert, flatbuffer, validate
 from tfvit.preprocessing import Preprocessing
 from tfvit.variants import VARIANTS, Variant
 
@@ -217,16 +217,33 @@ def vulkan_driver():
 @pytest.fixture
 def cli(capfd):
     """Runs `python -m edge.convert` in this process, with the small variants in the table."""
+    return functools.partial(_run, convert.main, capfd)
+
+
+@pytest.fixture(scope="session")
+def answers_cache(tmp_path_factory):
+    """Of all tests that do not ask for one of their own."""
+    return tmp_path_factory.mktemp("answers")
+
+
+@pytest.fixture
+def validated(capfd, answers_cache):
+    """Runs `python -m edge.validate` in this process."""
 
     def run(*arguments) -> Ran:
-        capfd.readouterr()
-        with _rows_in_the_table(), _exports_remembered():
-            code = convert.main([str(argument) for argument in arguments])
-        captured = capfd.readouterr()
-        print(f"exit {code}: {captured.err[-600:]}")
-        return Ran(code, captured.out, captured.err)
+        cache = () if "--no-cache" in arguments or "--cache" in arguments else ("--cache", answers_cache)
+        return _run(validate.main, capfd, *arguments, *cache)
 
     return run
+
+
+def _run(main, capfd, *arguments) -> Ran:
+    capfd.readouterr()
+    with _rows_in_the_table(), _exports_remembered():
+        code = main([str(argument) for argument in arguments])
+    captured = capfd.readouterr()
+    print(f"exit {code}: {captured.err[-600:]}")
+    return Ran(code, captured.out, captured.err)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,134 @@
+"""Chunks of answers: kept, taken up again, and never mixed up."""
+
+import dataclasses
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from calibration.image_set import open_image_set
+from edge import answers
+from tfvit.preprocessing import Preprocessing
+
+GEOMETRY = Preprocessing(resize_px=8, crop_px=8)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """More than two chunks of small pictures, one of them no picture."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index in range(2 * answers.CHUNK + 5):
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / f"{index:04d}.png")
+    (folder / "0003.png").write_bytes(b"no picture")
+    return open_image_set(folder)
+
+
+class _Counting:
+    """A model that says each image's means, and how many images it was asked about."""
+
+    def __init__(self, key="a", preprocessing=GEOMETRY):
+        self.asked = self.loaded = 0
+        self.model = answers.Model(key, key, preprocessing, self._load)
+
+    def _load(self):
+        self.loaded += 1
+        return self._answer
+
+    def _answer(self, pixels):
+        self.asked += len(pixels)
+        return pixels.mean(axis=(1, 2))
+
+
+def _rows(images, models, store):
+    run = answers.Run(images, images.references, [model.model for model in models], store)
+    found = list(run.answers(2))
+    return found, {model.model.name: np.concatenate([chunk.logits[model.model.name] for chunk in found]) for model in models}
+
+
+def test_every_readable_image_is_answered_in_order(images):
+    model = _Counting()
+    found, rows = _rows(images, [model], answers.Store(None))
+    expected = [images.pixels(reference, GEOMETRY).mean(axis=(0, 1)) for reference in images.references if reference.path != "0003.png"]
+    np.testing.assert_allclose(rows["a"], np.stack(expected), rtol=1e-6)
+    assert [reference.path for chunk in found for reference, _ in chunk.unreadable] == ["0003.png"]
+    assert all("image" in reason for chunk in found for _, reason in chunk.unreadable)
+
+
+def test_what_was_answered_is_not_asked_again(images, tmp_path):
+    store, first, other = answers.Store(tmp_path / "store"), _Counting("a"), _Counting("b")
+    _, rows = _rows(images, [first], store)
+    again = _Counting("a")
+    _, both = _rows(images, [again, other], store)
+    assert (again.asked, again.loaded) == (0, 0)
+    assert other.asked == len(images.references) - 1
+    np.testing.assert_array_equal(both["a"], rows["a"])
+
+
+def test_a_stopped_run_goes_on_where_it_was(images, tmp_path):
+    store, model = answers.Store(tmp_path / "store"), _Counting()
+    stopped = answers.Run(images, images.references, [model.model], store).answers(2)
+    next(stopped)
+    stopped.close()
+    assert model.asked == answers.CHUNK - 1
+    _, rows = _rows(images, [model], store)
+    assert model.asked == len(images.references) - 1
+    np.testing.assert_array_equal(rows["a"], _rows(images, [_Counting()], answers.Store(None))[1]["a"])
+
+
+@pytest.mark.parametrize("change", ["key", "preprocessing", "picture"])
+def test_what_an_answer_depends_on_is_asked_again(images, tmp_path, change):
+    store = answers.Store(tmp_path / "store")
+    _rows(images, [_Counting()], store)
+    other = _Counting("b") if change == "key" else _Counting()
+    if change == "preprocessing":
+        other = _Counting(preprocessing=dataclasses.replace(GEOMETRY, interpolation="bilinear"))
+    if change == "picture":
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "images" / "0000.png")
+        images = open_image_set(tmp_path / "images")
+    _rows(images, [other], store)
+    assert other.asked == (answers.CHUNK - 1 if change == "picture" else len(images.references) - 1)
+
+
+def test_a_damaged_chunk_is_answered_again(images, tmp_path):
+    store = answers.Store(tmp_path / "store")
+    _, rows = _rows(images, [_Counting()], store)
+    damaged = sorted((tmp_path / "store").glob("*/*.npy"))
+    damaged[0].write_bytes(damaged[0].read_bytes()[:50])
+    damaged[1].write_bytes(b"")
+    _, again = _rows(images, [_Counting()], store)
+    np.testing.assert_array_equal(again["a"], rows["a"])
+
+
+def test_a_store_that_cannot_be_written_costs_nothing_but_time(images, tmp_path):
+    (tmp_path / "store").write_text("a file where the folder should be")
+    _, rows = _rows(images, [_Counting()], answers.Store(tmp_path / "store"))
+    assert len(rows["a"]) == len(images.references) - 1
+
+
+def test_the_store_keeps_within_its_limit(tmp_path):
+    import os
+
+    store = answers.Store(tmp_path, limit_bytes=3000)
+    for index, key in enumerate(("aa", "bb", "cc", "dd")):
+        store.write(key * 8, np.zeros(250, np.float32))
+        (path,) = tmp_path.glob(f"{key}/*.npy")
+        os.utime(path, (index, index))
+    assert store.read("aa" * 8) is not None  # used just now
+    store.prune()
+    kept = {path.parent.name for path in tmp_path.glob("*/*.npy")}
+    assert kept == {"aa", "dd"}
+
+
+def test_a_chunk_without_one_readable_image(tmp_path):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a.png", b"no picture")
+    (tmp_path / "images.zip").write_bytes(file.getvalue())
+    images = open_image_set(tmp_path / "images.zip")
+    found, rows = _rows(images, [_Counting()], answers.Store(None))
+    assert len(found[0].unreadable) == 1
+    assert len(rows["a"]) == 0
