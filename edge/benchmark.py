@@ -20,6 +20,7 @@ WRONG = "wrong"
 # Outputs against another delegate's, |difference| / |output| in the L2 norm. In float32 only the order of additions differs; float16 and
 # integers round differently in every kernel, which a noise image shows more than a photo. Broken files are off by 0.5 and more.
 MOST_DIFFERENCE, MOST_ROUNDED_DIFFERENCE = 1e-3, 0.15
+_KIND = "benchmark"
 _PRESETS = ("quick", "default", "mlperf")
 
 _EPILOG = """delegates:
@@ -45,6 +46,7 @@ def parser() -> Parser:
     parser.add_argument(
         "--sustained", type=float, metavar="MINUTES", help="run each file alone without a pause for so long, and show the course"
     )
+    parser.add_argument("--save", type=Path, metavar="FILE.json", help="write the JSON document there as well; edge.report reads it")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the distributions, or the course, as a PNG")
     return parser
 
@@ -69,8 +71,10 @@ def _benchmark(arguments: argparse.Namespace, terminal: Terminal) -> int:
         raise UsageError("a file twice", expected="different files", received=", ".join(map(str, arguments.files)), action="name each once")
     if arguments.plot:
         _require_picture(arguments.plot)
+    from edge import artifact, latency, machine
 
-    from edge import latency, machine
+    if arguments.save:
+        artifact.require_replaceable(arguments.save, _KIND)
 
     preset = _preset(latency, arguments)
     results, courses = [], []
@@ -78,9 +82,16 @@ def _benchmark(arguments: argparse.Namespace, terminal: Terminal) -> int:
         for result, times in _measured(group, arguments, preset, terminal):
             results.append(result)
             courses.append(times)
-    document = {"environment": {**machine.environment(), **_runtime()}, "preset": dataclasses.asdict(preset), "results": results}
+    document = {
+        "kind": _KIND,
+        "environment": {**machine.environment(), **_runtime()},
+        "preset": dataclasses.asdict(preset),
+        "results": results,
+    }
+    if arguments.save:
+        artifact.save_document(arguments.save, document)
     if arguments.plot:
-        from edge import artifact, latency_plot
+        from edge import latency_plot
 
         drawn = latency_plot.course(results) if arguments.sustained else latency_plot.distributions(results, courses)
         artifact.save_picture(arguments.plot.parent, arguments.plot.stem, drawn)

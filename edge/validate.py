@@ -26,6 +26,12 @@ APP_PREPROCESSING = {
     "squash": "both sides straight to the input's size, aspect not kept",
     "squash-bilinear": "both, as plain bitmap scaling does",
 }
+_BETWEEN = {
+    "preprocessing": "Keras, Keras as the app feeds it",
+    "export": "Keras, float32 file",
+    "quantization": "float32 file, this file",
+    "total": "Keras, this file",
+}
 BUILTIN_SAMPLES = 256
 _LAYERS_SHOWN = 12
 _PATHS_SHOWN = 5
@@ -177,23 +183,23 @@ def _note_calibration_images(calibration: Mapping[str, Any] | None, image_set: A
 
 
 def _report(document: dict[str, Any], terminal: Terminal) -> int:
-    columns = ("difference", "same top-1", "95 %", "SNR dB", "cosine", "KL", "max abs err", "mean abs err", "between")
+    columns = ("difference", "same top-1", "95 %", "SNR dB", "cosine", "KL", "max abs", "mean abs", "between")
     rows = []
     for difference in document["differences"]:
-        metrics, words = difference["metrics"], f"{difference['reference']}, {difference['target']}"
+        metrics, name = difference["metrics"], difference["name"]
         if difference["identical"]:
-            rows.append((difference["name"], "100 %", "", "", "", "", "0", "0", words))
+            rows.append((name, "100%", "", "", "", "", "0", "0", "the same pixels"))
             continue
         agreement = metrics["top1_agreement"]
         rows.append(
             (
-                difference["name"],
+                name,
                 f"{agreement['value']:.2%}",
-                f"{agreement['low']:.2%} to {agreement['high']:.2%}",
+                f"{100 * agreement['low']:.2f} to {100 * agreement['high']:.2f}",
                 _shown(metrics["logits_snr_db"], ".1f"),
-                _shown(metrics["cosine"], ".6f"),
-                *(_shown(metrics[name], ".1e") for name in ("kl", "max_abs_err", "mean_abs_err")),
-                words,
+                _shown(metrics["cosine"], ".5f"),
+                *(_shown(metrics[error], ".1e") for error in ("kl", "max_abs_err", "mean_abs_err")),
+                _BETWEEN[name],
             )
         )
     closing = [*_image_lines(document), *_accuracy_lines(document), *_flipped_lines(document), *_layer_lines(document)]

@@ -97,6 +97,18 @@ def test_the_ratio_of_a_single_round_is_shown(measured, files, micro_float, tmp_
     assert 0 < float(second.split()[0]) < 0.8
 
 
+def test_what_is_saved_is_what_is_printed_and_nothing_foreign_is_lost(measured, files, tmp_path):
+    code, out, _ = measured(files["int8"], *SHORT, "--json", "--save", tmp_path / "benchmark.json")
+    assert code == EXIT_OK
+    assert json.loads((tmp_path / "benchmark.json").read_text()) == json.loads(out)
+    assert json.loads(out)["kind"] == "benchmark"
+    (tmp_path / "mine.json").write_text("{}")
+    code, _, err = measured(files["int8"], *SHORT, "--save", tmp_path / "mine.json")
+    assert code == EXIT_UNUSABLE
+    assert "another file is in the way" in err
+    assert (tmp_path / "mine.json").read_text() == "{}"
+
+
 def test_other_kernels_run_and_are_named(measured, files):
     code, out, _ = measured(files["int8"], "--delegate", "builtin", "--delegate", "reference", *SHORT, "--json")
     builtin, reference = json.loads(out)["results"]
