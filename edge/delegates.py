@@ -164,6 +164,9 @@ def gpu_summary(model: schema.ModelT) -> dict[str, Any]:
 def gpu_findings(model: schema.ModelT) -> list[Refusal]:
     """Refusals and cautions, in the order of execution."""
     findings = []
+    if len(model.subgraphs) > 1:
+        reason = f"{len(model.subgraphs)} graphs in one file, of which the rules know the first; make a file of each"
+        findings.append(Refusal("SUBGRAPH", flatbuffer.tensor_name(model, int(model.subgraphs[0].outputs[0])), "", reason))
     readers = _readers(model)
     for name, operator in flatbuffer.operators(model):
         outcome, reason = _gpu_reason(model, name, operator, readers)

@@ -87,3 +87,20 @@ def _code(name: str):
     code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, name)
     code.version = 1
     return code
+
+
+def test_a_file_of_several_graphs_is_not_called_whole(tmp_path):
+    """The second graph holds what the delegate refuses, and the rules read the first."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.first = tf.function(lambda x: {"y": x + 1.0}, input_signature=[tf.TensorSpec((1, 4), tf.float32)])
+    module.second = tf.function(lambda x: {"y": tf.math.l2_normalize(x)}, input_signature=[tf.TensorSpec((1, 4), tf.float32)])
+    signatures = {"first": module.first.get_concrete_function(), "second": module.second.get_concrete_function()}
+    tf.saved_model.save(module, str(tmp_path), signatures)
+    file = bytes(tf.lite.TFLiteConverter.from_saved_model(str(tmp_path), signature_keys=list(signatures)).convert())
+    model = flatbuffer.read_model(file)
+    assert len(model.subgraphs) == 2
+    (refusal,) = delegates.gpu_refusals(model)
+    assert "2 graphs" in refusal.reason
+    assert delegates.gpu_verdict([refusal]) == "refused"
