@@ -98,7 +98,7 @@ def _validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     source = reference.source_of(found.manifest, arguments.weights, arguments.model, takes_pixels)
     limits = _limits(found.manifest, arguments)
     image_set = open_image_set(arguments.images)
-    references = _chosen(image_set, arguments)
+    references = _chosen(image_set, found.manifest["calibration"], arguments)
     images = _labelled(validation, image_set, references, found, arguments.labels, terminal)
     _note_calibration_images(found.manifest["calibration"], image_set, references, terminal)
     settings = validation.Settings(
@@ -127,10 +127,12 @@ def _limits(manifest: Mapping[str, Any], arguments: argparse.Namespace) -> Limit
     return Limits(**{name: manifest["drift"]["limits"][name] if value is None else value for name, value in given.items()})
 
 
-def _chosen(image_set: Any, arguments: argparse.Namespace) -> list[Any]:
-    """All images, or --samples of them, in the set's own order."""
+def _chosen(image_set: Any, calibration: Mapping[str, Any] | None, arguments: argparse.Namespace) -> list[Any]:
+    """All images, or --samples of them, in the set's own order; of generated ones those behind the calibration's."""
     if image_set.source == "builtin":
-        return list(image_set.split(1, arguments.samples or BUILTIN_SAMPLES, arguments.seed).held_out)
+        same = calibration and (calibration["source"], calibration["seed"]) == ("builtin", arguments.seed)
+        split = image_set.split(calibration["samples"] if same else 1, arguments.samples or BUILTIN_SAMPLES, arguments.seed)
+        return list(split.held_out)
     if arguments.samples is None or arguments.samples >= len(image_set.references):
         return list(image_set.references)
     taken = set(image_set.shuffled(arguments.seed)[: arguments.samples])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from calibration.files import shown
 from calibration.image_set import ImageReference, ImageSet
 from edge import answers, evidence, machine
 from edge.artifact import Artifact, sha256
@@ -83,7 +84,9 @@ class Images:
     indices: dict[str, int]
 
     def class_name(self, index: int) -> str:
-        return self.names[index] if self.names else str(index)
+        """The model's own name of a class; where it has none the folder's, or the number."""
+        folders = {number: label for label, number in self.indices.items()}
+        return self.names[index] if self.names else shown(folders.get(index, str(index)))
 
     def labels(self, references: Sequence[ImageReference]) -> np.ndarray | None:
         """Class indices, or None without labels."""
@@ -157,7 +160,7 @@ def validate(artifact: Artifact, source: Source, images: Images, settings: Setti
             "sha256": images.image_set.digest(seen.references, app),
             "number": len(seen.references),
             "labelled": labels is not None,
-            "skipped": [{"path": reference.path, "reason": reason} for reference, reason in seen.unreadable],
+            "skipped": [{"path": shown(reference.path), "reason": reason} for reference, reason in seen.unreadable],
         },
         "preprocessing": {"reference": reference.preprocessing.geometry(), "target": app.geometry()},
         "differences": [difference.document() for difference in differences],
@@ -166,7 +169,7 @@ def validate(artifact: Artifact, source: Source, images: Images, settings: Setti
         else evidence.accuracy(total, labels, [images.class_name(i) for i in range(manifest["classes"])]),
         "confidence": evidence.confidence(total),
         "flipped": _flipped(total, seen.references, images, app, settings.thumbnails),
-        "non_finite": [seen.references[index].path for index in np.flatnonzero(~total.finite_target)],
+        "non_finite": [shown(seen.references[index].path) for index in np.flatnonzero(~total.finite_target)],
         "collapse": collapse,
         "gate": {
             "limits": dataclasses.asdict(limits),
@@ -220,7 +223,7 @@ def _seen(chunks: Iterator[answers.Answers], images: Images, asked: int) -> _See
             raise InputError(
                 f"too many unreadable images in {images.image_set.source}",
                 expected=f"at most {limit} of {asked}",
-                received="; ".join(f"{reference.path} ({reason})" for reference, reason in seen.unreadable[:3]),
+                received="; ".join(f"{shown(reference.path)} ({shown(reason)})" for reference, reason in seen.unreadable[:3]),
                 action="repair or remove these files",
             )
         if not chunk.references:
@@ -231,7 +234,7 @@ def _seen(chunks: Iterator[answers.Answers], images: Images, asked: int) -> _See
             raise InputError(
                 "the float Keras model itself gives NaN or infinity",
                 expected="finite logits on every image",
-                received=f"{broken.path}",
+                received=shown(broken.path),
                 action="check the weights, or leave the image out",
             )
         on_app = logits.get(_APP, logits[_KERAS])
@@ -271,13 +274,14 @@ def _differences(seen: _Seen, identical: bool, app: str) -> list[evidence.Differ
 
 
 def _collapse(seen: _Seen) -> list[str]:
+    """Of the answers that are numbers; the others are named image by image."""
     reference, target = (np.concatenate(side) for side in zip(*seen.first, strict=True))
-    # NaN is told with the images' names
-    return [sentence for sentence in signs_of_collapse(reference, target) if not sentence.startswith("NaN")]
+    finite = np.isfinite(target).all(axis=1)
+    return signs_of_collapse(reference[finite], target[finite]) if finite.any() else []
 
 
 def _not_finite(references: Sequence[ImageReference], images: ImageDrifts) -> list[str]:
-    broken = [references[index].path for index in np.flatnonzero(~images.finite_target)]
+    broken = [shown(references[index].path) for index in np.flatnonzero(~images.finite_target)]
     more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
     return [f"NaN or infinity on {len(broken)} of {len(references)} images: {', '.join(broken[:3])}{more}"] if broken else []
 
@@ -288,19 +292,19 @@ def _flipped(
     """The images with another answer, those first of which the reference was surest."""
     flipped = np.flatnonzero(~total.same_top1 & total.finite)
     order = sorted(flipped, key=lambda index: (-total.confidence_reference[index], references[index].path))
-    shown = []
+    listed = []
     for index in order[:_FLIPPED_SHOWN]:
         reference = references[index]
-        shown.append(
+        listed.append(
             {
-                "path": reference.path,
-                "label": reference.label if images.indices else None,
+                "path": shown(reference.path),
+                "label": shown(reference.label) if images.indices else None,
                 "reference": _answer(images, total.top1_reference[index], total.confidence_reference[index]),
                 "target": _answer(images, total.top1_target[index], total.confidence_target[index]),
                 "thumbnail": _thumbnail(images.image_set.pixels(reference, preprocessing)) if thumbnails else None,
             }
         )
-    return {"number": len(flipped), "shown": shown}
+    return {"number": len(flipped), "shown": listed}
 
 
 def _answer(images: Images, index: int, probability: float) -> dict[str, Any]:
@@ -339,5 +343,5 @@ def _layers(
                 action="validate without --layers, or convert again",
             ) from error
     numbers = ("snr_db", "cosine", "own_snr_db", "own_cosine")
-    shown = [dataclasses.asdict(row) | {name: evidence.finite(getattr(row, name)) for name in numbers} for row in rows]
-    return {"images": len(references), "worst": rows[0].layer, "rows": shown}
+    listed = [dataclasses.asdict(row) | {name: evidence.finite(getattr(row, name)) for name in numbers} for row in rows]
+    return {"images": len(references), "worst": rows[0].layer, "rows": listed}

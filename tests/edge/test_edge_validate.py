@@ -330,6 +330,28 @@ def test_labels_that_do_not_fit(validated, made, weights, pictures, tmp_path):
     assert "top-1:" not in ran.out
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux only")
+def test_names_that_are_no_text(validated, made, weights, tmp_path):
+    folder = os.fsencode(tmp_path / "pictures")
+    os.mkdir(folder)
+    for index in range(40):
+        with open(folder + b"/\xff\n%d.png" % index, "wb") as file:
+            Image.fromarray(builtin.generate(index, SIZE, 9)).save(file, "png")
+    arguments = (made / "micro-int8.tflite", "--weights", weights, "--images", tmp_path / "pictures", *LOOSE)
+    ran = validated(*arguments, "--json", "--save", tmp_path / "validation.json")
+    assert ran.code == EXIT_OK
+    assert _document(ran)["flipped"]["number"] > 0
+    assert all(image["path"].isprintable() for image in _document(ran)["flipped"]["shown"])
+    assert validated(*arguments).code == EXIT_OK
+
+
+def test_generated_images_are_not_those_of_the_calibration(validated, made, weights):
+    ran = validated(made / "micro-int8.tflite", "--weights", weights, "--samples", "4", *LOOSE)
+    assert "calibrated with" not in ran.err
+    (chunk,) = (line for line in ran.out.splitlines() if "images of builtin" in line)
+    assert chunk.startswith("4 images")
+
+
 def test_unreadable_images_are_left_out_and_named(validated, made, weights, pictures, tmp_path):
     shutil.copytree(pictures, tmp_path / "pictures")
     (tmp_path / "pictures" / "ant" / "broken.png").write_bytes(b"text")
