@@ -3,6 +3,8 @@
 On a software driver where there is no GPU.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,23 @@ def test_shipped_models(vulkan_driver, shipped, recipe):
     found = difference(folder / f"{name}-{recipe}.tflite", "gpu_f32")
     print(name, recipe, found)
     assert found <= LIMITS[recipe]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["float32", "int8"])
+def test_shipped_models_on_a_second_driver(shipped, recipe, monkeypatch):
+    """SwiftShader computes in other orders than lavapipe, and knows no float16 arithmetic."""
+    driver = Path(__file__).parents[2] / "build" / "vulkan" / "swiftshader.json"
+    if not driver.is_file():
+        pytest.skip("no SwiftShader: scripts/software_vulkan.sh build/vulkan sets it up")
+    monkeypatch.setenv("VK_ICD_FILENAMES", str(driver))
+    name, folder = shipped
+    measured = inspect.measured_on_gpu(folder / f"{name}-{recipe}.tflite")
+    print(measured)
+    assert measured["status"] == "whole"
+    assert "SwiftShader" in measured["ran_on"]
+    assert measured["software_gpu"]
+    assert measured["difference_from_cpu"] <= LIMITS[recipe]
 
 
 @pytest.mark.parametrize(
