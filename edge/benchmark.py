@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import hashlib
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -161,6 +162,7 @@ def _result(file: Path, group: _Group, process: Any, difference: Any, times: Any
             )
     return {
         "file": str(file),
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
         "size_bytes": file.stat().st_size,
         "random_weights": _has_random_weights(file),
         "delegate": group.delegate,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge import benchmark, flatbuffer, quantize
+from edge import artifact, benchmark, flatbuffer, quantize
 from edge.latency_process import OK, REFUSED, LatencyProcess
 from edge.recipes import RECIPES
 from edge.runtime import Interpreter
@@ -102,6 +102,7 @@ def test_what_is_saved_is_what_is_printed_and_nothing_foreign_is_lost(measured, 
     assert code == EXIT_OK
     assert json.loads((tmp_path / "benchmark.json").read_text()) == json.loads(out)
     assert json.loads(out)["kind"] == "benchmark"
+    assert json.loads(out)["results"][0]["sha256"] == artifact.sha256(files["int8"].read_bytes())
     (tmp_path / "mine.json").write_text("{}")
     code, _, err = measured(files["int8"], *SHORT, "--save", tmp_path / "mine.json")
     assert code == EXIT_UNUSABLE
