@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench bench-peers lint matrix fidelity accuracy runtimes vulkan gpu
+.PHONY: check test slow bench bench-peers coverage lint matrix fidelity accuracy runtimes vulkan gpu
 
 check: lint test
 
@@ -35,6 +35,10 @@ slow: $(INSTALLED)
 # full-size variants through every recipe, about 45 minutes on two cores; rows already in results/convert_matrix.csv are kept
 matrix: $(INSTALLED)
 	$(BIN)/python benchmarks/convert_matrix.py --out build/matrix
+
+# what XNNPACK and the GPU delegate take of every variant: results/delegate_coverage.csv, about 90 minutes on software Vulkan; rows there are kept
+coverage: $(INSTALLED) vulkan
+	VK_ICD_FILENAMES=build/vulkan/lavapipe.json $(BIN)/python benchmarks/delegate_coverage.py
 
 # PyTorch's original in its own environment against ours, at full size. timm asks for a torchvision that fits a GPU build of PyTorch and
 # needs none of it here, hence --no-deps.
