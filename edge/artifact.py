@@ -15,7 +15,7 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,10 @@ class Artifact:
 PNG_HEADER_BYTES = 33
 _TEXT = b"tEXtSoftware\0tfvit edge"
 _PICTURE_MARK = (len(_TEXT) - 4).to_bytes(4, "big") + _TEXT + zlib.crc32(_TEXT).to_bytes(4, "big")
+
+
+# In the head of every page and Markdown text of ours
+TEXT_MARK, _MARK_WITHIN = "tfvit edge.report", 256
 
 
 def sha256(data: bytes) -> str:
@@ -240,6 +244,47 @@ def save_document(path: Path, document: dict[str, Any]) -> None:
             os.replace(_stage(path.parent, data, cleanup), path)
     except OSError as error:
         raise _unwritable(document["kind"], len(data), path.parent, error) from error
+
+
+def save_texts(texts: Mapping[Path, str], force: bool = False) -> None:
+    """Writes documents together, all of them or none. What is there already and not ours is left alone: ours is JSON of the same `kind`,
+    and a page or text with `TEXT_MARK` near its start.
+
+    Args:
+        texts: what to write where; JSON that names its `kind`, or text with the mark.
+        force: overwrite what is not ours too.
+
+    Raises:
+        InputError: a foreign file is in the way and `force` is off.
+        EnvironmentUnusableError: a folder or the disk refuses.
+    """
+    for path, text in texts.items():
+        try:
+            foreign = path.exists() and not force and not _is_our_text(path.read_text(encoding="utf-8", errors="replace"), text)
+        except OSError as error:
+            raise _unwritable("document", len(text), path.parent, error) from error
+        if foreign:
+            raise InputError(
+                "a file that edge did not write is in the way",
+                expected=f"no {path.name}, or an older one of ours",
+                received=str(path),
+                action="move it away, choose another name, or overwrite it with --force",
+            )
+    try:
+        with contextlib.ExitStack() as cleanup:
+            for temporary, path in [(_stage(path.parent, text.encode(), cleanup), path) for path, text in texts.items()]:
+                os.replace(temporary, path)
+    except OSError as error:
+        raise _unwritable("document", sum(map(len, texts.values())), path.parent, error) from error
+
+
+def _is_our_text(old: str, new: str) -> bool:
+    if TEXT_MARK in new[:_MARK_WITHIN]:
+        return TEXT_MARK in old[:_MARK_WITHIN]
+    try:
+        return json.loads(old)["kind"] == json.loads(new)["kind"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def _unwritable(what: str, size_bytes: int, folder: Path, error: OSError) -> EnvironmentUnusableError:

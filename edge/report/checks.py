@@ -1,0 +1,90 @@
+"""Every check a report vouches for, file by file: pure, from what was read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from edge.report.inputs import INTACT, MISSING, FileFacts, Inputs
+
+INTEGRITY, DRIFT, VALIDATION, OUTPUTS, PARITY, CALIBRATION = "integrity", "drift gate", "validation", "outputs", "parity", "calibration"
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One check of one file.
+
+    Attributes:
+        file: the label of the file.
+        name: what was checked.
+        passed: whether it held.
+        detail: what was found, as a sentence.
+    """
+
+    file: str
+    name: str
+    passed: bool
+    detail: str
+
+
+def checks(inputs: Inputs) -> list[Check]:
+    """All checks of all files."""
+    return [check for facts in inputs.files for check in file_checks(facts, inputs)]
+
+
+def failures(found: Iterable[Check]) -> list[Check]:
+    return [check for check in found if not check.passed]
+
+
+def file_checks(facts: FileFacts, inputs: Inputs) -> list[Check]:
+    """The checks of one file."""
+    found = [_integrity(facts), _drift(facts)]
+    for document in facts.validations:
+        content = document.content
+        images = f"{content['images']['number']} images of {content['images']['source']}"
+        gate = content["gate"]
+        sentences = gate["failures"] or ["the gate failed"]
+        found.append(Check(facts.label, VALIDATION, gate["passed"], f"on {images}: {'passed' if gate['passed'] else '; '.join(sentences)}"))
+    for row in facts.host:
+        if row.result["status"] == "wrong":
+            found.append(Check(facts.label, OUTPUTS, False, f"wrong answers on {row.result['delegate']}: {row.result['reason']}"))
+    for row in facts.phone:
+        parity = row.result["parity"]
+        if parity is not None:
+            detail = (
+                f"on {row.device}, {row.result['backend_used']}: largest difference {parity['max_abs_err']}, at most {parity['tolerance']}"
+            )
+            found.append(Check(facts.label, PARITY, parity["passed"], detail))
+    calibration = facts.manifest.get("calibration")
+    for document in inputs.calibrations:
+        if calibration and document.content["source"] == calibration["source"]:
+            failed = [f"{check['name']}: {check['detail']}" for check in document.content["checks"] if check["status"] == "fail"]
+            found.append(Check(facts.label, CALIBRATION, document.content["passed"], "; ".join(failed) or "images fit to calibrate with"))
+    return found
+
+
+def _integrity(facts: FileFacts) -> Check:
+    if facts.state == INTACT:
+        return Check(facts.label, INTEGRITY, True, "the file is the one its manifest describes")
+    if facts.state == MISSING:
+        return Check(facts.label, INTEGRITY, False, f"{facts.file_name} is not beside its manifest")
+    recorded = facts.manifest["file"]["sha256"]
+    return Check(
+        facts.label, INTEGRITY, False, f"not the file its manifest describes: SHA-256 {facts.found_sha256}, the manifest says {recorded}"
+    )
+
+
+def _drift(facts: FileFacts) -> Check:
+    drift = facts.manifest["drift"]
+    limits = drift["limits"]
+    words = f"logits SNR {_or_none(drift['logits_snr_db'], 'dB')}, at least {limits['min_snr_db']:g} dB"
+    if not facts.random:
+        words += f"; same top-1 on {_or_none(drift['top1_agreement'], '', 100)} %, at least {100 * limits['min_agreement']:g} %"
+    words += f", on {drift['samples']} images ({drift['source']})"
+    if drift["collapse"]:
+        words = f"{'; '.join(drift['collapse'])}; {words}"
+    return Check(facts.label, DRIFT, drift["passed"], words)
+
+
+def _or_none(value: float | None, unit: str, factor: float = 1.0) -> str:
+    return "not a finite number" if value is None else f"{factor * value:.4g} {unit}".strip()

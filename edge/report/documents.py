@@ -1,0 +1,126 @@
+"""JSON documents told apart by their content and checked against a schema before anything reads a field of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tfvit.errors import InputError
+
+MANIFEST, BENCHMARK, VALIDATION, CALIBRATION, DEVICE_REPORT = "manifest", "benchmark", "validation", "calibration", "device_report"
+# Written by the command itself
+REPORT, COMPARISON = "report", "comparison"
+KINDS = {
+    MANIFEST: "edge.convert",
+    BENCHMARK: "edge.benchmark --json",
+    VALIDATION: "edge.validate --json",
+    CALIBRATION: "calibration.inspect --json",
+    DEVICE_REPORT: "the Android app",
+}
+_ONE_LINE = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """One JSON file.
+
+    Attributes:
+        path: where it is.
+        label: how the report names it: relative to the folder, or the name of a file from elsewhere.
+        kind: of `KINDS`, `REPORT`, `COMPARISON`, or None for a document of someone else's.
+        content: what it says, checked against the schema of its kind.
+        sha256: of its bytes.
+    """
+
+    path: Path
+    label: str
+    kind: str | None
+    content: Any
+    sha256: str
+
+
+def read_document(path: Path, label: str, demanded: str | None = None) -> Document:
+    """Reads a JSON file, tells what it is and checks it.
+
+    Args:
+        path: the file.
+        label: how messages and the report name it.
+        demanded: the kind it has to be.
+
+    Raises:
+        InputError: unreadable, no JSON, of another kind than demanded, or not as its kind's schema has it.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            "unreadable file", expected="a JSON file", received=f"{path}: {error.strerror or error}", action="check the path"
+        ) from error
+    try:
+        content = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            "unreadable JSON",
+            expected="a JSON document in UTF-8 without NaN or Infinity",
+            received=f"{path}: {error}",
+            action="write it again, or move it out of the folder",
+        ) from error
+    kind = demanded or kind_of(content)
+    if kind in KINDS:
+        _check(content, kind, path)
+    return Document(path, label, kind, content, hashlib.sha256(data).hexdigest())
+
+
+def kind_of(content: Any) -> str | None:
+    """What a document is, by what is in it; None for anything else."""
+    if not isinstance(content, Mapping):
+        return None
+    named = content.get("kind")
+    if named in (VALIDATION, DEVICE_REPORT, REPORT, COMPARISON):
+        return str(named)
+    for kind, fields in (
+        (MANIFEST, ("recipe", "file", "drift")),
+        (BENCHMARK, ("environment", "preset", "results")),
+        (CALIBRATION, ("checks", "channels", "source")),
+    ):
+        if all(field in content for field in fields):
+            return kind
+    return None
+
+
+@functools.cache
+def schema(kind: str) -> dict[str, Any]:
+    """The JSON Schema of a kind of document."""
+    return json.loads(resources.files("edge.report").joinpath(f"{kind}.schema.json").read_text(encoding="utf-8"))
+
+
+def _check(content: Any, kind: str, path: Path) -> None:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    error = best_match(Draft202012Validator(schema(kind)).iter_errors(content))
+    if error is not None:
+        raise InputError(
+            f"invalid {kind.replace('_', ' ')}",
+            expected=f"what {KINDS[kind]} writes (edge/report/{kind}.schema.json)",
+            received=f"{path}: {error.json_path}: {_shortened(error.message)}",
+            action="make it again with the same version of the tools",
+            json_path=error.json_path,
+        )
+
+
+def _shortened(message: str) -> str:
+    """Without the middle of a long quotation of the document."""
+    message = re.sub(r"\s+", " ", message)
+    return message if len(message) <= _ONE_LINE else f"{message[: _ONE_LINE // 2]} ... {message[-_ONE_LINE // 2 :]}"
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,31 @@
+"use strict";
+function sortBy(button) {
+  const header = button.parentElement, table = header.closest("table"), body = table.tBodies[0];
+  const column = header.cellIndex, up = header.getAttribute("aria-sort") !== "ascending";
+  const value = (row) => row.cells[column].dataset.value;
+  const text = (row) => row.cells[column].textContent.trim();
+  const compare = (one, other) => {
+    const a = value(one), b = value(other);
+    if (a === undefined || b === undefined) {
+      if (a !== b) return a === undefined ? 1 : -1;
+      return (up ? 1 : -1) * text(one).localeCompare(text(other), "en", { numeric: true });
+    }
+    return (up ? 1 : -1) * (Number(a) - Number(b));
+  };
+  for (const other of table.tHead.querySelectorAll("th")) other.removeAttribute("aria-sort");
+  header.setAttribute("aria-sort", up ? "ascending" : "descending");
+  body.append(...[...body.rows].sort(compare));
+}
+for (const button of document.querySelectorAll("th > button")) button.addEventListener("click", () => sortBy(button));
+
+// a link into a folded part opens it; paper has everything open
+function unfold() {
+  const place = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  for (let part = place; part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true;
+}
+window.addEventListener("hashchange", unfold);
+unfold();
+const folded = () => document.querySelectorAll("details:not([open])");
+let opened = [];
+window.addEventListener("beforeprint", () => { opened = [...folded()]; for (const part of opened) part.open = true; });
+window.addEventListener("afterprint", () => { for (const part of opened) part.open = false; });

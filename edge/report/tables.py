@@ -1,0 +1,528 @@
+"""The report's tables as data: columns that know how to sort, cells that know what they mean. No markup."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from edge.report.checks import Check
+from edge.report.device import DeviceRow
+from edge.report.inputs import MISSING, TAMPERED, FileFacts, HostRow, Inputs
+
+GOOD, BAD, WARN = "good", "bad", "warn"
+_NOTHING = "–"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """What a cell shows and sorts by.
+
+    Attributes:
+        text: shown.
+        value: sorted by; the text where it is None.
+        mark: `GOOD`, `BAD`, `WARN` or nothing: shown as a label.
+        link: id of a place on the page.
+    """
+
+    text: str
+    value: float | None = None
+    mark: str = ""
+    link: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A caption, columns (title, whether of numbers) and rows; `ids` are the rows' own anchors."""
+
+    caption: str
+    columns: tuple[tuple[str, bool], ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    ids: tuple[str, ...] = ()
+
+
+def _columns(*titles: str) -> tuple[tuple[str, bool], ...]:
+    """Titles; those of numbers begin with #."""
+    return tuple((title.removeprefix("#"), title.startswith("#")) for title in titles)
+
+
+def number(value: float | None, digits: int = 2, factor: float = 1.0) -> Cell:
+    """A figure, or a dash where there is none."""
+    return Cell(_NOTHING) if value is None else Cell(f"{factor * value:.{digits}f}", factor * value)
+
+
+def share(proportion: Mapping[str, float] | None) -> Cell:
+    """A proportion with its interval, in per cent."""
+    if proportion is None:
+        return Cell(_NOTHING)
+    value, low, high = (100 * proportion[key] for key in ("value", "low", "high"))
+    return Cell(f"{value:.2f} ({low:.2f} to {high:.2f})", value)
+
+
+def anchor(inputs: Inputs, label: str) -> str:
+    """The id of a file's row."""
+    return f"file-{[facts.label for facts in inputs.files].index(label) + 1}"
+
+
+def files_table(inputs: Inputs, found: Sequence[Check]) -> Table:
+    """One row a file: what it is, what it costs, whether it holds."""
+    rows = []
+    for facts in inputs.files:
+        own = [check for check in found if check.file == facts.label]
+        failed = [check.name for check in own if not check.passed]
+        xnnpack, gpu = facts.manifest["delegates"]["xnnpack"], facts.manifest["delegates"]["gpu"]
+        state = (
+            Cell(f"{len(own)} passed", 0.0, GOOD)
+            if not failed
+            else Cell(f"failed: {', '.join(dict.fromkeys(failed))}", float(len(failed)), BAD)
+        )
+        rows.append(
+            (
+                Cell(facts.label),
+                state,
+                Cell(facts.recipe),
+                Cell("RANDOM", mark=WARN) if facts.random else Cell(facts.manifest["weights"]["source"]),
+                number(facts.size_bytes, 2, 1e-6),
+                _top1(facts),
+                number(facts.manifest["drift"]["logits_snr_db"], 1),
+                _median(facts),
+                Cell(
+                    f"{xnnpack['delegated_ops']} of {xnnpack['total_ops']} in {xnnpack['partitions']}",
+                    xnnpack["delegated_ops"] / max(xnnpack["total_ops"], 1),
+                    "" if facts.whole_on_xnnpack else WARN,
+                ),
+                Cell(gpu["verdict"], mark="" if gpu["verdict"] == "whole" else WARN),
+                Cell(facts.manifest["file"]["min_runtime_version"] or "unknown"),
+            )
+        )
+    columns = _columns(
+        "file",
+        "checks",
+        "recipe",
+        "weights",
+        "#MB",
+        "#top-1 %",
+        "#logits SNR dB",
+        "#CPU median ms",
+        "#XNNPACK operations, partitions",
+        "GPU by rule",
+        "needs TFLite",
+    )
+    return Table("The files", columns, tuple(rows), tuple(f"file-{number}" for number in range(1, len(rows) + 1)))
+
+
+def checks_table(found: Sequence[Check]) -> Table:
+    """Every check, those that failed first."""
+    ordered = sorted(found, key=lambda check: check.passed)
+    rows = [
+        (
+            Cell(check.file),
+            Cell(check.name),
+            Cell("passed" if check.passed else "failed", float(check.passed), GOOD if check.passed else BAD),
+            Cell(check.detail),
+        )
+        for check in ordered
+    ]
+    return Table("Every check", (("file", False), ("check", False), ("result", False), ("found", False)), tuple(rows))
+
+
+def host_table(rows: Sequence[tuple[FileFacts, HostRow]], caption: str) -> Table:
+    """Rows of one run and group."""
+    cells = []
+    for facts, row in rows:
+        result = row.result
+        ratio = result.get("ratio") if not result["software_gpu"] else None
+        own = ratio is not None and result["ratio_low"] == result["ratio_high"]
+        cells.append(
+            (
+                Cell(facts.label),
+                _validity(result),
+                number(result["median_ms"]),
+                Cell(_NOTHING)
+                if ratio is None
+                else Cell("1" if own else f"{ratio:.3f} ({result['ratio_low']:.3f} to {result['ratio_high']:.3f})", ratio),
+                *(number(result[key]) for key in ("p5_ms", "p90_ms", "p95_ms", "mean_ms", "stddev_ms", "min_ms", "max_ms")),
+                number(result["init_ms"], 1),
+                number(result["first_inference_ms"], 1),
+                number(result["num_runs"], 0),
+                number(result["seconds"], 1),
+                number(result["peak_mem_mb"], 0),
+                Cell("; ".join(result["invalid_reasons"]) or result["reason"] or ""),
+            )
+        )
+    first = rows[0][1].first.removesuffix(".tflite")
+    columns = _columns(
+        "file",
+        "valid",
+        "#median ms",
+        f"#ratio to {first}",
+        "#p5",
+        "#p90",
+        "#p95",
+        "#mean",
+        "#stddev",
+        "#min",
+        "#max",
+        "#load ms",
+        "#first ms",
+        "#runs",
+        "#seconds",
+        "#peak MB",
+        "why",
+    )
+    return Table(caption, columns, tuple(cells))
+
+
+def phone_table(rows: Sequence[tuple[str, DeviceRow]], caption: str) -> Table:
+    """Rows of one device."""
+    cells = []
+    for label, row in rows:
+        result, parity, thermal = row.result, row.result["parity"], row.result["thermal"]
+        agree = (
+            Cell(_NOTHING) if parity is None else Cell("passed" if parity["passed"] else "failed", mark=GOOD if parity["passed"] else BAD)
+        )
+        cells.append(
+            (
+                Cell(label),
+                Cell("valid", mark=GOOD) if result["valid"] else Cell("not valid", mark=WARN),
+                Cell(row.backend, mark="" if result["backend_used"] == result["backend_requested"] else WARN),
+                number(result["threads"], 0),
+                *(number(result[key]) for key in ("median_ms", "p5_ms", "p90_ms", "p95_ms", "avg_ms", "stddev_ms", "min_ms", "max_ms")),
+                number(result["init_ms"], 1),
+                number(result["first_inference_ms"], 1),
+                number(result["num_runs"], 0),
+                number(result["peak_mem_mb"], 0),
+                Cell(f"{thermal['status_start']} to {thermal['status_end']}" if thermal else _NOTHING),
+                agree,
+                Cell("; ".join(result["invalid_reasons"])),
+            )
+        )
+    columns = _columns(
+        "file",
+        "valid",
+        "ran on",
+        "#threads",
+        "#median ms",
+        "#p5",
+        "#p90",
+        "#p95",
+        "#mean",
+        "#stddev",
+        "#min",
+        "#max",
+        "#load ms",
+        "#first ms",
+        "#runs",
+        "#peak MB",
+        "thermal",
+        "parity with the host",
+        "why",
+    )
+    return Table(caption, columns, tuple(cells))
+
+
+def drift_table(inputs: Inputs) -> Table:
+    """What each manifest says of its file against the float Keras model, and what it had to reach."""
+    rows = []
+    for facts in inputs.files:
+        drift = facts.manifest["drift"]
+        limits, demoted = drift["limits"], (facts.manifest.get("repair") or {}).get("demoted", [])
+        rows.append(
+            (
+                Cell(facts.label + (" (RANDOM weights)" if facts.random else "")),
+                Cell("passed" if drift["passed"] else "failed", float(drift["passed"]), GOOD if drift["passed"] else BAD),
+                number(drift["logits_snr_db"], 1),
+                number(limits["min_snr_db"], 0),
+                number(drift["top1_agreement"], 2, 100),
+                Cell("not applied", None) if facts.random else number(limits["min_agreement"], 1, 100),
+                number(drift["top5_agreement"], 2, 100),
+                number(drift["cosine"], 6),
+                number(drift["kl"], 6),
+                number(drift["max_abs_err"], 5),
+                number(drift["samples"], 0),
+                Cell(drift["source"]),
+                Cell(f"{len(demoted)} layers demoted" if demoted else "none", float(len(demoted))),
+            )
+        )
+    columns = _columns(
+        "file",
+        "gate",
+        "#logits SNR dB",
+        "#at least",
+        "#same top-1 %",
+        "#at least",
+        "#top-5 overlap %",
+        "#cosine",
+        "#KL",
+        "#largest error of a probability",
+        "#images",
+        "source",
+        "repair",
+    )
+    return Table("Drift against the float Keras model", columns, tuple(rows))
+
+
+def repairs_table(inputs: Inputs) -> Table | None:
+    """Layers that were kept in more bits so that a file passes its gate."""
+    rows = [
+        (Cell(facts.label), Cell(layer["layer"]), Cell(layer["before"]), Cell(layer["after"]))
+        for facts in inputs.files
+        for layer in (facts.manifest.get("repair") or {}).get("demoted", [])
+    ]
+    return (
+        Table("Layers demoted by repair", (("file", False), ("layer", False), ("before", False), ("after", False)), tuple(rows))
+        if rows
+        else None
+    )
+
+
+def differences_table(content: Mapping[str, Any]) -> Table:
+    """The differences of a validation, each between two sets of answers to the same images."""
+    rows = []
+    for one in content["differences"]:
+        metrics = one["metrics"]
+        rows.append(
+            (
+                Cell(one["name"]),
+                Cell(f"{one['reference']} → {one['target']}"),
+                share(metrics["top1_agreement"]),
+                share(metrics["top1_in_top5"]),
+                number(metrics["top5_overlap"], 2, 100),
+                Cell("identical", 200.0) if one["identical"] else number(metrics["logits_snr_db"], 1),
+                number(metrics["cosine"], 6),
+                number(metrics["kl"], 6),
+                number(metrics["max_abs_err"], 5),
+            )
+        )
+    columns = _columns(
+        "difference",
+        "between",
+        "#same top-1 % (95 % interval)",
+        "#top-1 in top-5 %",
+        "#top-5 overlap %",
+        "#logits SNR dB",
+        "#cosine",
+        "#KL",
+        "#largest error of a probability",
+    )
+    return Table("Where the differences come from", columns, tuple(rows))
+
+
+def accuracy_table(content: Mapping[str, Any]) -> Table:
+    """Labelled images: both sides and the change."""
+    accuracy = content["accuracy"]
+    change = accuracy["top1_change"]
+    rows = [
+        (
+            Cell(words),
+            share(accuracy[side]["top1"]),
+            share(accuracy[side]["top5"]),
+            number(accuracy[side]["mean_confidence"], 2, 100),
+            number(accuracy[side]["ece"], 3),
+        )
+        for side, words in (("reference", "float Keras model"), ("target", content["file"]))
+    ]
+    changed = Cell(f"{100 * change['value']:+.2f} ({100 * change['low']:+.2f} to {100 * change['high']:+.2f})", 100 * change["value"])
+    rows.append((Cell("change, points"), changed, Cell(_NOTHING), Cell(_NOTHING), Cell(_NOTHING)))
+    columns = _columns("answers of", "#top-1 % (95 % interval)", "#top-5 %", "#mean confidence %", "#calibration error (ECE)")
+    return Table("Accuracy", columns, tuple(rows))
+
+
+def proof_table(content: Mapping[str, Any]) -> Table | None:
+    """Whether the images are enough to prove each limit."""
+    rows = [
+        (
+            Cell(one["limit"]),
+            number(one["claimed"], 4),
+            number(one["measured"], 4),
+            Cell(_NOTHING)
+            if one.get("low") is None or one.get("high") is None
+            else Cell(f"{one['low']:.4f} to {one['high']:.4f}", one["low"]),
+            Cell("proved", 1.0, GOOD) if one["proved"] else Cell("not proved", 0.0, WARN),
+            number(one.get("images_needed"), 0),
+        )
+        for one in content["gate"].get("proof", [])
+    ]
+    columns = _columns("limit", "#claimed", "#measured", "#95 % interval", "by these images", "#images needed")
+    return Table("What these images prove", columns, tuple(rows)) if rows else None
+
+
+def class_table(content: Mapping[str, Any]) -> Table:
+    """Right answers by class, those that lost most first."""
+    rows = []
+    for one in sorted(content["accuracy"]["per_class"], key=lambda one: (one["target_right"] - one["reference_right"], one["label"])):
+        change = one["target_right"] - one["reference_right"]
+        rows.append(
+            (
+                Cell(one["label"]),
+                number(one["images"], 0),
+                number(one["reference_right"], 0),
+                number(one["target_right"], 0),
+                Cell(f"{change:+d}", float(change)),
+                number(change / one["images"] if one["images"] else None, 2, 100),
+            )
+        )
+    columns = _columns("class", "#images", "#right: Keras", "#right: file", "#change", "#change, points")
+    return Table("Right answers by class", columns, tuple(rows))
+
+
+def layers_table(content: Mapping[str, Any]) -> Table:
+    """The layers' own errors, and what has piled up by there."""
+    rows = [
+        (
+            Cell(row["layer"]),
+            Cell(row["mode"]),
+            number(row["own_snr_db"], 1),
+            number(row["snr_db"], 1),
+            number(row.get("own_cosine"), 6),
+            number(row.get("cosine"), 6),
+        )
+        for row in content["layers"]["rows"]
+    ]
+    columns = _columns("layer", "mode", "#own SNR dB", "#SNR dB piled up", "#own cosine", "#cosine")
+    return Table(f"Drift by layer, on {content['layers']['images']} images", columns, tuple(rows))
+
+
+def reliability_table(content: Mapping[str, Any]) -> Table:
+    """Confidence against accuracy, by bin, of both sides."""
+    sides = content["accuracy"]["reference"]["reliability"], content["accuracy"]["target"]["reliability"]
+    rows = [
+        (
+            Cell(f"{one['low']:.3f} to {one['high']:.3f}", one["low"]),
+            number(one["count"], 0),
+            number(one["accuracy"], 3),
+            number(other["count"], 0),
+            number(other["accuracy"], 3),
+        )
+        for one, other in zip(*sides, strict=False)
+        if one["count"] or other["count"]
+    ]
+    columns = _columns("#confidence", "#images: Keras", "#right: Keras", "#images: file", "#right: file")
+    return Table("Confidence against accuracy", columns, tuple(rows))
+
+
+def delegates_table(inputs: Inputs) -> Table:
+    """What each delegate takes of each file."""
+    rows = []
+    for facts in inputs.files:
+        xnnpack, gpu = facts.manifest["delegates"]["xnnpack"], facts.manifest["delegates"]["gpu"]
+        left = ", ".join(f"{count} {name}" for name, count in sorted(xnnpack["left_over"].items()))
+        rows.append(
+            (
+                Cell(facts.label),
+                number(xnnpack["total_ops"], 0),
+                number(xnnpack["delegated_ops"], 0),
+                number(xnnpack["partitions"], 0),
+                Cell(left or "none"),
+                Cell(gpu["verdict"], mark=GOOD if gpu["verdict"] == "whole" else WARN),
+                number(len(gpu["refused"]), 0),
+                Cell(gpu["basis"]),
+            )
+        )
+    columns = _columns("file", "#operations", "#XNNPACK takes", "#partitions", "XNNPACK leaves", "GPU", "#GPU refuses", "GPU known from")
+    return Table("What the delegates take", columns, tuple(rows))
+
+
+def refusals_table(inputs: Inputs) -> Table | None:
+    """Why not the GPU: one row for each file, operation and reason."""
+    rows = []
+    for facts in inputs.files:
+        groups: dict[tuple[str, str], list[str]] = {}
+        for one in facts.manifest["delegates"]["gpu"]["refused"]:
+            groups.setdefault((one["op"], one["reason"]), []).append(one["layer"])
+        for (operation, reason), layers in sorted(groups.items()):
+            different = list(dict.fromkeys(layers))
+            more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+            rows.append((Cell(facts.label), Cell(operation), number(len(layers), 0), Cell(reason), Cell(", ".join(different[:3]) + more)))
+    columns = _columns("file", "operation", "#times", "reason", "layers")
+    return Table("Why not the GPU", columns, tuple(rows)) if rows else None
+
+
+def calibration_table(inputs: Inputs) -> Table:
+    """Which images gave the activation ranges."""
+    rows = []
+    for facts in inputs.files:
+        used = facts.manifest.get("calibration")
+        if used is None:
+            rows.append((Cell(facts.label), Cell("none needed"), Cell(_NOTHING), Cell(_NOTHING), Cell(_NOTHING)))
+        else:
+            rows.append(
+                (Cell(facts.label), Cell(used["source"]), number(used["samples"], 0), number(used["seed"], 0), Cell(used["sha256"][:16]))
+            )
+    columns = _columns("file", "images", "#number", "#seed", "SHA-256 begins")
+    return Table("Calibration", columns, tuple(rows))
+
+
+def image_checks_table(content: Mapping[str, Any], caption: str) -> Table:
+    """What calibration.inspect found."""
+    marks = {"ok": GOOD, "warn": WARN, "fail": BAD}
+    rows = [(Cell(one["name"]), Cell(one["status"], mark=marks[one["status"]]), Cell(one["detail"])) for one in content["checks"]]
+    return Table(caption, (("check", False), ("result", False), ("found", False)), tuple(rows))
+
+
+def versions_table(inputs: Inputs) -> Table:
+    """Exact versions of what made the files, and of what validated them."""
+    makers: dict[tuple[str, str, str], list[str]] = {}
+    for facts in inputs.files:
+        for package, version in facts.manifest["tools"].items():
+            makers.setdefault((package, version, "made"), []).append(facts.label)
+        for document in facts.validations:
+            for package, version in document.content["tools"].items():
+                makers.setdefault((package, version, "validated"), []).append(facts.label)
+    rows = []
+    for (package, version, what), labels in sorted(makers.items()):
+        different = list(dict.fromkeys(labels))
+        names = "all files" if len(different) == len(inputs.files) else ", ".join(different)
+        rows.append((Cell(package), Cell(version), Cell(f"{what} {names}")))
+    return Table("Packages", (("package", False), ("version", False), ("that", False)), tuple(rows))
+
+
+def pairs_table(caption: str, pairs: Iterable[tuple[str, Any]]) -> Table:
+    """Names and values."""
+    rows = tuple((Cell(name), Cell("not known" if value is None else str(value))) for name, value in pairs)
+    return Table(caption, (("what", False), ("value", False)), rows)
+
+
+def words_table(caption: str, titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Columns of words."""
+    return Table(caption, tuple((title, False) for title in titles), tuple(tuple(Cell(text) for text in row) for row in rows))
+
+
+def operations_table(inputs: Inputs) -> Table:
+    """Operations by name, a column a file."""
+    total: Counter[str] = Counter()
+    for facts in inputs.files:
+        total.update(facts.manifest["file"]["ops"])
+    rows = [(Cell(name), *(number(facts.manifest["file"]["ops"].get(name, 0), 0) for facts in inputs.files)) for name in sorted(total)]
+    return Table("Operations", (("operation", False), *((facts.label, True) for facts in inputs.files)), tuple(rows))
+
+
+def _top1(facts: FileFacts) -> Cell:
+    for document in facts.validations:
+        if document.content["accuracy"]:
+            return share(document.content["accuracy"]["target"]["top1"])
+    return Cell("not validated")
+
+
+def _median(facts: FileFacts) -> Cell:
+    """Of the CPU with the fewest threads."""
+    rows = sorted(
+        (row for row in facts.host if row.measured and row.result["delegate"] == "cpu"), key=lambda row: (not row.usable, row.group[2])
+    )
+    if not rows:
+        return Cell("not measured")
+    median, threads = rows[0].result["median_ms"], rows[0].group[2]
+    words = f"{median:.2f}" + (f" ({threads} threads)" if threads != 1 else "")
+    return Cell(words if rows[0].usable else f"{words}, not valid", median, "" if rows[0].usable else WARN)
+
+
+def _validity(result: Mapping[str, Any]) -> Cell:
+    if result["status"] != "ok":
+        return Cell(result["status"], mark=BAD if result["status"] == "wrong" else WARN)
+    return Cell("valid", mark=GOOD) if result["valid"] else Cell("not valid", mark=WARN)
+
+
+def state_words(facts: FileFacts) -> str:
+    """For a title: what is wrong with the file on disk."""
+    return {TAMPERED: "not the file its manifest describes", MISSING: "missing"}.get(facts.state, "")
