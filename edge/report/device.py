@@ -29,12 +29,10 @@ class DeviceRow:
     result: Mapping[str, Any]
 
     @property
-    def backend(self) -> str:
-        """What ran, and where that is not what was asked for, why."""
+    def remarks(self) -> list[str]:
+        """Where something else ran than was asked for, why."""
         asked, used, why = (self.result[key] for key in ("backend_requested", "backend_used", "backend_reason"))
-        if asked == used:
-            return str(used)
-        return f"{used} (asked for {asked}: {why or 'no reason given'})"
+        return [] if asked == used else [f"asked for {asked}: {why or 'no reason given'}"]
 
     @property
     def answers_agree(self) -> bool:
@@ -58,7 +56,6 @@ def description(document: Document) -> list[tuple[str, str]]:
     device, app = document.content["device"], document.content["app"]
     said = {
         "device": f"{device['manufacturer']} {device['model']}",
-        "kind": _NOT_A_PHONE.get(device["kind"], device["kind"]),
         "SoC": device["soc"],
         "Android": device["android_version"],
         "API level": device["api_level"],

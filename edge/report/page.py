@@ -14,7 +14,7 @@ from typing import Any
 from edge.report import device, tables
 from edge.report.checks import Check, failures
 from edge.report.inputs import FileFacts, HostRow, Inputs
-from edge.report.plots import Bar, Plot, Plots, Spread
+from edge.report.plots import Bar, Plot, Plots, Point, Spread
 from edge.report.recommend import MEASURED, NOTHING, Recommendation
 from edge.report.tables import Table
 
@@ -22,17 +22,19 @@ SCHEMA_VERSION = 1
 # what a picture may be: nothing that is fetched, nothing that holds a script
 _THUMBNAIL = re.compile(r"data:image/(?:png|jpeg|webp);base64,[A-Za-z0-9+/]+={0,2}")
 _MOST_LAYERS, _MOST_CLASSES = 16, 20
+_LIMIT = "Upright: the least allowed."
 
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """A part of a section: a heading, sentences, plots, tables and pictures; folded where only some readers want it."""
+    """A part of a section: a heading, sentences, plots, tables, pictures and further parts; folded where only some readers want it."""
 
     title: str = ""
     words: tuple[str, ...] = ()
     plots: tuple[Plot, ...] = ()
     tables: tuple[Table, ...] = ()
     flips: tuple[Mapping[str, Any], ...] = ()
+    inside: tuple[Block, ...] = ()
     folded: bool = False
 
 
@@ -116,13 +118,13 @@ def verdict(found: Sequence[Check], recommended: Sequence[Recommendation]) -> li
     else:
         sentences = [f"All {len(found)} checks of {len(files)} file{'s' if len(files) != 1 else ''} passed."]
     for model in dict.fromkeys(one.model for one in recommended):
-        parts = []
-        for one in recommended:
-            if one.model == model:
-                parts.append(f"{one.file} on {one.target}s ({one.basis})" if one.file else f"nothing yet on {one.target}s")
-        ships = any(one.ships for one in recommended if one.model == model)
-        start = "ship" if ships else "do not ship (random weights); with real ones, by today's figures," if "RANDOM" in model else "ship"
-        sentences.append(f"{model}: {start} {'; '.join(parts)}.")
+        own = [one for one in recommended if one.model == model]
+        chosen = [f"{one.file} on {one.target}s ({one.basis})" for one in own if one.file]
+        missing = [f"{one.target}s" for one in own if not one.file]
+        start = "ship" if any(one.ships for one in own) else "nothing to ship before it has real weights; the best of these files are"
+        parts = [f"{start} {', '.join(chosen)}"] if chosen else []
+        parts += [f"nothing to recommend yet for {', '.join(missing)}"] if missing else []
+        sentences.append(f"{model}: {'; '.join(parts)}.")
     return sentences
 
 
@@ -157,7 +159,7 @@ def render(inputs: Inputs, found: Sequence[Check], recommended: Sequence[Recomme
     script, style = _text("page.js"), _text("page.css")
     sentences = verdict(found, recommended)
     return environment.from_string(_text("page.html.jinja")).render(
-        title=inputs.title,
+        title=f"Report on {inputs.title}",
         version=version,
         passed=not failures(found),
         sentences=sentences,
@@ -223,9 +225,9 @@ def _overview(inputs: Inputs, recommended: Sequence[Recommendation], plots: Plot
                 row = next((row for row in facts.host if row.group == group and row.measured), None)
                 text = "not measured" if row is None else f"{row.result['median_ms']:.2f}" + ("" if row.usable else " not valid")
                 bars.append(bar(facts, row.result["median_ms"] if row else None, text))
-            drawn.append(plots.bars(f"Latency, CPU, {_threads(group[2])}", f"ms, median ({group[0]})", bars))
+            drawn.append(plots.bars(f"Latency, CPU, {_threads(group[2])}", "ms, median", bars, f"From {group[0]}."))
         drawn.append(_accuracy_plot(files, bar, plots))
-        words = ["★ is recommended for the targets behind it. The figures are in the table of files above."]
+        words = ["In colour and with a ★: recommended, for the targets behind it. The figures are in the table of files above."]
         if files[0].random:
             words.append("RANDOM weights: accuracy means nothing here; the logits' SNR says how exact the arithmetic is.")
         blocks.append(Block(model, tuple(words), tuple(drawn)))
@@ -235,9 +237,15 @@ def _overview(inputs: Inputs, recommended: Sequence[Recommendation], plots: Plot
 def _accuracy_plot(files: Sequence[FileFacts], bar: Any, plots: Plots) -> Plot:
     """Top-1 where every file was validated with labels, else the drift the manifests know."""
     documents = {facts.label: next((d.content for d in facts.validations if d.content["accuracy"]), None) for facts in files}
-    if all(documents.values()) and len({content["images"]["sha256"] for content in documents.values() if content}) == 1:
-        top1 = {label: 100 * content["accuracy"]["target"]["top1"]["value"] for label, content in documents.items() if content}
-        return plots.bars("Top-1 accuracy", "%", [bar(facts, top1[facts.label], f"{top1[facts.label]:.2f}") for facts in files])
+    known = [content for content in documents.values() if content]
+    if len(known) == len(files) and len({content["images"]["sha256"] for content in known}) == 1:
+        points = []
+        for facts, content in zip(files, known, strict=True):
+            top1 = {key: 100 * value for key, value in content["accuracy"]["target"]["top1"].items()}
+            drawn = bar(facts, top1["value"], f"{top1['value']:.2f}")
+            points.append(Point(drawn.label, drawn.value, drawn.text, top1["low"], top1["high"], bad=drawn.bad, strong=drawn.strong))
+        keras = 100 * known[0]["accuracy"]["reference"]["top1"]["value"]
+        return plots.points("Top-1 accuracy", "%", points, "Line: 95 % interval; broken line: float Keras model.", keras)
     bars = []
     for facts in files:
         snr = facts.manifest["drift"]["logits_snr_db"]
@@ -246,14 +254,14 @@ def _accuracy_plot(files: Sequence[FileFacts], bar: Any, plots: Plots) -> Plot:
 
 
 def _common_group(files: Sequence[FileFacts]) -> tuple[str, str, int] | None:
-    """The CPU run that has most of the files; of equals the one with most valid rows, then fewest threads."""
+    """The CPU run that has most of the files; of equals the one with fewest threads, then with most valid rows."""
     counts: dict[tuple[str, str, int], tuple[int, int]] = {}
     for facts in files:
         for row in facts.host:
             if row.measured and row.result["delegate"] == "cpu":
                 rows, usable = counts.get(row.group, (0, 0))
                 counts[row.group] = rows + 1, usable + row.usable
-    return min(counts, key=lambda group: (-counts[group][0], -counts[group][1], group[2], group[0])) if counts else None
+    return min(counts, key=lambda group: (-counts[group][0], group[2], -counts[group][1], group[0])) if counts else None
 
 
 def _latency(inputs: Inputs, plots: Plots) -> Section:
@@ -299,18 +307,13 @@ def _drift(inputs: Inputs, plots: Plots) -> Section:
         snr.append(Bar(names[facts.label], value, "not finite" if value is None else f"{value:.1f}", bad, limits["min_snr_db"]))
         if not facts.random:
             value = drift["top1_agreement"]
+            text = "not finite" if value is None else f"{100 * value:.2f}"
             same.append(
-                Bar(
-                    names[facts.label],
-                    None if value is None else 100 * value,
-                    "not finite" if value is None else f"{100 * value:.2f}",
-                    bad,
-                    100 * limits["min_agreement"],
-                )
+                Point(names[facts.label], None if value is None else 100 * value, text, limit=100 * limits["min_agreement"], bad=bad)
             )
-    drawn = [plots.bars("Logits SNR", "dB (line: least allowed)", snr)]
+    drawn = [plots.bars("Logits SNR", "dB", snr, _LIMIT)]
     if same:
-        drawn.append(plots.bars("Same top-1 as Keras", "% of images (line: least allowed)", same))
+        drawn.append(plots.points("Same top-1 as Keras", "% of images", same, _LIMIT))
     words = ("Each file against the float Keras model, on images it was not calibrated on, when it was converted.",)
     repaired = tables.repairs_table(inputs)
     blocks = [Block("", words, tuple(drawn), (tables.drift_table(inputs),))]
@@ -320,14 +323,24 @@ def _drift(inputs: Inputs, plots: Plots) -> Section:
 
 
 def _validations(inputs: Inputs, plots: Plots) -> Section:
-    blocks = []
-    for facts in inputs.files:
-        for document in facts.validations:
-            blocks += _validation(facts, document.label, document.content, plots)
-    return Section("validation", "Validation on images", tuple(blocks))
+    rows = [(facts, document) for facts in inputs.files for document in facts.validations]
+    if not rows:
+        return Section("validation", "Validation on images", ())
+    same = []
+    for facts, document in rows:
+        total = next((one["metrics"]["top1_agreement"] for one in document.content["differences"] if one["name"] == "total"), None)
+        if total and not facts.random:
+            value, low, high = (100 * total[key] for key in ("value", "low", "high"))
+            limit = document.content["gate"]["limits"].get("min_agreement")
+            bad = not document.content["gate"]["passed"]
+            same.append(Point(facts.label, value, f"{value:.2f}", low, high, None if limit is None else 100 * limit, bad))
+    drawn = (plots.points("Same top-1 as Keras", "% of images", same, f"Line: 95 % interval. {_LIMIT}"),) if same else ()
+    table = tables.validations_table([(facts, document.content) for facts, document in rows])
+    blocks = [Block("", ("Float Keras model against file, the whole way. Each file's share of it is below.",), drawn, (table,))]
+    return Section("validation", "Validation on images", (*blocks, *(_validation(facts, d.label, d.content, plots) for facts, d in rows)))
 
 
-def _validation(facts: FileFacts, source: str, content: Mapping[str, Any], plots: Plots) -> list[Block]:
+def _validation(facts: FileFacts, source: str, content: Mapping[str, Any], plots: Plots) -> Block:
     images, gate, confidence = content["images"], content["gate"], content["confidence"]
     words = [
         f"{images['number']} images of {images['source']}{' with labels' if images['labelled'] else ''}, from {source}. "
@@ -355,37 +368,30 @@ def _validation(facts: FileFacts, source: str, content: Mapping[str, Any], plots
     if accuracy:
         shown.append(tables.accuracy_table(content))
     proof = tables.proof_table(content)
-    blocks = [Block(f"{facts.label} on {images['source']}", tuple(words), (), tuple(shown + ([proof] if proof else [])))]
+    inside = []
     if content["flipped"]["number"]:
-        blocks.append(_flips(facts, content))
+        inside.append(_flips(content))
     if accuracy:
-        blocks.append(_classes(facts, accuracy, content, plots))
+        inside.append(_classes(accuracy, plots))
         sides = accuracy["reference"]["reliability"], accuracy["target"]["reliability"]
-        blocks.append(
-            Block(
-                f"{facts.label}: how sure, how right",
-                (),
-                (plots.reliability("Reliability", *sides),),
-                (tables.reliability_table(content),),
-                folded=True,
-            )
-        )
+        inside.append(Block("How sure, how right", (), (plots.reliability("Reliability", *sides),), (tables.reliability_table(content),)))
     if content["layers"]:
-        blocks.append(_layers(facts, content, plots))
-    return blocks
+        inside.append(_layers(content, plots))
+    found = tuple(shown + ([proof] if proof else []))
+    return Block(f"{facts.label} on {images['source']}", tuple(words), (), found, inside=tuple(inside), folded=True)
 
 
-def _flips(facts: FileFacts, content: Mapping[str, Any]) -> Block:
+def _flips(content: Mapping[str, Any]) -> Block:
     shown = []
     for one in content["flipped"]["shown"]:
         picture = one.get("thumbnail")
         shown.append({**one, "thumbnail": picture if isinstance(picture, str) and _THUMBNAIL.fullmatch(picture) else None})
     flipped, number = content["flipped"]["number"], content["images"]["number"]
     words = f"Another top-1 than Keras on {flipped} of {number} images" + (f"; {len(shown)} are shown." if len(shown) < flipped else ".")
-    return Block(f"{facts.label}: images whose answer flipped ({flipped})", (words,), flips=tuple(shown), folded=True)
+    return Block(f"Images whose answer flipped ({flipped})", (words,), flips=tuple(shown))
 
 
-def _classes(facts: FileFacts, accuracy: Mapping[str, Any], content: Mapping[str, Any], plots: Plots) -> Block:
+def _classes(accuracy: Mapping[str, Any], plots: Plots) -> Block:
     rows = [one for one in accuracy["per_class"] if one["images"]]
     rows.sort(key=lambda one: ((one["target_right"] - one["reference_right"]) / one["images"], one["label"]))
     drawn = [
@@ -394,10 +400,10 @@ def _classes(facts: FileFacts, accuracy: Mapping[str, Any], content: Mapping[str
     ]
     words = (f"The {_MOST_CLASSES} classes that lost most are drawn.",) if len(rows) > _MOST_CLASSES else ()
     pictures = (plots.pairs("Right answers by class", "% of the class's images", drawn),) if drawn else ()
-    return Block(f"{facts.label}: classes", words, pictures, (tables.class_table(content),), folded=True)
+    return Block("Classes", words, pictures, (tables.class_table(accuracy),))
 
 
-def _layers(facts: FileFacts, content: Mapping[str, Any], plots: Plots) -> Block:
+def _layers(content: Mapping[str, Any], plots: Plots) -> Block:
     layers = content["layers"]
     finite = [row for row in layers["rows"] if row["own_snr_db"] is not None][:_MOST_LAYERS]
     words = ["A layer's own error is what it adds, given the inputs it really got; the other column is what has piled up by there."]
@@ -405,11 +411,12 @@ def _layers(facts: FileFacts, content: Mapping[str, Any], plots: Plots) -> Block
         words.append(f"Worst by itself: {layers['worst']}.")
     bars = [Bar(row["layer"], row["own_snr_db"], f"{row['own_snr_db']:.1f} {row['mode']}") for row in finite]
     drawn = (plots.bars(f"Own SNR of the {len(bars)} worst layers", "dB", bars),) if bars else ()
-    return Block(f"{facts.label}: drift by layer", tuple(words), drawn, (tables.layers_table(content),), folded=True)
+    return Block("Drift by layer", tuple(words), drawn, (tables.layers_table(content),))
 
 
 def _delegates(inputs: Inputs, plots: Plots) -> Section:
     names = _short_names(inputs.files)
+    bases = sorted({facts.manifest["delegates"]["gpu"]["basis"] for facts in inputs.files})
     rows = []
     for facts in inputs.files:
         xnnpack = facts.manifest["delegates"]["xnnpack"]
@@ -417,7 +424,7 @@ def _delegates(inputs: Inputs, plots: Plots) -> Section:
     blocks = [
         Block(
             "",
-            ("XNNPACK (CPU) was measured by loading the file. The GPU verdict is by rule where the last column says so.",),
+            (f"XNNPACK (CPU): measured by loading the file. GPU delegate: {'; '.join(bases)}.",),
             (plots.coverage("What XNNPACK takes", rows),),
             (tables.delegates_table(inputs),),
         )
@@ -438,7 +445,7 @@ def _devices(inputs: Inputs, plots: Plots) -> Section:
         name = rows[0][1].device
         drawn = [
             Spread(
-                f"{label} {row.result['backend_used']}",
+                f"{label}, {row.result['backend_used']}{', not as asked' if row.remarks else ''}",
                 *(row.result[key] for key in ("p5_ms", "median_ms", "p90_ms", "p95_ms", "min_ms")),
                 valid=row.result["valid"],
             )
@@ -478,20 +485,18 @@ def _calibration(inputs: Inputs) -> Section:
 
 
 def _environment(inputs: Inputs) -> Section:
-    blocks = [Block("", (), (), (tables.versions_table(inputs),))]
+    machines: dict[tuple[tuple[str, Any], ...], list[str]] = {}
     for document in inputs.benchmarks:
-        pairs = sorted(document.content["environment"].items())
-        blocks.append(
-            Block(f"Machine of {document.label}", tables=(tables.pairs_table(f"Machine of {document.label}", pairs),), folded=True)
-        )
-    machines = []
+        machines.setdefault(tuple(sorted(document.content["environment"].items())), []).append(document.label)
     for facts in inputs.files:
         for document in facts.validations:
-            pairs = sorted({**document.content["machine"], "runtime": document.content["runtime"]}.items())
-            machines.append(
-                Block(f"Machine of {document.label}", tables=(tables.pairs_table(f"Machine of {document.label}", pairs),), folded=True)
-            )
-    return Section("environment", "Environment and versions", tuple(blocks + machines))
+            pairs = {**document.content["machine"], "runtime": document.content["runtime"]}
+            machines.setdefault(tuple(sorted(pairs.items())), []).append(document.label)
+    blocks = [Block(tables=(tables.versions_table(inputs),))]
+    for pairs, labels in machines.items():
+        title = f"Machine of {', '.join(dict.fromkeys(labels))}"
+        blocks.append(Block(title, tables=(tables.pairs_table("Machine", pairs),), folded=True))
+    return Section("environment", "Environment and versions", tuple(blocks))
 
 
 def _sources(inputs: Inputs) -> Section:

@@ -13,9 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-_WIDTH_PT, _FONT_PT = 246, 9
+_WIDTH_PT, _FONT_PT = 240, 9
 _ROW_PT, _FRAME_PT = 19, 54
 _MOST_LETTERS = 22
+# beyond this ratio, what is fast would be dots on the axis
+_LOG_FROM = 8
 # drawn with, and what the page shows instead
 _INK, _LINE, _FIRST, _SECOND, _BAD = "#010101", "#020202", "#030303", "#040404", "#050505"
 _SHOWN = {_INK: "currentColor", _LINE: "var(--line)", _FIRST: "var(--first)", _SECOND: "var(--second)", _BAD: "var(--bad)"}
@@ -23,9 +25,10 @@ _SHOWN = {_INK: "currentColor", _LINE: "var(--line)", _FIRST: "var(--first)", _S
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """A drawing and its title."""
+    """A drawing, its title, and how to read it."""
 
     title: str
+    note: str
     svg: str
 
 
@@ -38,6 +41,20 @@ class Bar:
     text: str
     bad: bool = False
     limit: float | None = None
+    strong: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One row: a share in per cent with its interval, if it has one, and its limit."""
+
+    label: str
+    value: float | None
+    text: str
+    low: float | None = None
+    high: float | None = None
+    limit: float | None = None
+    bad: bool = False
     strong: bool = True
 
 
@@ -60,33 +77,60 @@ class Plots:
     def __init__(self) -> None:
         self._drawn = 0
 
-    def bars(self, title: str, unit: str, bars: Sequence[Bar], start: float | None = 0.0) -> Plot:
-        """Horizontal bars with their figures; a limit is a short upright line.
+    def bars(self, title: str, unit: str, bars: Sequence[Bar], note: str = "") -> Plot:
+        """Horizontal bars from zero with their figures; a limit is a short upright line.
 
         Args:
             title: of the plot.
             unit: of the axis.
             bars: from top to bottom.
-            start: where bars begin; None for the least that shows all of them.
+            note: what the reader has to know.
         """
         with self._axes(len(bars)) as (figure, axes):
             values = [bar.value for bar in bars if bar.value is not None] + [bar.limit for bar in bars if bar.limit is not None]
-            most, least = max(values, default=1.0), min(values, default=0.0)
-            left = max(0.0, least - 0.3 * (most - least) - 1e-3) if start is None else min(start, least)
+            most, least = max(values, default=1.0), min(0.0, *values, 0.0)
             for position, bar in enumerate(bars):
                 if bar.value is not None:
-                    color = _BAD if bar.bad else _FIRST if bar.strong else _SECOND
-                    axes.barh(position, bar.value - left, left=left, height=0.62, color=color)
+                    axes.barh(position, bar.value, height=0.62, color=_color(bar.bad, bar.strong))
                 if bar.limit is not None:
-                    axes.plot([bar.limit, bar.limit], [position - 0.42, position + 0.42], color=_INK, linewidth=1.8, solid_capstyle="butt")
-                behind = max(left if bar.value is None else bar.value, bar.limit if bar.limit is not None else left)
-                axes.annotate(bar.text, (behind, position), xytext=(4, 0), textcoords="offset points", va="center", ha="left", color=_INK)
-            span = (most - left) or 1.0
-            widest = max((len(bar.text) for bar in bars), default=0)
-            axes.set_xlim(left, most + span * min(0.12 + 0.055 * widest, 1.4))
+                    _limit(axes, bar.limit, position)
+                _write(axes, bar.text, max(bar.value or 0.0, bar.limit or 0.0), position)
+            axes.set_xlim(least, most + (most - least or 1.0) * _room(bars))
             _rows(axes, [bar.label for bar in bars])
             axes.set_xlabel(unit)
-            return self._plot(figure, title, [f"{bar.label} {bar.text}" for bar in bars])
+            return self._plot(figure, title, note, [f"{bar.label} {bar.text}" for bar in bars])
+
+    def points(self, title: str, unit: str, points: Sequence[Point], note: str, reference: float | None = None) -> Plot:
+        """Dots with their intervals on an axis that shows their differences; the reference is a broken line through all rows.
+
+        Args:
+            title: of the plot.
+            unit: of the axis.
+            points: from top to bottom.
+            note: what the reader has to know.
+            reference: a value that all are compared with.
+        """
+        with self._axes(len(points)) as (figure, axes):
+            known = [value for one in points for value in (one.value, one.low, one.high, one.limit) if value is not None]
+            known += [] if reference is None else [reference]
+            most, least = max(known, default=100.0), min(known, default=0.0)
+            span = most - least or 1.0
+            if reference is not None:
+                axes.axvline(reference, color=_SECOND, linewidth=1.2, linestyle=(0, (4, 3)))
+            for position, one in enumerate(points):
+                color = _color(one.bad, one.strong)
+                if one.low is not None and one.high is not None:
+                    axes.plot([one.low, one.high], [position, position], color=color, linewidth=2, solid_capstyle="butt")
+                if one.value is not None:
+                    axes.plot(one.value, position, "o", color=color, markersize=6)
+                if one.limit is not None:
+                    _limit(axes, one.limit, position)
+                ends = [value for value in (one.value, one.high, one.limit) if value is not None]
+                _write(axes, one.text, max(ends, default=least), position)
+            axes.set_xlim(least - 0.08 * span, most + span * _room(points))
+            _rows(axes, [one.label for one in points])
+            axes.set_xlabel(unit)
+            return self._plot(figure, title, note, [f"{one.label} {one.text}" for one in points])
 
     def spreads(self, title: str, spreads: Sequence[Spread]) -> Plot:
         """Latency: thin from the least to p95, thick from p5 to p90, a dot at the median; hollow where not valid."""
@@ -96,15 +140,19 @@ class Plots:
                 axes.plot([one.least, one.p95], [position, position], color=color, linewidth=1.2, solid_capstyle="butt")
                 axes.plot([one.p5, one.p90], [position, position], color=color, linewidth=7, alpha=0.45, solid_capstyle="butt")
                 axes.plot(one.median, position, "o", color=color, markersize=6, markerfacecolor=color if one.valid else "none")
-            most = max((one.p95 for one in spreads), default=1.0)
-            axes.set_xlim(0, 1.05 * most)
+            most, least = max((one.p95 for one in spreads), default=1.0), min((one.least for one in spreads), default=0.0)
             _rows(axes, [one.label for one in spreads])
-            axes.set_xlabel("ms (dot: median, thick: p5 to p90)")
+            wide = least > 0 and most > _LOG_FROM * least
+            if wide:
+                _logarithmic(axes, least, most)
+            else:
+                axes.set_xlim(0, 1.05 * most)
+            axes.set_xlabel(f"ms{', logarithmic' if wide else ''}")
             words = [
                 f"{one.label} median {one.median:.2f} ms, p5 {one.p5:.2f}, p90 {one.p90:.2f}{'' if one.valid else ', not valid'}"
                 for one in spreads
             ]
-            return self._plot(figure, title, words)
+            return self._plot(figure, title, "Dot: median; thick: p5 to p90; thin: least to p95; hollow: not valid.", words)
 
     def coverage(self, title: str, rows: Sequence[tuple[str, int, int]]) -> Plot:
         """How many of a file's operations a delegate takes: (label, taken, all)."""
@@ -118,7 +166,7 @@ class Plots:
             axes.set_xticks([0, 50, 100])
             _rows(axes, [label for label, _, _ in rows])
             axes.set_xlabel("% of operations")
-            return self._plot(figure, title, [f"{label} {taken} of {total}" for label, taken, total in rows])
+            return self._plot(figure, title, "", [f"{label} {taken} of {total}" for label, taken, total in rows])
 
     def reliability(self, title: str, reference: Sequence[Mapping[str, Any]], target: Sequence[Mapping[str, Any]]) -> Plot:
         """Confidence against accuracy of both sides; on the diagonal a model is as sure as it is right."""
@@ -136,7 +184,7 @@ class Plots:
             axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="share right")
             axes.grid(color=_LINE, linewidth=0.6)
             axes.legend(frameon=False, labelcolor=_INK, loc="upper left", fontsize=_FONT_PT)
-            return self._plot(figure, title, words)
+            return self._plot(figure, title, "", words)
 
     def pairs(self, title: str, unit: str, rows: Sequence[tuple[str, float, float]]) -> Plot:
         """Reference and target of each row on one line: (label, reference, target)."""
@@ -148,7 +196,7 @@ class Plots:
             _rows(axes, [label for label, _, _ in rows])
             axes.set_xlabel(unit)
             axes.legend(frameon=False, labelcolor=_INK, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=_FONT_PT)
-            return self._plot(figure, title, [f"{label}: Keras {one:.1f}, file {other:.1f}" for label, one, other in rows])
+            return self._plot(figure, title, "", [f"{label}: Keras {one:.1f}, file {other:.1f}" for label, one, other in rows])
 
     @contextmanager
     def _axes(self, rows: int, extra_pt: float = 0.0) -> Iterator[tuple[Any, Any]]:
@@ -183,11 +231,38 @@ class Plots:
             axes.locator_params(axis="x", nbins=4)
             yield figure, axes
 
-    def _plot(self, figure: Any, title: str, words: Sequence[str]) -> Plot:
+    def _plot(self, figure: Any, title: str, note: str, words: Sequence[str]) -> Plot:
         self._drawn += 1
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-        return Plot(title, _inline(buffer.getvalue(), f"plot{self._drawn}", f"{title}: {'; '.join(words)}"))
+        return Plot(title, note, _inline(buffer.getvalue(), f"plot{self._drawn}", f"{title}: {'; '.join(words)}"))
+
+
+def _color(bad: bool, strong: bool) -> str:
+    return _BAD if bad else _FIRST if strong else _SECOND
+
+
+def _limit(axes: Any, value: float, position: int) -> None:
+    axes.plot([value, value], [position - 0.42, position + 0.42], color=_INK, linewidth=1.8, solid_capstyle="butt")
+
+
+def _write(axes: Any, text: str, behind: float, position: int) -> None:
+    axes.annotate(text, (behind, position), xytext=(5, 0), textcoords="offset points", va="center", ha="left", color=_INK)
+
+
+def _room(rows: Sequence[Bar | Point]) -> float:
+    """Behind the longest row, for the longest figure, as a share of the axis."""
+    return min(0.12 + 0.055 * max((len(row.text) for row in rows), default=0), 1.4)
+
+
+def _logarithmic(axes: Any, least: float, most: float) -> None:
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+
+    axes.set_xscale("log")
+    axes.set_xlim(0.8 * least, 1.25 * most)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if most > 30 * least else (1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _rows(axes: Any, labels: Sequence[str]) -> None:

@@ -55,7 +55,7 @@ def recommendations(inputs: Inputs) -> list[Recommendation]:
 
 
 def _cpu(files: Sequence[FileFacts], failed: dict[str, str]) -> Recommendation:
-    group = _cpu_group(files, failed)
+    group = cpu_group(files, failed)
     others, candidates = dict(failed), []
     for facts in files:
         row = _row_of(facts, group)
@@ -85,7 +85,7 @@ def _cpu(files: Sequence[FileFacts], failed: dict[str, str]) -> Recommendation:
     return _recommendation(files, CPU, MEASURED, facts, reasons, others)
 
 
-def _cpu_group(files: Sequence[FileFacts], failed: dict[str, str]) -> tuple[str, str, int] | None:
+def cpu_group(files: Sequence[FileFacts], failed: dict[str, str]) -> tuple[str, str, int] | None:
     """The run to choose by: the one that has most of the files that may be chosen; of equals fewest threads, then the first."""
     counts: dict[tuple[str, str, int], int] = {}
     for facts in files:
@@ -166,7 +166,7 @@ def _gpu(files: Sequence[FileFacts], failed: dict[str, str]) -> Recommendation:
             if other.label != facts.label:
                 others.setdefault(other.label, "not in the run the choice is made by")
         counted = f"the fastest of {len(measured)}" if len(measured) > 1 else "the only one with a valid measurement"
-        reasons = [f"{median:.2f} ms a median: {counted}; {where}", *_accuracy(facts)]
+        reasons = [f"median {median:.2f} ms: {counted}; {where}", *_accuracy(facts)]
         return _recommendation(files, GPU, MEASURED, facts, reasons, others)
     if not whole:
         missing = "no file passed its checks and runs whole on the GPU delegate"
@@ -224,7 +224,7 @@ def _npu(files: Sequence[FileFacts], failed: dict[str, str]) -> Recommendation:
     ]
     reasons = [f"integers only, int8 pixels in and int8 logits out; {_megabytes(facts)}"]
     if rows:
-        reasons.insert(0, f"{rows[0].result['median_ms']:.2f} ms a median; {rows[0].device}, {rows[0].document}")
+        reasons.insert(0, f"median {rows[0].result['median_ms']:.2f} ms; {rows[0].device}, {rows[0].document}")
     return _recommendation(files, NPU, MEASURED if rows else BY_RULE, facts, [*reasons, *_accuracy(facts)], others)
 
 
@@ -238,7 +238,7 @@ def _recommendation(
     command: str | None = None,
 ) -> Recommendation:
     random = files[0].random
-    if random:
+    if random and facts:
         reasons = ["RANDOM weights: speed and size hold for real ones too, answers mean nothing", *reasons]
     label = facts.label if facts else None
     return Recommendation(
@@ -262,7 +262,7 @@ def _accuracy(facts: FileFacts) -> list[str]:
         accuracy = content["accuracy"]
         if accuracy:
             reference, target, change = accuracy["reference"]["top1"], accuracy["target"]["top1"], accuracy["top1_change"]
-            points = [f"{100 * change[key]:+.2f}" for key in ("value", "low", "high")]
+            points = [f"{round(100 * change[key], 2) + 0.0:+.2f}" for key in ("value", "low", "high")]
             sentences.append(
                 f"top-1 {100 * target['value']:.2f} % against {100 * reference['value']:.2f} % of Keras: "
                 f"{points[0]} points ({points[1]} to {points[2]}) on {images}"
@@ -284,7 +284,7 @@ def _accuracy(facts: FileFacts) -> list[str]:
 
 def _milliseconds(row: HostRow) -> str:
     result = row.result
-    words = f"{result['median_ms']:.2f} ms a median"
+    words = f"median {result['median_ms']:.2f} ms"
     low, high = result.get("ratio_low"), result.get("ratio_high")
     if result.get("ratio") is not None and low != high:
         words += f", {result['ratio']:.3f} ({low:.3f} to {high:.3f}) of the time of {row.first.removesuffix('.tflite')}"

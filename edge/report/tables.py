@@ -81,7 +81,6 @@ def files_table(inputs: Inputs, found: Sequence[Check]) -> Table:
             (
                 Cell(facts.label),
                 state,
-                Cell(facts.recipe),
                 Cell("RANDOM", mark=WARN) if facts.random else Cell(facts.manifest["weights"]["source"]),
                 number(facts.size_bytes, 2, 1e-6),
                 _top1(facts),
@@ -99,13 +98,12 @@ def files_table(inputs: Inputs, found: Sequence[Check]) -> Table:
     columns = _columns(
         "file",
         "checks",
-        "recipe",
         "weights",
         "#MB",
         "#top-1 %",
         "#logits SNR dB",
         "#CPU median ms",
-        "#XNNPACK operations, partitions",
+        "#XNNPACK operations in partitions",
         "GPU by rule",
         "needs TFLite",
     )
@@ -186,7 +184,7 @@ def phone_table(rows: Sequence[tuple[str, DeviceRow]], caption: str) -> Table:
             (
                 Cell(label),
                 Cell("valid", mark=GOOD) if result["valid"] else Cell("not valid", mark=WARN),
-                Cell(row.backend, mark="" if result["backend_used"] == result["backend_requested"] else WARN),
+                Cell(result["backend_used"], mark="" if result["backend_used"] == result["backend_requested"] else WARN),
                 number(result["threads"], 0),
                 *(number(result[key]) for key in ("median_ms", "p5_ms", "p90_ms", "p95_ms", "avg_ms", "stddev_ms", "min_ms", "max_ms")),
                 number(result["init_ms"], 1),
@@ -195,7 +193,7 @@ def phone_table(rows: Sequence[tuple[str, DeviceRow]], caption: str) -> Table:
                 number(result["peak_mem_mb"], 0),
                 Cell(f"{thermal['status_start']} to {thermal['status_end']}" if thermal else _NOTHING),
                 agree,
-                Cell("; ".join(result["invalid_reasons"])),
+                Cell("; ".join([*row.remarks, *result["invalid_reasons"]])),
             )
         )
     columns = _columns(
@@ -277,6 +275,48 @@ def repairs_table(inputs: Inputs) -> Table | None:
     )
 
 
+def validations_table(rows: Sequence[tuple[FileFacts, Mapping[str, Any]]]) -> Table:
+    """One row a validation: what the whole way from the float Keras model to the file costs."""
+    cells = []
+    for facts, content in rows:
+        total = next((one["metrics"] for one in content["differences"] if one["name"] == "total"), {})
+        accuracy, passed = content["accuracy"], content["gate"]["passed"]
+        change = accuracy["top1_change"] if accuracy else None
+        cells.append(
+            (
+                Cell(facts.label + (" (RANDOM weights)" if facts.random else "")),
+                Cell("passed" if passed else "failed", float(passed), GOOD if passed else BAD),
+                share(accuracy["target"]["top1"] if accuracy else None),
+                share(accuracy["reference"]["top1"] if accuracy else None),
+                Cell(_NOTHING) if change is None else points(change),
+                share(total.get("top1_agreement")),
+                number(total.get("logits_snr_db"), 1),
+                number(content["flipped"]["number"], 0),
+                number(content["images"]["number"], 0),
+                Cell(content["images"]["source"]),
+            )
+        )
+    columns = _columns(
+        "file",
+        "gate",
+        "#top-1 % (95 % interval)",
+        "#Keras top-1 %",
+        "#change, points",
+        "#same top-1 as Keras %",
+        "#logits SNR dB",
+        "#flipped",
+        "#images",
+        "source",
+    )
+    return Table("Validations", columns, tuple(cells))
+
+
+def points(change: Mapping[str, float]) -> Cell:
+    """A change in percentage points with its interval."""
+    value, low, high = (round(100 * change[key], 2) + 0.0 for key in ("value", "low", "high"))
+    return Cell(f"{value:+.2f} ({low:+.2f} to {high:+.2f})", value)
+
+
 def differences_table(content: Mapping[str, Any]) -> Table:
     """The differences of a validation, each between two sets of answers to the same images."""
     rows = []
@@ -312,7 +352,6 @@ def differences_table(content: Mapping[str, Any]) -> Table:
 def accuracy_table(content: Mapping[str, Any]) -> Table:
     """Labelled images: both sides and the change."""
     accuracy = content["accuracy"]
-    change = accuracy["top1_change"]
     rows = [
         (
             Cell(words),
@@ -323,8 +362,7 @@ def accuracy_table(content: Mapping[str, Any]) -> Table:
         )
         for side, words in (("reference", "float Keras model"), ("target", content["file"]))
     ]
-    changed = Cell(f"{100 * change['value']:+.2f} ({100 * change['low']:+.2f} to {100 * change['high']:+.2f})", 100 * change["value"])
-    rows.append((Cell("change, points"), changed, Cell(_NOTHING), Cell(_NOTHING), Cell(_NOTHING)))
+    rows.append((Cell("change, points"), points(accuracy["top1_change"]), Cell(_NOTHING), Cell(_NOTHING), Cell(_NOTHING)))
     columns = _columns("answers of", "#top-1 % (95 % interval)", "#top-5 %", "#mean confidence %", "#calibration error (ECE)")
     return Table("Accuracy", columns, tuple(rows))
 
@@ -348,10 +386,10 @@ def proof_table(content: Mapping[str, Any]) -> Table | None:
     return Table("What these images prove", columns, tuple(rows)) if rows else None
 
 
-def class_table(content: Mapping[str, Any]) -> Table:
+def class_table(accuracy: Mapping[str, Any]) -> Table:
     """Right answers by class, those that lost most first."""
     rows = []
-    for one in sorted(content["accuracy"]["per_class"], key=lambda one: (one["target_right"] - one["reference_right"], one["label"])):
+    for one in sorted(accuracy["per_class"], key=lambda one: (one["target_right"] - one["reference_right"], one["label"])):
         change = one["target_right"] - one["reference_right"]
         rows.append(
             (
@@ -417,10 +455,9 @@ def delegates_table(inputs: Inputs) -> Table:
                 Cell(left or "none"),
                 Cell(gpu["verdict"], mark=GOOD if gpu["verdict"] == "whole" else WARN),
                 number(len(gpu["refused"]), 0),
-                Cell(gpu["basis"]),
             )
         )
-    columns = _columns("file", "#operations", "#XNNPACK takes", "#partitions", "XNNPACK leaves", "GPU", "#GPU refuses", "GPU known from")
+    columns = _columns("file", "#operations", "#XNNPACK takes", "#partitions", "XNNPACK leaves", "GPU", "#GPU refuses")
     return Table("What the delegates take", columns, tuple(rows))
 
 
@@ -463,19 +500,21 @@ def image_checks_table(content: Mapping[str, Any], caption: str) -> Table:
 
 def versions_table(inputs: Inputs) -> Table:
     """Exact versions of what made the files, and of what validated them."""
-    makers: dict[tuple[str, str, str], list[str]] = {}
+    used: dict[tuple[str, str], dict[str, list[str]]] = {}
     for facts in inputs.files:
         for package, version in facts.manifest["tools"].items():
-            makers.setdefault((package, version, "made"), []).append(facts.label)
+            used.setdefault((package, version), {}).setdefault("made", []).append(facts.label)
         for document in facts.validations:
             for package, version in document.content["tools"].items():
-                makers.setdefault((package, version, "validated"), []).append(facts.label)
+                used.setdefault((package, version), {}).setdefault("validated", []).append(facts.label)
     rows = []
-    for (package, version, what), labels in sorted(makers.items()):
-        different = list(dict.fromkeys(labels))
-        names = "all files" if len(different) == len(inputs.files) else ", ".join(different)
-        rows.append((Cell(package), Cell(version), Cell(f"{what} {names}")))
-    return Table("Packages", (("package", False), ("version", False), ("that", False)), tuple(rows))
+    for (package, version), labels in sorted(used.items()):
+        parts = []
+        for what in ("made", "validated"):
+            different = list(dict.fromkeys(labels.get(what, [])))
+            parts.append("all files" if len(different) == len(inputs.files) else ", ".join(different) or _NOTHING)
+        rows.append((Cell(package), Cell(version), Cell(parts[0]), Cell(parts[1])))
+    return Table("Packages", _columns("package", "version", "made", "validated"), tuple(rows))
 
 
 def pairs_table(caption: str, pairs: Iterable[tuple[str, Any]]) -> Table:
@@ -501,14 +540,14 @@ def operations_table(inputs: Inputs) -> Table:
 def _top1(facts: FileFacts) -> Cell:
     for document in facts.validations:
         if document.content["accuracy"]:
-            return share(document.content["accuracy"]["target"]["top1"])
-    return Cell("not validated")
+            return number(document.content["accuracy"]["target"]["top1"]["value"], 2, 100)
+    return Cell("not known")
 
 
 def _median(facts: FileFacts) -> Cell:
     """Of the CPU with the fewest threads."""
     rows = sorted(
-        (row for row in facts.host if row.measured and row.result["delegate"] == "cpu"), key=lambda row: (not row.usable, row.group[2])
+        (row for row in facts.host if row.measured and row.result["delegate"] == "cpu"), key=lambda row: (row.group[2], not row.usable)
     )
     if not rows:
         return Cell("not measured")
@@ -520,6 +559,8 @@ def _median(facts: FileFacts) -> Cell:
 def _validity(result: Mapping[str, Any]) -> Cell:
     if result["status"] != "ok":
         return Cell(result["status"], mark=BAD if result["status"] == "wrong" else WARN)
+    if result["software_gpu"]:
+        return Cell("software GPU", mark=WARN)
     return Cell("valid", mark=GOOD) if result["valid"] else Cell("not valid", mark=WARN)
 
 
