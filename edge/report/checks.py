@@ -68,10 +68,8 @@ def _integrity(facts: FileFacts) -> Check:
         return Check(facts.label, INTEGRITY, True, "the file is the one its manifest describes")
     if facts.state == MISSING:
         return Check(facts.label, INTEGRITY, False, f"{facts.file_name} is not beside its manifest")
-    recorded = facts.manifest["file"]["sha256"]
-    return Check(
-        facts.label, INTEGRITY, False, f"not the file its manifest describes: SHA-256 {facts.found_sha256}, the manifest says {recorded}"
-    )
+    recorded, found = facts.manifest["file"]["sha256"], facts.found_sha256 or ""
+    return Check(facts.label, INTEGRITY, False, f"not the file its manifest describes: SHA-256 {found[:16]}..., not {recorded[:16]}...")
 
 
 def _drift(facts: FileFacts) -> Check:

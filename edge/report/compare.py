@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -281,4 +282,4 @@ def markdown(document: Mapping[str, Any]) -> str:
 
 def _text(text: str) -> str:
     """Names are text: no markup, no cell, no link of theirs."""
-    return re.sub(r"([\\`*_{}\[\]<>|#~!])", r"\\\1", " ".join(text.split())).replace("\\<", "&lt;").replace("\\>", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]|#~!])", r"\\\1", html.escape(" ".join(text.split()), quote=False))

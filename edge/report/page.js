@@ -18,13 +18,7 @@ function sortBy(button) {
 }
 for (const button of document.querySelectorAll("th > button")) button.addEventListener("click", () => sortBy(button));
 
-// a link into a folded part opens it; paper has everything open
-function unfold() {
-  const place = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-  for (let part = place; part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true;
-}
-window.addEventListener("hashchange", unfold);
-unfold();
+// paper has everything open
 const folded = () => document.querySelectorAll("details:not([open])");
 let opened = [];
 window.addEventListener("beforeprint", () => { opened = [...folded()]; for (const part of opened) part.open = true; });

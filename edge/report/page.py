@@ -409,7 +409,7 @@ def _layers(content: Mapping[str, Any], plots: Plots) -> Block:
     words = ["A layer's own error is what it adds, given the inputs it really got; the other column is what has piled up by there."]
     if layers.get("worst"):
         words.append(f"Worst by itself: {layers['worst']}.")
-    bars = [Bar(row["layer"], row["own_snr_db"], f"{row['own_snr_db']:.1f} {row['mode']}") for row in finite]
+    bars = [Bar(row["layer"], row["own_snr_db"], f"{row['own_snr_db']:.1f}") for row in finite]
     drawn = (plots.bars(f"Own SNR of the {len(bars)} worst layers", "dB", bars),) if bars else ()
     return Block("Drift by layer", tuple(words), drawn, (tables.layers_table(content),))
 
@@ -510,9 +510,9 @@ def _sources(inputs: Inputs) -> Section:
             tables=(
                 tables.words_table(
                     "The files' hashes",
-                    ("file", "state", "SHA-256 of the manifest"),
+                    ("file", "state", "SHA-256 in the manifest", "SHA-256 of the file"),
                     [
-                        (f"{facts.label}.tflite", tables.state_words(facts) or "intact", facts.manifest["file"]["sha256"])
+                        (f"{facts.label}.tflite", facts.state, facts.manifest["file"]["sha256"], facts.found_sha256 or "–")
                         for facts in inputs.files
                     ],
                 ),

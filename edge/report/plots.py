@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 _WIDTH_PT, _FONT_PT = 240, 9
-_ROW_PT, _FRAME_PT = 19, 54
+_ROW_PT, _FRAME_PT, _LETTER_PT = 19, 54, 5.4
 _MOST_LETTERS = 22
 # beyond this ratio, what is fast would be dots on the axis
 _LOG_FROM = 8
@@ -251,8 +251,11 @@ def _write(axes: Any, text: str, behind: float, position: int) -> None:
 
 
 def _room(rows: Sequence[Bar | Point]) -> float:
-    """Behind the longest row, for the longest figure, as a share of the axis."""
-    return min(0.12 + 0.055 * max((len(row.text) for row in rows), default=0), 1.4)
+    """What an axis needs behind its longest row for the longest figure, as a share of the longest row."""
+    letters = max((len(_short(row.label)) for row in rows), default=0)
+    width = _WIDTH_PT - 14 - _LETTER_PT * letters
+    part = min((10 + _LETTER_PT * max((len(row.text) for row in rows), default=0)) / width, 0.6)
+    return part / (1 - part)
 
 
 def _logarithmic(axes: Any, least: float, most: float) -> None:

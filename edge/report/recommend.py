@@ -28,7 +28,7 @@ class Recommendation:
         ships: false with random weights: the file is right for the target and no use to anybody.
         reasons: sentences; with `NOTHING`, what is missing.
         others: (label, why not it) of the model's other files.
-        command: what to run where something is missing, else None.
+        command: what to run, in the folder of the files, where something is missing; else None.
     """
 
     model: str
@@ -321,4 +321,4 @@ def _convert(facts: FileFacts, recipe: str) -> str:
     variant, weights = facts.manifest["variant"], facts.manifest["weights"]
     model = f"--variant {shlex.quote(variant)}" if variant else "--model MODEL.keras"
     given = f" --weights {shlex.quote(weights['source'])}" if weights["random"] else ""
-    return f"python -m edge.convert {model} --quant {recipe}{given}"
+    return f"python -m edge.convert {model} --quant {recipe}{given} --out ."

@@ -9,7 +9,7 @@ from typing import Any
 
 from edge.report.checks import Check
 from edge.report.device import DeviceRow
-from edge.report.inputs import MISSING, TAMPERED, FileFacts, HostRow, Inputs
+from edge.report.inputs import FileFacts, HostRow, Inputs
 
 GOOD, BAD, WARN = "good", "bad", "warn"
 _NOTHING = "–"
@@ -562,8 +562,3 @@ def _validity(result: Mapping[str, Any]) -> Cell:
     if result["software_gpu"]:
         return Cell("software GPU", mark=WARN)
     return Cell("valid", mark=GOOD) if result["valid"] else Cell("not valid", mark=WARN)
-
-
-def state_words(facts: FileFacts) -> str:
-    """For a title: what is wrong with the file on disk."""
-    return {TAMPERED: "not the file its manifest describes", MISSING: "missing"}.get(facts.state, "")

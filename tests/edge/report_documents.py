@@ -164,12 +164,17 @@ def row(document: dict[str, Any], threads: int | None = 1, delegate: str = "cpu"
 def benchmark(rows: list[dict[str, Any]], **environment: Any) -> dict[str, Any]:
     return {
         "environment": {
-            "cpu": "Example 9, AVX512-VNNI", "machine": "x86_64", "system": "Linux 6.1", "cores": 4, "python": "3.11.7", "runtime": "LiteRT 2.3.0",
+            "cpu": "Example 9, AVX512-VNNI",
+            "machine": "x86_64",
+            "system": "Linux 6.1",
+            "cores": 4,
+            "python": "3.11.7",
+            "runtime": "LiteRT 2.3.0",
             **environment,
         },
         "preset": {"min_runs": 50, "min_seconds": 5.0, "headline": 50},
         "results": rows,
-    }  # fmt: skip
+    }
 
 
 def proportion(value: float, width: float = 0.01) -> dict[str, float]:
@@ -178,10 +183,18 @@ def proportion(value: float, width: float = 0.01) -> dict[str, float]:
 
 def _metrics(snr: float | None, same: float) -> dict[str, Any]:
     return {
-        "samples": 5000, "top1_agreement": proportion(same, 0.002), "top1_in_top5": proportion(0.999, 0.001), "top5_overlap": 0.985,
-        "logits_snr_db": snr, "cosine": 0.99991, "kl": 0.0004, "max_abs_err": 0.05, "mean_abs_err": 0.001, "max_abs_err_logits": 0.4,
+        "samples": 5000,
+        "top1_agreement": proportion(same, 0.002),
+        "top1_in_top5": proportion(0.999, 0.001),
+        "top5_overlap": 0.985,
+        "logits_snr_db": snr,
+        "cosine": 0.99991,
+        "kl": 0.0004,
+        "max_abs_err": 0.05,
+        "mean_abs_err": 0.001,
+        "max_abs_err_logits": 0.4,
         "mean_abs_err_logits": 0.02,
-    }  # fmt: skip
+    }
 
 
 def _answers(top1: float) -> dict[str, Any]:
@@ -216,10 +229,16 @@ def validation(document: dict[str, Any], labelled: bool = True, passed: bool = T
         for index in range(6)
     ]
     rows = [
-        {"layer": f"stage{1 + index // 4}_block{1 + index % 2}/{('attention/qkv', 'mlp/fc2')[index % 2]}", "mode": ("dynamic", "static")[index % 2],
-         "snr_db": 60.0 - index, "cosine": 0.9999, "own_snr_db": 28.0 + 1.5 * index, "own_cosine": 0.99995}
+        {
+            "layer": f"stage{1 + index // 4}_block{1 + index % 2}/{('attention/qkv', 'mlp/fc2')[index % 2]}",
+            "mode": ("dynamic", "static")[index % 2],
+            "snr_db": 60.0 - index,
+            "cosine": 0.9999,
+            "own_snr_db": 28.0 + 1.5 * index,
+            "own_cosine": 0.99995,
+        }
         for index in range(20)
-    ]  # fmt: skip
+    ]
     snr = document["drift"]["logits_snr_db"]
     return {
         "kind": "validation",
@@ -231,14 +250,29 @@ def validation(document: dict[str, Any], labelled: bool = True, passed: bool = T
         "recipe": document["recipe"],
         "weights": {name: document["weights"][name] for name in ("source", "sha256", "random")},
         "images": {
-            "source": "test.zip", "sha256": sha256(b"test.zip"), "number": 5000, "labelled": labelled,
+            "source": "test.zip",
+            "sha256": sha256(b"test.zip"),
+            "number": 5000,
+            "labelled": labelled,
             "skipped": [{"path": "cat/broken.jpg", "reason": "cannot be decoded"}],
         },
         "preprocessing": {"reference": {"resize_px": 32}, "target": {"resize_px": 32}},
         "differences": [
-            {"name": "preprocessing", "reference": "Keras preprocessing", "target": "the app's", "identical": True, "metrics": _metrics(None, 1.0)},
+            {
+                "name": "preprocessing",
+                "reference": "Keras preprocessing",
+                "target": "the app's",
+                "identical": True,
+                "metrics": _metrics(None, 1.0),
+            },
             {"name": "export", "reference": "Keras model", "target": "float32 file", "identical": False, "metrics": _metrics(126.0, 1.0)},
-            {"name": "quantization", "reference": "float32 file", "target": document["name"], "identical": False, "metrics": _metrics(snr, 0.9956)},
+            {
+                "name": "quantization",
+                "reference": "float32 file",
+                "target": document["name"],
+                "identical": False,
+                "metrics": _metrics(snr, 0.9956),
+            },
             {"name": "total", "reference": "Keras model", "target": document["name"], "identical": False, "metrics": _metrics(snr, 0.9956)},
         ],
         "accuracy": {
@@ -261,15 +295,31 @@ def validation(document: dict[str, Any], labelled: bool = True, passed: bool = T
             "failures": [] if passed else ["same top-1 on 91.2 % of the images, at least 98 %"],
             "passed": passed,
             "proof": [
-                {"limit": "min_agreement", "claimed": 0.98, "measured": 0.9956, "low": 0.9934, "high": 0.9971, "proved": True, "images_needed": 310},
-                {"limit": "max_top1_drop", "claimed": 1.0, "measured": -100 * change, "low": -0.3, "high": 1.2, "proved": False, "images_needed": 9000},
+                {
+                    "limit": "min_agreement",
+                    "claimed": 0.98,
+                    "measured": 0.9956,
+                    "low": 0.9934,
+                    "high": 0.9971,
+                    "proved": True,
+                    "images_needed": 310,
+                },
+                {
+                    "limit": "max_top1_drop",
+                    "claimed": 1.0,
+                    "measured": -100 * change,
+                    "low": -0.3,
+                    "high": 1.2,
+                    "proved": False,
+                    "images_needed": 9000,
+                },
             ],
         },
         "layers": {"images": 16, "worst": rows[0]["layer"], "rows": rows} if layers else None,
         "runtime": "LiteRT 2.3.0 CPU (XNNPACK)",
         "machine": {"cpu": "Example 9", "cores": 4, "system": "Linux 6.1"},
         "tools": {"tfvit": "0.1.0", "ai-edge-litert": "2.3.0"},
-    }  # fmt: skip
+    }
 
 
 def device_row(document: dict[str, Any], requested: str = "cpu", used: str | None = None, **fields: Any) -> dict[str, Any]:
@@ -310,11 +360,17 @@ def device_report(rows: list[dict[str, Any]], kind: str = "phone", model: str = 
         "schema_version": 1,
         "app": {"name": "tfvit demo", "version": "1.0"},
         "device": {
-            "manufacturer": "Example", "model": model, "soc": "G3", "android_version": "15", "api_level": 35, "abi": "arm64-v8a", "kind": kind,
+            "manufacturer": "Example",
+            "model": model,
+            "soc": "G3",
+            "android_version": "15",
+            "api_level": 35,
+            "abi": "arm64-v8a",
+            "kind": kind,
         },
         "runtime": "LiteRT 2.3.0",
         "results": rows,
-    }  # fmt: skip
+    }
 
 
 def calibration(passed: bool = True) -> dict[str, Any]:

@@ -1,0 +1,578 @@
+"""edge.report: what the page and report.json say, every check failing once, and what is refused."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import report_documents as made
+
+from edge.report import __main__ as command
+from edge.report import documents, page
+from edge.report.checks import checks, failures
+from edge.report.inputs import read_inputs
+from edge.report.recommend import BY_RULE, MEASURED, NOTHING, recommendations
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError, InputError
+
+ROOT = Path(__file__).parents[2]
+MOST_HELP_SECONDS = 1.0  # 0.3 s on an idle machine
+
+
+@pytest.fixture
+def reported(capfd):
+    def run(*arguments):
+        capfd.readouterr()
+        code = command.main([str(argument) for argument in (*arguments, "--quiet")])
+        captured = capfd.readouterr()
+        print(f"exit {code}", captured.out[-2000:], captured.err)
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    """A folder with everything, its page and its report.json."""
+    folder = tmp_path_factory.mktemp("full") / "artifacts"
+    manifests = made.full_folder(folder)
+    assert command.main([str(folder), "--quiet"]) == EXIT_OK
+    return folder, manifests, (folder / "report.html").read_text(encoding="utf-8"), json.loads((folder / "report.json").read_text())
+
+
+@pytest.fixture
+def one(tmp_path):
+    """A folder with an int8 file, and its manifest."""
+    document = made.manifest("int8")
+    made.save_artifact(tmp_path, document)
+    return tmp_path, document
+
+
+class Tags(HTMLParser):
+    """Tags and attributes of a page, as a browser would see them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+
+def chosen(folder: Path, target: str):
+    return next(one for one in recommendations(read_inputs(folder)) if one.target == target)
+
+
+def failed(folder: Path) -> list[tuple[str, str]]:
+    return [(check.file, check.name) for check in failures(checks(read_inputs(folder)))]
+
+
+# -- what is said
+
+
+def test_everything_at_once(full):
+    _, manifests, text, document = full
+    assert document["kind"] == "report"
+    assert document["schema_version"] == 1
+    assert document["passed"] is True
+    assert {one["target"]: one["file"] for one in document["recommendations"]} == {
+        "CPU": "nano32-int8",
+        "GPU": "nano32-float16",
+        "NPU": "nano32-int8_full",
+    }
+    assert {one["path"]: one["kind"] for one in document["inputs"]}["phone.json"] == "device_report"
+    assert all(re.fullmatch("[0-9a-f]{64}", one["sha256"]) for one in document["inputs"])
+    assert {file["file"] for file in document["files"]} == {f"{manifest['name']}.tflite" for manifest in manifests.values()}
+    headings = re.findall(r"<h2>(.*?)</h2>", text)
+    assert headings == [
+        "All checks passed", "What to ship", "Files", "Size, latency, accuracy", "Latency on this side", "Drift", "Validation on images",
+        "Delegate coverage", "Phones and other devices", "Calibration", "Environment and versions", "What this was made from",
+    ]  # fmt: skip
+
+
+def test_a_folder_of_real_artifacts(tiny, reported, tmp_path):
+    code, out, _ = reported(tiny.folder, "-o", tmp_path / "tiny.html", "--json")
+    document = json.loads(out)
+    assert code in (EXIT_OK, EXIT_CHECK_FAILED)  # these models are too small for every gate
+    assert len(document["files"]) == 6
+    assert all(file["random_weights"] and file["state"] == "intact" for file in document["files"])
+    assert not any(one["ships"] for one in document["recommendations"])
+    assert document == json.loads((tmp_path / "tiny.json").read_text(encoding="utf-8"))
+
+
+def test_equal_inputs_give_equal_bytes(full, reported, tmp_path):
+    folder, _, text, _ = full
+    assert reported(folder, "-o", tmp_path / "report.html")[0] == EXIT_OK
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == text
+    assert (tmp_path / "report.json").read_bytes() == (folder / "report.json").read_bytes()
+
+
+def test_nothing_is_fetched(full):
+    _, _, text, _ = full
+    tags = Tags(text).found
+    for tag, attributes in tags:
+        assert tag not in ("iframe", "object", "embed", "base")
+        for name in ("src", "href", "srcset", "xlink:href", "action", "poster", "data"):
+            value = attributes.get(name) or ""
+            assert value.startswith(("#", "data:")) or not value, (tag, name, value)
+    assert "http" not in re.sub(r"http-equiv", "", text)
+    assert "@import" not in text
+    policy = next(attributes["content"] for _, attributes in tags if attributes.get("http-equiv"))
+    assert policy.startswith("default-src 'none'")
+
+
+def test_ids_are_unique_and_links_lead_somewhere(full):
+    tags = Tags(full[2]).found
+    ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = {attributes["href"][1:] for _, attributes in tags if (attributes.get("href") or "").startswith("#")}
+    assert links <= set(ids)
+    assert len(links) > 15
+
+
+def test_plots_say_what_they_show(full):
+    plots = [attributes for tag, attributes in Tags(full[2]).found if tag == "svg"]
+    assert len(plots) > 10
+    for attributes in plots:
+        assert attributes["role"] == "img"
+        assert ": " in attributes["aria-label"]
+    assert not re.search(r"#0[1-5]0[1-5]0[1-5]", full[2])  # no place-holder colour is left
+
+
+def test_names_are_text(tmp_path, reported):
+    """In labels, paths, file names, reasons and devices: nothing becomes markup, in the page or in a plot."""
+    attack = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>$\\frac{"
+    document = made.manifest("int8", "nano32-<b>int8")
+    document["delegates"]["gpu"] |= {"verdict": "refused", "refused": [{"op": attack, "layer": attack, "reason": attack, "tensor": attack}]}
+    document["calibration"]["source"] = attack
+    document["tools"][attack] = attack
+    made.save_artifact(tmp_path, document)
+    found = made.validation(document, layers=True)
+    found["images"] |= {"source": attack, "skipped": [{"path": attack, "reason": attack}]}
+    found["accuracy"]["per_class"][0]["label"] = attack
+    found["layers"]["rows"][0]["layer"] = attack
+    found["gate"] |= {"passed": False, "failures": [attack]}
+    found["flipped"]["shown"] = [
+        {
+            "path": attack,
+            "label": attack,
+            "reference": {"answer": attack, "probability": 0.5},
+            "target": {"answer": attack, "probability": 0.5},
+            "thumbnail": thumbnail,
+        }
+        for thumbnail in (
+            "javascript:alert(3)",
+            "data:text/html,<script>",
+            'data:image/png;base64,AA"onload="x',
+            "http://example.org/x.png",
+        )
+    ]
+    made.save(tmp_path / "validation.json", found)
+    made.save(tmp_path / "benchmark.json", made.benchmark([made.row(document, valid=False, invalid_reasons=[attack])], cpu=attack))
+    made.save(tmp_path / "phone.json", made.device_report([made.device_row(document)], model=attack))
+    assert reported(tmp_path)[0] == EXIT_CHECK_FAILED
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    tags = Tags(text).found
+    assert sum(tag == "script" for tag, _ in tags) == 1
+    assert not [tag for tag, attributes in tags if tag == "img" or any(name.startswith("on") for name in attributes)]
+    assert "<b>int8" not in text
+    assert text.count("no picture") == 4
+    json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+
+
+def test_software_gpus_random_weights_and_other_devices_are_labelled(full, one, reported):
+    text = full[2]
+    assert "gpu (software GPU)" in text
+    assert "desktop (this is a computer&#39;s JVM, not a phone)" in text
+    drawn = " ".join(attributes["aria-label"] for tag, attributes in Tags(text).found if tag == "svg")
+    assert "3000" not in drawn
+    folder, _ = one
+    made.save_artifact(folder, made.manifest("float32", random=True))
+    assert reported(folder)[0] == EXIT_OK
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "RANDOM weights: not to ship" in text
+    assert text.count("RANDOM") >= 6
+
+
+def test_phone_rows_stand_apart(full):
+    _, _, text, document = full
+    host, phones = (re.search(rf'<section id="{name}">(.*?)</section>', text, re.DOTALL)[1] for name in ("latency", "devices"))
+    assert "Example Nine" in phones
+    assert "Example Nine" not in host
+    assert "asked for gpu: Failed to compile model" in phones
+    int8 = next(file for file in document["files"] if file["file"] == "nano32-int8.tflite")
+    assert [row["run"] for row in int8["host"]] == ["benchmark.json", "benchmark.json"]
+    assert {row["is_phone"] for row in int8["devices"]} == {True, False}
+
+
+# -- every check fails once
+
+
+def test_a_tampered_file_fails_the_report(one, reported):
+    folder, _ = one
+    assert reported(folder)[0] == EXIT_OK
+    file = folder / "nano32-int8.tflite"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    code, out, _ = reported(folder)
+    assert code == EXIT_CHECK_FAILED
+    assert "nano32-int8: not the file its manifest describes" in out
+    assert failed(folder) == [("nano32-int8", "integrity")]
+    assert "1 check failed" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_missing_file_fails_the_report(one):
+    (one[0] / "nano32-int8.tflite").unlink()
+    assert failed(one[0]) == [("nano32-int8", "integrity")]
+
+
+def test_a_failed_drift_gate_fails_the_report(tmp_path, reported):
+    made.save_artifact(tmp_path, made.manifest("int8", passed=False, collapse=["one class for nearly everything"], logits_snr_db=None))
+    code, out, _ = reported(tmp_path)
+    assert code == EXIT_CHECK_FAILED
+    assert "one class for nearly everything" in out
+    assert "not a finite number" in out
+
+
+def test_a_failed_validation_fails_the_report(one, reported):
+    folder, document = one
+    made.save(folder / "validation.json", made.validation(document, passed=False, labelled=False))
+    assert reported(folder)[0] == EXIT_CHECK_FAILED
+    assert failed(folder) == [("nano32-int8", "validation")]
+
+
+def test_wrong_answers_on_a_delegate_fail_the_report(one):
+    folder, document = one
+    made.save(folder / "benchmark.json", made.benchmark([made.row(document, delegate="gpu", status="wrong", reason="differ by 0.7")]))
+    assert failed(folder) == [("nano32-int8", "outputs")]
+
+
+def test_a_failed_parity_check_fails_the_report(one):
+    folder, document = one
+    parity = {"passed": False, "top5_same": False, "max_abs_err": 0.2, "tolerance": 0.001}
+    made.save(folder / "phone.json", made.device_report([made.device_row(document, parity=parity)]))
+    assert failed(folder) == [("nano32-int8", "parity")]
+
+
+def test_unfit_calibration_images_fail_the_files_they_calibrated(one):
+    folder, _ = one
+    made.save_artifact(folder, made.manifest("float16"))
+    made.save(folder / "calibration.json", made.calibration(passed=False))
+    assert failed(folder) == [("nano32-int8", "calibration")]
+
+
+# -- whose results are whose
+
+
+def test_a_benchmark_of_another_file_of_the_same_name_is_not_this_files(one):
+    folder, document = one
+    other = {**made.row(document), "size_bytes": document["file"]["size_bytes"] + 1}
+    made.save(folder / "benchmark.json", made.benchmark([other]))
+    inputs = read_inputs(folder)
+    assert inputs.files[0].host == ()
+    assert inputs.apart[0][:2] == ("benchmark.json", "nano32-int8.tflite")
+    assert "another file of this name" in inputs.apart[0][2]
+    made.save(folder / "benchmark.json", made.benchmark([made.row(document, sha256="0" * 64)]))
+    assert read_inputs(folder).files[0].host == ()
+    made.save(folder / "benchmark.json", made.benchmark([made.row(document)]))
+    assert len(read_inputs(folder).files[0].host) == 1
+
+
+def test_of_files_in_two_folders_the_path_decides(tmp_path):
+    document = made.manifest("int8")
+    for name in ("a", "b"):
+        made.save_artifact(tmp_path / name, document)
+    made.save(
+        tmp_path / "benchmark.json",
+        made.benchmark([made.row(document, file="out/b/nano32-int8.tflite"), made.row(document, file="nano32-int8.tflite")]),
+    )
+    inputs = read_inputs(tmp_path)
+    assert [(facts.label, len(facts.host)) for facts in inputs.files] == [("a/nano32-int8", 0), ("b/nano32-int8", 1)]
+    assert [why for _, _, why in inputs.apart] == ["several files here have this name and size"]
+
+
+def test_reports_for_other_files_are_listed_apart(one, reported):
+    folder, document = one
+    made.save(folder / "phone.json", made.device_report([made.device_row(document, sha256="0" * 64)]))
+    made.save(folder / "validation.json", made.changed(made.validation(document), "sha256", "1" * 64))
+    assert reported(folder)[0] == EXIT_OK
+    inputs = read_inputs(folder)
+    assert inputs.files[0].phone == inputs.files[0].validations == ()
+    assert {what for what, _, _ in inputs.apart} == {"phone.json", "validation.json"}
+    assert all(why.startswith("for another file") for _, _, why in inputs.apart)
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "For other files, listed apart" in text
+    assert "Phones and other devices" not in text
+
+
+def test_a_device_report_from_elsewhere_counts_once(one, reported, tmp_path_factory):
+    folder, document = one
+    elsewhere = made.save(tmp_path_factory.mktemp("phones") / "nine.json", made.device_report([made.device_row(document)]))
+    code, out, _ = reported(folder, "--device", elsewhere, "--device", elsewhere, "--json")
+    assert code == EXIT_OK
+    assert len(json.loads(out)["files"][0]["devices"]) == 1
+
+
+# -- what to ship
+
+
+def test_the_cpu_gets_the_fastest_valid_whole_file_that_passed(tmp_path):
+    manifests = {recipe: made.manifest(recipe) for recipe in ("float32", "int8", "dynamic", "int8_full", "float16")}
+    for document in manifests.values():
+        made.save_artifact(tmp_path, document)
+    rows = {recipe: made.row(document) for recipe, document in manifests.items()}
+
+    def best(**changes):
+        made.save(tmp_path / "benchmark.json", made.benchmark([row | changes.get(recipe, {}) for recipe, row in rows.items()]))
+        return chosen(tmp_path, "CPU")
+
+    found = best()
+    assert (found.file, found.basis, found.ships) == ("nano32-int8", MEASURED, True)
+    assert "0.431 (0.427 to 0.435) of the time of nano32-float32" in found.reasons[0]
+    assert dict(found.others)["nano32-int8_full"].startswith("XNNPACK leaves 39 of 99 operations")
+    assert best(int8_full={"median_ms": 0.1}).file == "nano32-int8"  # not whole
+    assert best(int8={"valid": False, "invalid_reasons": ["too noisy"]}).file == "nano32-dynamic"
+    assert dict(best(int8={"valid": False, "invalid_reasons": ["too noisy"]}).others)["nano32-int8"] == "no valid measurement: too noisy"
+    assert best(int8={"status": "wrong", "reason": "differ"}).file == "nano32-dynamic"
+    near = {"ratio_low": 0.42, "ratio_high": 0.44}
+    assert "not told apart from nano32-dynamic" in best(dynamic=near).reasons[1]
+    made.save_artifact(tmp_path, made.manifest("int8", passed=False))
+    assert best().file == "nano32-dynamic"
+    assert dict(best().others)["nano32-int8"] == "failed: drift gate"
+
+
+def test_the_choice_is_made_within_one_run(tmp_path):
+    """A fast machine's milliseconds are no reason against a file that was measured on a slow one."""
+    int8, dynamic, float32 = (made.manifest(recipe) for recipe in ("int8", "dynamic", "float32"))
+    for document in (int8, dynamic, float32):
+        made.save_artifact(tmp_path, document)
+    made.save(tmp_path / "a.json", made.benchmark([made.row(float32), made.row(int8), made.row(dynamic)]))
+    made.save(tmp_path / "b.json", made.benchmark([made.row(dynamic, median_ms=0.2), made.row(float32, median_ms=0.4)], cpu="Fast"))
+    found = chosen(tmp_path, "CPU")
+    assert found.file == "nano32-int8"
+    assert found.reasons[-1] == "but with 1 thread in b.json nano32-dynamic is the fastest (0.20 ms)"
+
+
+def test_without_valid_measurements_the_command_is_named(one):
+    folder, document = one
+    found = chosen(folder, "CPU")
+    assert (found.file, found.basis, found.ships) == (None, NOTHING, False)
+    assert found.command == "python -m edge.benchmark nano32-int8.tflite --json > benchmark.json"
+    made.save(folder / "benchmark.json", made.benchmark([made.row(document, valid=False, invalid_reasons=["too noisy"])]))
+    assert "fastest of those that are not valid is nano32-int8" in chosen(folder, "CPU").reasons[1]
+
+
+def test_the_gpu_is_by_rule_until_one_is_measured(tmp_path):
+    float16, int8, w8a16 = (made.manifest(recipe) for recipe in ("float16", "int8", "w8a16"))
+    for document in (float16, int8, w8a16):
+        made.save_artifact(tmp_path, document)
+    found = chosen(tmp_path, "GPU")
+    assert (found.file, found.basis) == ("nano32-float16", BY_RULE)
+    assert dict(found.others)["nano32-w8a16"].startswith("refused by rule: FULLY_CONNECTED: INT16 tensor")
+    software = [made.row(one, None, "gpu", software_gpu=True, median_ms=median) for one, median in ((float16, 9.0), (int8, 1.0))]
+    made.save(tmp_path / "benchmark.json", made.benchmark(software))
+    assert (chosen(tmp_path, "GPU").file, chosen(tmp_path, "GPU").basis) == ("nano32-float16", BY_RULE)
+    emulator = [made.device_row(int8, "gpu")]
+    made.save(tmp_path / "emulator.json", made.device_report(emulator, "emulator"))
+    assert chosen(tmp_path, "GPU").basis == BY_RULE
+    fell_back = made.device_row(float16, "gpu", used="cpu")
+    made.save(tmp_path / "phone.json", made.device_report([made.device_row(int8, "gpu", median_ms=3.0), fell_back]))
+    found = chosen(tmp_path, "GPU")
+    assert (found.file, found.basis) == ("nano32-int8", MEASURED)
+    real = [made.row(one, None, "gpu", software_gpu=False, median_ms=median) for one, median in ((float16, 2.0), (int8, 4.0))]
+    made.save(tmp_path / "benchmark.json", made.benchmark(real))
+    found = chosen(tmp_path, "GPU")
+    assert (found.file, found.basis) == ("nano32-float16", MEASURED)
+    assert dict(found.others)["nano32-int8"] == "slower: 4.00 ms"
+
+
+def test_without_float16_the_gpu_gets_the_smallest(tmp_path):
+    for recipe in ("float32", "int8", "dynamic"):
+        made.save_artifact(tmp_path, made.manifest(recipe))
+    assert chosen(tmp_path, "GPU").file == "nano32-dynamic"
+    for path in tmp_path.glob("*"):
+        path.unlink()
+    made.save_artifact(tmp_path, made.manifest("w8a16"))
+    found = chosen(tmp_path, "GPU")
+    assert (found.basis, found.command) == (NOTHING, "python -m edge.convert --variant nano32 --quant float16 --out .")
+
+
+def test_the_npu_gets_integers_that_passed(one):
+    folder, _ = one
+    found = chosen(folder, "NPU")
+    assert found.file is None
+    assert found.command == "python -m edge.convert --variant nano32 --quant int8_full --out ."
+    made.save_artifact(folder, made.manifest("int8_full", passed=False))
+    assert chosen(folder, "NPU").file is None
+    assert chosen(folder, "NPU").reasons == ("nano32-int8_full failed: drift gate",)
+    document = made.manifest("int8_full")
+    made.save_artifact(folder, document)
+    assert (chosen(folder, "NPU").file, chosen(folder, "NPU").basis) == ("nano32-int8_full", BY_RULE)
+    made.save(folder / "phone.json", made.device_report([made.device_row(document, "npu")]))
+    assert chosen(folder, "NPU").basis == MEASURED
+
+
+def test_models_are_not_mixed(one):
+    folder, document = one
+    other = made.manifest("dynamic", variant="tiny224", random=True)
+    made.save_artifact(folder, other)
+    made.save(folder / "benchmark.json", made.benchmark([made.row(document), made.row(other, median_ms=0.1)]))
+    found = {one.model: one for one in recommendations(read_inputs(folder)) if one.target == "CPU"}
+    assert {model: (one.file, one.ships) for model, one in found.items()} == {
+        "nano32, weights cifar10": ("nano32-int8", True),
+        "tiny224, weights random:0 (RANDOM)": ("tiny224-dynamic.random", False),
+    }
+
+
+# -- what is refused
+
+
+def test_no_artifacts(tmp_path, reported):
+    code, _, err = reported(tmp_path)
+    assert code == EXIT_UNUSABLE
+    assert "no artifacts" in err
+    code, _, err = reported(tmp_path / "nowhere")
+    assert code == EXIT_UNUSABLE
+    assert "no such folder" in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b'{"a": NaN}', b"[" * 100_000], ids=["half", "not UTF-8", "NaN", "deep"])
+def test_unreadable_json(one, reported, content):
+    (one[0] / "broken.json").write_bytes(content)
+    code, out, err = reported(one[0])
+    assert code == EXIT_UNUSABLE
+    assert "unreadable JSON" in err
+    assert "broken.json" in err
+    assert len(err.strip().splitlines()) == 4
+    assert out == ""
+    assert not (one[0] / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "where"),
+    [
+        ("device.kind", "toaster", "$.device.kind"),
+        ("device", {}, "$.device"),
+        ("schema_version", 2, "$.schema_version"),
+        ("results", [{}], "$.results[0]"),
+        ("app", None, "$.app"),
+    ],
+)
+def test_an_invalid_device_report(one, reported, path, value, where):
+    folder, document = one
+    report = made.changed(made.device_report([made.device_row(document)]), path, value)
+    code, _, err = reported(folder, "--device", made.save(folder / "phone.json", report))
+    assert code == EXIT_UNUSABLE
+    assert "invalid device report" in err
+    assert f"{where}:" in err
+
+
+def test_every_field_of_a_device_row_is_checked(one):
+    folder, document = one
+    row = made.device_row(document)
+    assert documents.schema("device_report")["properties"]["results"]["items"]["required"] == list(row)
+    for name in row:
+        path = made.save(folder / "phone.json", made.device_report([{**row, name: object.__name__ * 3}]))
+        if name in ("name", "backend_reason"):
+            continue  # any text will do
+        with pytest.raises(InputError) as raised:
+            documents.read_document(path, "phone.json")
+        assert raised.value.json_path == f"$.results[0].{name}"
+
+
+@pytest.mark.parametrize("kind", ["manifest", "benchmark", "validation", "calibration"])
+def test_invalid_documents_are_named_with_the_place(one, reported, kind):
+    folder, document = one
+    whole, path = {
+        "manifest": (document, "drift.limits.min_snr_db"),
+        "benchmark": (made.benchmark([made.row(document)]), "environment.cores"),
+        "validation": (made.validation(document), "gate.passed"),
+        "calibration": (made.calibration(), "images.found"),
+    }[kind]
+    made.save(folder / "other.json", made.changed(whole, path, "nonsense"))
+    code, _, err = reported(folder)
+    assert code == EXIT_UNUSABLE
+    assert f"invalid {kind}" in err
+    assert f"$.{path}:" in err
+
+
+def test_device_takes_device_reports_alone(one, reported):
+    folder, document = one
+    code, _, err = reported(folder, "--device", made.save(folder / "benchmark.json", made.benchmark([made.row(document)])))
+    assert code == EXIT_OK  # it is in the folder already, and is what it is
+    elsewhere = made.save(folder.parent / "elsewhere.json", made.benchmark([made.row(document)]))
+    code, _, err = reported(folder, "--device", elsewhere)
+    assert code == EXIT_UNUSABLE
+    assert "invalid device report" in err
+
+
+def test_other_files_are_noted(one, reported):
+    folder, _ = one
+    made.save(folder / "package.json", {"name": "app"})
+    (folder / "other.tflite").write_bytes(b"....TFL3")
+    (folder / ".hidden").mkdir()
+    (folder / ".hidden" / "broken.json").write_bytes(b"{")
+    code, out, _ = reported(folder, "--json")
+    assert code == EXIT_OK
+    assert {"package.json is none of the documents a report is made from", "other.tflite has no manifest and is left out"} <= set(
+        json.loads(out)["warnings"]
+    )
+
+
+def test_files_of_others_are_not_overwritten(one, reported):
+    folder, _ = one
+    foreign = folder / "report.html"
+    foreign.write_text("<html>mine</html>", encoding="utf-8")
+    code, _, err = reported(folder)
+    assert code == EXIT_UNUSABLE
+    assert "did not write" in err
+    assert foreign.read_text(encoding="utf-8") == "<html>mine</html>"
+    assert not (folder / "report.json").exists()
+    assert reported(folder, "--force")[0] == EXIT_OK
+    assert reported(folder)[0] == EXIT_OK  # now it is ours
+    manifest = (folder / "nano32-int8.json").read_bytes()
+    assert reported(folder, "-o", folder / "nano32-int8.html")[0] == EXIT_UNUSABLE  # its JSON would be the manifest's
+    assert (folder / "nano32-int8.json").read_bytes() == manifest
+    assert not (folder / "nano32-int8.html").exists()
+    assert not [path for path in folder.iterdir() if path.suffix == ".tmp"]
+
+
+def test_wrong_usage(one, reported, tmp_path):
+    folder = one[0]
+    assert reported()[0] == EXIT_USAGE
+    assert reported(folder, "--compare", folder, folder)[0] == EXIT_USAGE
+    assert reported(folder, "-o", "report.pdf")[0] == EXIT_USAGE
+    assert reported("--compare", folder, folder, "-o", "x.html")[0] == EXIT_USAGE
+    assert reported("--compare", folder, folder, "--max-growth", "-1")[0] == EXIT_USAGE
+    assert reported("--compare", folder, folder, "--max-slowdown", "nan")[0] == EXIT_USAGE
+    assert reported("--compare", folder, folder, "--device", "x.json")[0] == EXIT_USAGE
+    assert reported(folder, "-o", tmp_path / "no" / "report.html")[0] == EXIT_UNUSABLE
+
+
+def test_missing_packages_are_named(monkeypatch):
+    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None if name == "jinja2" else name)
+    with pytest.raises(EnvironmentUnusableError, match="not installed: jinja2"):
+        command._require_packages(("jsonschema", "matplotlib", "jinja2"))
+
+
+def test_help_answers_at_once():
+    code = "import sys\nfrom edge.report.__main__ import main\nmain(['--help'])\n"
+    code += "print(sorted({'tensorflow', 'keras', 'matplotlib', 'jinja2', 'jsonschema'} & set(sys.modules)), file=sys.__stderr__)"
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+        seconds.append(time.perf_counter() - start)
+    assert done.stderr.splitlines()[-1] == "[]"
+    assert "exit codes:" in done.stdout
+    assert min(seconds) < MOST_HELP_SECONDS
+
+
+def test_the_module_runs(one):
+    done = subprocess.run([sys.executable, "-m", "edge.report", str(one[0]), "--quiet"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == EXIT_OK, done.stderr
+    assert json.loads((one[0] / "report.json").read_text())["schema_version"] == page.SCHEMA_VERSION
