@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench bench-peers coverage lint matrix fidelity accuracy runtimes vulkan gpu
+.PHONY: check test slow bench bench-peers coverage lint matrix fidelity accuracy runtimes vulkan gpu example-report
 
 check: lint test
 
@@ -83,3 +83,7 @@ bench-peers: $(INSTALLED)
 	$(PEERS)/openvino/bin/pip install --quiet openvino==2026.4.1 nncf==3.4.0
 	$(BIN)/python benchmarks/peers/compare.py --environments $(PEERS)
 	$(BIN)/python benchmarks/readme_tables.py
+
+# docs/example-report and its picture: nano32 with its trained weights, tiny224 with random ones, about 15 minutes on two cores
+example-report: $(INSTALLED)
+	PATH="$(abspath $(BIN)):$$PATH" scripts/example_report.sh build/example-report $(CIFAR10)/test.zip

@@ -35,11 +35,13 @@ _TEXTS = """() => {
     if (!text || element.closest("script") || !element.getClientRects().length) continue;
     const style = getComputedStyle(element), svg = element.closest("svg");
     const scale = svg ? svg.getBoundingClientRect().width / svg.viewBox.baseVal.width : 1;
-    found.push({ text, contrast: contrast(parse(svg ? style.fill : style.color), ground(element)), px: scale * parseFloat(style.fontSize) });
+    const ink = parse(svg ? style.fill : style.color);
+    found.push({ text, contrast: contrast(ink, ground(element)), px: scale * parseFloat(style.fontSize) });
   }
   for (const shape of document.querySelectorAll("svg path, svg use")) {
+    if (shape.closest("defs")) continue;
     const style = getComputedStyle(shape);
-    for (const color of [style.fill, style.stroke]) {
+    for (const color of [style.fillOpacity === "0" ? "none" : style.fill, style.stroke]) {
       const inline = shape.getAttribute("style") || "";
       if (color !== "none" && /var\\(--(first|second|bad)\\)/.test(inline)) {
         found.push({ text: "", contrast: contrast(parse(color), ground(shape)), px: 99 });
@@ -122,7 +124,7 @@ def test_it_can_be_read(opened, width, scheme):
 
 
 def test_the_checks_above_can_fail(opened):
-    page, complaints, requests = opened(390)
+    page, complaints, _ = opened(390)
     page.evaluate("() => document.body.insertAdjacentHTML('beforeend', '<p style=\"color: #999; background: #fff\">pale</p>')")
     page.evaluate("() => document.body.insertAdjacentHTML('beforeend', '<p style=\"font-size: 9px\">small</p>')")
     assert [one["text"] for one in unreadable(page)] == ["pale", "small"]
