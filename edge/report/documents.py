@@ -19,8 +19,8 @@ MANIFEST, BENCHMARK, VALIDATION, CALIBRATION, DEVICE_REPORT = "manifest", "bench
 REPORT, COMPARISON = "report", "comparison"
 KINDS = {
     MANIFEST: "edge.convert",
-    BENCHMARK: "edge.benchmark --json",
-    VALIDATION: "edge.validate --json",
+    BENCHMARK: "edge.benchmark --save",
+    VALIDATION: "edge.validate --save",
     CALIBRATION: "calibration.inspect --json",
     DEVICE_REPORT: "the Android app",
 }
@@ -83,7 +83,7 @@ def kind_of(content: Any) -> str | None:
     if not isinstance(content, Mapping):
         return None
     named = content.get("kind")
-    if named in (VALIDATION, DEVICE_REPORT, REPORT, COMPARISON):
+    if named in (BENCHMARK, VALIDATION, DEVICE_REPORT, REPORT, COMPARISON):
         return str(named)
     for kind, fields in (
         (MANIFEST, ("recipe", "file", "drift")),

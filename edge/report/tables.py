@@ -374,15 +374,13 @@ def proof_table(content: Mapping[str, Any]) -> Table | None:
             Cell(one["limit"]),
             number(one["claimed"], 4),
             number(one["measured"], 4),
-            Cell(_NOTHING)
-            if one.get("low") is None or one.get("high") is None
-            else Cell(f"{one['low']:.4f} to {one['high']:.4f}", one["low"]),
+            number(one["low"] if one.get("low") is not None else one.get("high"), 4),
             Cell("proved", 1.0, GOOD) if one["proved"] else Cell("not proved", 0.0, WARN),
             number(one.get("images_needed"), 0),
         )
         for one in content["gate"].get("proof", [])
     ]
-    columns = _columns("limit", "#claimed", "#measured", "#95 % interval", "by these images", "#images needed")
+    columns = _columns("limit", "#claimed", "#measured", "#worse end of the 95 % interval", "by these images", "#images needed")
     return Table("What these images prove", columns, tuple(rows)) if rows else None
 
 
