@@ -86,4 +86,4 @@ bench-peers: $(INSTALLED)
 
 # docs/example-report and its picture: nano32 with its trained weights, tiny224 with random ones, about 15 minutes on two cores
 example-report: $(INSTALLED)
-	PATH="$(abspath $(BIN)):$$PATH" scripts/example_report.sh build/example-report $(CIFAR10)/test.zip
+	PATH="$(abspath $(BIN)):$$PATH" scripts/example_report.sh build/nano32-tiny224 $(CIFAR10)/test.zip

@@ -29,10 +29,17 @@ class DeviceRow:
     result: Mapping[str, Any]
 
     @property
+    def as_asked(self) -> bool:
+        """Whether the backend that ran is the one that was asked for."""
+        return self.result["backend_used"] == self.result["backend_requested"]
+
+    @property
     def remarks(self) -> list[str]:
-        """Where something else ran than was asked for, why."""
-        asked, used, why = (self.result[key] for key in ("backend_requested", "backend_used", "backend_reason"))
-        return [] if asked == used else [f"asked for {asked}: {why or 'no reason given'}"]
+        """Why something else ran than was asked for, and why not to rely on it."""
+        fallback = (
+            [] if self.as_asked else [f"asked for {self.result['backend_requested']}: {self.result['backend_reason'] or 'no reason given'}"]
+        )
+        return fallback + list(self.result["invalid_reasons"])
 
     @property
     def answers_agree(self) -> bool:

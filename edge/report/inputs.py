@@ -42,6 +42,12 @@ class HostRow:
         return self.result["median_ms"] is not None
 
     @property
+    def remarks(self) -> list[str]:
+        """Why it did not run, or why not to rely on it."""
+        reason = self.result["reason"]
+        return ([reason] if reason else []) + list(self.result["invalid_reasons"])
+
+    @property
     def usable(self) -> bool:
         """Whether its milliseconds mean something."""
         return self.measured and self.result["valid"] and self.result["status"] == "ok" and not self.result["software_gpu"]

@@ -27,12 +27,13 @@ _LIMIT = "Upright: the least allowed."
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """A part of a section: a heading, sentences, plots, tables, pictures and further parts; folded where only some readers want it."""
+    """A part of a section; folded where only some readers want it."""
 
     title: str = ""
     words: tuple[str, ...] = ()
     plots: tuple[Plot, ...] = ()
     tables: tuple[Table, ...] = ()
+    remarks: tuple[str, ...] = ()
     flips: tuple[Mapping[str, Any], ...] = ()
     inside: tuple[Block, ...] = ()
     folded: bool = False
@@ -138,7 +139,7 @@ def warnings(inputs: Inputs) -> list[str]:
         found.append("A software GPU computes on the CPU: that it takes a file means something, its milliseconds do not.")
     doubtful = sorted({facts.label for facts in inputs.files for row in facts.host if row.measured and not row.result["valid"]})
     if doubtful:
-        found.append(f"Measurements that are not valid, with the reason in the table: {', '.join(doubtful)}.")
+        found.append(f"Measurements that are not valid, with the reasons below: {', '.join(doubtful)}.")
     devices = sorted({row.device for facts in inputs.files for row in facts.phone if not row.is_phone})
     if devices:
         found.append(f"Not phones: {', '.join(devices)}.")
@@ -293,7 +294,8 @@ def _latency(inputs: Inputs, plots: Plots) -> Section:
                 f"One inference, outputs read back; at least {preset['min_runs']} runs and {preset['min_seconds']:g} s, files in turns."
             )
             drawings = (plots.spreads("Distribution", drawn),) if drawn else ()
-            blocks.append(Block(title, tuple(words), drawings, (tables.host_table(rows, f"Latency, {title}"),)))
+            remarks = tuple(f"{facts.label}: {'; '.join(row.remarks)}" for facts, row in rows if row.remarks)
+            blocks.append(Block(title, tuple(words), drawings, (tables.host_table(rows, f"Latency, {title}"),), remarks))
     return Section("latency", "Latency on this side", tuple(blocks))
 
 
@@ -445,7 +447,7 @@ def _devices(inputs: Inputs, plots: Plots) -> Section:
         name = rows[0][1].device
         drawn = [
             Spread(
-                f"{label}, {row.result['backend_used']}{', not as asked' if row.remarks else ''}",
+                f"{label}, {row.result['backend_used']}{'' if row.as_asked else ', not as asked'}",
                 *(row.result[key] for key in ("p5_ms", "median_ms", "p90_ms", "p95_ms", "min_ms")),
                 valid=row.result["valid"],
             )
@@ -455,7 +457,9 @@ def _devices(inputs: Inputs, plots: Plots) -> Section:
         if not rows[0][1].is_phone:
             words.append(f"{name}: these milliseconds are not a phone's.")
         words.append("Measured by the app, beside the rows of this side and never mixed with them.")
-        blocks.append(Block(name, tuple(words), (plots.spreads("Distribution", drawn),), (tables.phone_table(rows, f"Latency, {name}"),)))
+        remarks = tuple(f"{label}, {row.result['backend_used']}: {'; '.join(row.remarks)}" for label, row in rows if row.remarks)
+        table = tables.phone_table(rows, f"Latency, {name}")
+        blocks.append(Block(name, tuple(words), (plots.spreads("Distribution", drawn),), (table,), remarks))
     return Section("devices", "Phones and other devices", tuple(blocks))
 
 

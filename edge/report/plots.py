@@ -247,7 +247,7 @@ def _limit(axes: Any, value: float, position: int) -> None:
 
 
 def _write(axes: Any, text: str, behind: float, position: int) -> None:
-    axes.annotate(text, (behind, position), xytext=(5, 0), textcoords="offset points", va="center", ha="left", color=_INK)
+    axes.annotate(text, (behind, position), xytext=(6, 0), textcoords="offset points", va="center", ha="left", color=_INK)
 
 
 def _room(rows: Sequence[Bar | Point]) -> float:

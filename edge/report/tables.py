@@ -52,6 +52,11 @@ def number(value: float | None, digits: int = 2, factor: float = 1.0) -> Cell:
     return Cell(_NOTHING) if value is None else Cell(f"{factor * value:.{digits}f}", factor * value)
 
 
+def significant(value: float | None) -> Cell:
+    """A figure whose size is what matters, to three digits."""
+    return Cell(_NOTHING) if value is None else Cell(f"{value:.3g}", value)
+
+
 def share(proportion: Mapping[str, float] | None) -> Cell:
     """A proportion with its interval, in per cent."""
     if proportion is None:
@@ -146,7 +151,6 @@ def host_table(rows: Sequence[tuple[FileFacts, HostRow]], caption: str) -> Table
                 number(result["num_runs"], 0),
                 number(result["seconds"], 1),
                 number(result["peak_mem_mb"], 0),
-                Cell("; ".join(result["invalid_reasons"]) or result["reason"] or ""),
             )
         )
     first = rows[0][1].first.removesuffix(".tflite")
@@ -167,7 +171,6 @@ def host_table(rows: Sequence[tuple[FileFacts, HostRow]], caption: str) -> Table
         "#runs",
         "#seconds",
         "#peak MB",
-        "why",
     )
     return Table(caption, columns, tuple(cells))
 
@@ -184,7 +187,7 @@ def phone_table(rows: Sequence[tuple[str, DeviceRow]], caption: str) -> Table:
             (
                 Cell(label),
                 Cell("valid", mark=GOOD) if result["valid"] else Cell("not valid", mark=WARN),
-                Cell(result["backend_used"], mark="" if result["backend_used"] == result["backend_requested"] else WARN),
+                Cell(result["backend_used"], mark="" if row.as_asked else WARN),
                 number(result["threads"], 0),
                 *(number(result[key]) for key in ("median_ms", "p5_ms", "p90_ms", "p95_ms", "avg_ms", "stddev_ms", "min_ms", "max_ms")),
                 number(result["init_ms"], 1),
@@ -193,7 +196,6 @@ def phone_table(rows: Sequence[tuple[str, DeviceRow]], caption: str) -> Table:
                 number(result["peak_mem_mb"], 0),
                 Cell(f"{thermal['status_start']} to {thermal['status_end']}" if thermal else _NOTHING),
                 agree,
-                Cell("; ".join([*row.remarks, *result["invalid_reasons"]])),
             )
         )
     columns = _columns(
@@ -215,7 +217,6 @@ def phone_table(rows: Sequence[tuple[str, DeviceRow]], caption: str) -> Table:
         "#peak MB",
         "thermal",
         "parity with the host",
-        "why",
     )
     return Table(caption, columns, tuple(cells))
 
@@ -236,8 +237,8 @@ def drift_table(inputs: Inputs) -> Table:
                 Cell("not applied", None) if facts.random else number(limits["min_agreement"], 1, 100),
                 number(drift["top5_agreement"], 2, 100),
                 number(drift["cosine"], 6),
-                number(drift["kl"], 6),
-                number(drift["max_abs_err"], 5),
+                significant(drift["kl"]),
+                significant(drift["max_abs_err"]),
                 number(drift["samples"], 0),
                 Cell(drift["source"]),
                 Cell(f"{len(demoted)} layers demoted" if demoted else "none", float(len(demoted))),
@@ -331,8 +332,8 @@ def differences_table(content: Mapping[str, Any]) -> Table:
                 number(metrics["top5_overlap"], 2, 100),
                 Cell("identical", 200.0) if one["identical"] else number(metrics["logits_snr_db"], 1),
                 number(metrics["cosine"], 6),
-                number(metrics["kl"], 6),
-                number(metrics["max_abs_err"], 5),
+                significant(metrics["kl"]),
+                significant(metrics["max_abs_err"]),
             )
         )
     columns = _columns(
