@@ -292,7 +292,7 @@ def _unwritable(what: str, size_bytes: int, folder: Path, error: OSError) -> Env
         f"the {what} could not be written",
         expected=f"{size_bytes / 1e6:.1f} MB of free space and write permission in {folder}",
         received=error.strerror or str(error),
-        action="free space or choose another directory with --out",
+        action="free space or choose another directory",
     )
 
 

@@ -76,9 +76,19 @@ def test_commands_on_files_parse():
     found = re.findall(r"^python -m edge\.(benchmark|inspect) (.*)$", README, re.MULTILINE)
     assert {name for name, _ in found} == {"benchmark", "inspect"}
     for name, command in found:
-        arguments = {"benchmark": benchmark, "inspect": inspect}[name].parser().parse_args(shlex.split(command))
+        arguments = {"benchmark": benchmark, "inspect": inspect}[name].parser().parse_args(shlex.split(command.partition(" >")[0]))
         files = arguments.files if name == "benchmark" else [arguments.file]
         assert all(file.stem.rpartition("-")[2] in RECIPES for file in files)
+
+
+def test_commands_on_folders_parse():
+    from edge.report.__main__ import parser as report_parser
+
+    found = re.findall(r"^python -m edge\.report (.*)$", README, re.MULTILINE)
+    assert len(found) >= 3
+    for command in found:
+        arguments = report_parser().parse_args(shlex.split(command))
+        assert (arguments.directory is None) == bool(arguments.compare)
 
 
 def test_links_lead_somewhere():

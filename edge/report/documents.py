@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from importlib import resources
@@ -25,6 +26,8 @@ KINDS = {
     DEVICE_REPORT: "the Android app",
 }
 _ONE_LINE = 200
+# Beyond them a double is no longer exact by far, and no figure here is so large
+_MOST_DIGITS = 18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +67,12 @@ def read_document(path: Path, label: str, demanded: str | None = None) -> Docume
             "unreadable file", expected="a JSON file", received=f"{path}: {error.strerror or error}", action="check the path"
         ) from error
     try:
-        content = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        content = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_float, parse_int=_int)
+        json.dumps(content, ensure_ascii=False).encode("utf-8")  # half a surrogate pair could be read, and not written again
     except (ValueError, RecursionError) as error:
         raise InputError(
             "unreadable JSON",
-            expected="a JSON document in UTF-8 without NaN or Infinity",
+            expected="a JSON document in UTF-8, of numbers that are finite",
             received=f"{path}: {error}",
             action="write it again, or move it out of the folder",
         ) from error
@@ -124,3 +128,16 @@ def _shortened(message: str) -> str:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not a finite number")
+    return value
+
+
+def _int(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"an integer of {len(text)} digits")
+    return int(text)

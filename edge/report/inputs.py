@@ -137,11 +137,11 @@ def read_inputs(folder: Path, device_files: Sequence[Path] = ()) -> Inputs:
     """
     if not folder.is_dir():
         raise InputError("no such folder", expected="a folder of artifacts", received=str(folder), action="check the path")
-    found = [read_document(path, path.relative_to(folder).as_posix()) for path in _files(folder, ".json")]
-    known = {document.path.resolve() for document in found}
+    found = [read_document(path, _label(path, folder)) for path in _files(folder, ".json")]
+    known = {document.path.resolve() for document in found if document.kind == documents.DEVICE_REPORT}
     for path in device_files:
         if path.resolve() not in known:
-            found.append(read_document(path, path.name, demanded=documents.DEVICE_REPORT))
+            found.append(read_document(path, _label(path, path.parent), demanded=documents.DEVICE_REPORT))
             known.add(path.resolve())
     of_kind = {kind: [document for document in found if document.kind == kind] for kind in documents.KINDS}
     if not of_kind[documents.MANIFEST]:
@@ -155,7 +155,7 @@ def read_inputs(folder: Path, device_files: Sequence[Path] = ()) -> Inputs:
     notes = [f"{document.label} is none of the documents a report is made from" for document in found if document.kind is None]
     described = {facts.label for facts in files}
     for path in _files(folder, ".tflite"):
-        label = path.relative_to(folder).as_posix().removesuffix(".tflite")
+        label = _label(path, folder).removesuffix(".tflite")
         if label not in described:
             notes.append(f"{label}.tflite has no manifest and is left out")
     files, apart = _joined(files, of_kind)
@@ -169,6 +169,11 @@ def read_inputs(folder: Path, device_files: Sequence[Path] = ()) -> Inputs:
         notes=tuple(notes),
         sources=tuple((document.label, document.kind, document.sha256) for document in found if document.kind in documents.KINDS),
     )
+
+
+def _label(path: Path, folder: Path) -> str:
+    """How the report names a file; bytes that are no UTF-8 are written out."""
+    return path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _files(folder: Path, ending: str) -> list[Path]:

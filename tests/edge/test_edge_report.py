@@ -1,6 +1,7 @@
 """edge.report: what the page and report.json say, every check failing once, and what is refused."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -440,7 +441,11 @@ def test_no_artifacts(tmp_path, reported):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b'{"a": NaN}', b"[" * 100_000], ids=["half", "not UTF-8", "NaN", "deep"])
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"\xff\xfe", b'{"a": NaN}', b'{"a": 1e999}', b'{"a": ' + b"9" * 400 + b"}", b'{"a": "\\ud800"}', b"[" * 100_000],
+    ids=["half", "not UTF-8", "NaN", "infinite", "huge", "half a letter", "deep"],
+)
 def test_unreadable_json(one, reported, content):
     (one[0] / "broken.json").write_bytes(content)
     code, out, err = reported(one[0])
@@ -503,11 +508,11 @@ def test_invalid_documents_are_named_with_the_place(one, reported, kind):
 def test_device_takes_device_reports_alone(one, reported):
     folder, document = one
     code, _, err = reported(folder, "--device", made.save(folder / "benchmark.json", made.benchmark([made.row(document)])))
-    assert code == EXIT_OK  # it is in the folder already, and is what it is
-    elsewhere = made.save(folder.parent / "elsewhere.json", made.benchmark([made.row(document)]))
-    code, _, err = reported(folder, "--device", elsewhere)
     assert code == EXIT_UNUSABLE
     assert "invalid device report" in err
+    code, _, err = reported(folder, "--device", folder / "missing.json")
+    assert code == EXIT_UNUSABLE
+    assert "unreadable file" in err
 
 
 def test_other_files_are_noted(one, reported):
@@ -521,6 +526,13 @@ def test_other_files_are_noted(one, reported):
     assert {"package.json is none of the documents a report is made from", "other.tflite has no manifest and is left out"} <= set(
         json.loads(out)["warnings"]
     )
+
+
+def test_names_that_are_no_utf8(one, reported):
+    folder, document = one
+    (folder / os.fsdecode(b"caf\xe9.json")).write_text(json.dumps(made.benchmark([made.row(document)])), encoding="utf-8")
+    assert reported(folder)[0] == EXIT_OK
+    assert r"caf\udce9.json" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_files_of_others_are_not_overwritten(one, reported):
@@ -539,6 +551,25 @@ def test_files_of_others_are_not_overwritten(one, reported):
     assert (folder / "nano32-int8.json").read_bytes() == manifest
     assert not (folder / "nano32-int8.html").exists()
     assert not [path for path in folder.iterdir() if path.suffix == ".tmp"]
+
+
+def test_nothing_is_half_written(one, reported, monkeypatch):
+    folder, _ = one
+    (folder / "report.html").mkdir()
+    code, _, err = reported(folder)
+    assert code == EXIT_UNUSABLE
+    assert "could not be written" in err
+    (folder / "report.html").rmdir()
+
+    def full_disk(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("edge.artifact.os.fsync", full_disk)
+    before = sorted(path.name for path in folder.iterdir())
+    code, _, err = reported(folder)
+    assert code == EXIT_UNUSABLE
+    assert "No space left" in err
+    assert sorted(path.name for path in folder.iterdir()) == before
 
 
 def test_wrong_usage(one, reported, tmp_path):
