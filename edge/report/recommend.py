@@ -111,7 +111,8 @@ def _no_cpu(files: Sequence[FileFacts], others: dict[str, str]) -> Recommendatio
     if not unmeasured:
         missing = "no file passed its checks and is whole in one XNNPACK partition"
         return _recommendation(files, CPU, NOTHING, None, [missing], others, _convert(files[0], "int8"))
-    names = " ".join(shlex.quote(f"{facts.label}.tflite") for facts in unmeasured)
+    ordered = sorted(unmeasured, key=lambda facts: (facts.recipe != "float32", facts.label))  # ratios are to the first
+    names = " ".join(shlex.quote(f"{facts.label}.tflite") for facts in ordered)
     reasons = ["no valid measurement on a CPU"]
     ran = [
         (row.result["median_ms"], facts.label)
