@@ -73,7 +73,7 @@ def _report(arguments: argparse.Namespace, terminal: Terminal) -> int:
     _require_folder(output.parent)
 
     from edge import artifact
-    from edge.report import page
+    from edge.report import page, summary
     from edge.report.checks import checks, failures
     from edge.report.inputs import read_inputs
     from edge.report.recommend import recommendations
@@ -82,10 +82,10 @@ def _report(arguments: argparse.Namespace, terminal: Terminal) -> int:
     with terminal.progress.stage("read and check", subject=str(arguments.directory)):
         inputs = read_inputs(arguments.directory, arguments.device)
     found, recommended = checks(inputs), recommendations(inputs)
-    document = page.report_document(inputs, found, recommended, __version__)
+    document = summary.report_document(inputs, found, recommended, __version__)
     with terminal.progress.stage("draw", subject=output.name):
         text = page.render(inputs, found, recommended, __version__)
-    artifact.save_texts({output: text, output.with_suffix(".json"): page.to_json(document)}, force=arguments.force)
+    artifact.save_texts({output: text, output.with_suffix(".json"): summary.to_json(document)}, force=arguments.force)
     _print(document, output, terminal)
     return EXIT_CHECK_FAILED if failures(found) else EXIT_OK
 

@@ -16,6 +16,7 @@ from typing import Any
 _WIDTH_PT, _FONT_PT = 240, 9
 _ROW_PT, _FRAME_PT, _LETTER_PT = 19, 54, 5.4
 _MOST_LETTERS = 22
+LIMIT_NOTE = "Upright: the least allowed."
 # beyond this ratio, what is fast would be dots on the axis
 _LOG_FROM = 8
 # drawn with, and what the page shows instead

@@ -12,7 +12,7 @@ from edge.report.device import DeviceRow
 from edge.report.inputs import FileFacts, HostRow, Inputs
 
 GOOD, BAD, WARN = "good", "bad", "warn"
-_NOTHING = "–"
+NOTHING = "–"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,27 +42,19 @@ class Table:
     ids: tuple[str, ...] = ()
 
 
-def _columns(*titles: str) -> tuple[tuple[str, bool], ...]:
+def columns(*titles: str) -> tuple[tuple[str, bool], ...]:
     """Titles; those of numbers begin with #."""
     return tuple((title.removeprefix("#"), title.startswith("#")) for title in titles)
 
 
 def number(value: float | None, digits: int = 2, factor: float = 1.0) -> Cell:
     """A figure, or a dash where there is none."""
-    return Cell(_NOTHING) if value is None else Cell(f"{factor * value:.{digits}f}", factor * value)
+    return Cell(NOTHING) if value is None else Cell(f"{factor * value:.{digits}f}", factor * value)
 
 
 def significant(value: float | None) -> Cell:
     """A figure whose size is what matters, to three digits."""
-    return Cell(_NOTHING) if value is None else Cell(f"{value:.3g}", value)
-
-
-def share(proportion: Mapping[str, float] | None) -> Cell:
-    """A proportion with its interval, in per cent."""
-    if proportion is None:
-        return Cell(_NOTHING)
-    value, low, high = (100 * proportion[key] for key in ("value", "low", "high"))
-    return Cell(f"{value:.2f} ({low:.2f} to {high:.2f})", value)
+    return Cell(NOTHING) if value is None else Cell(f"{value:.3g}", value)
 
 
 def anchor(inputs: Inputs, label: str) -> str:
@@ -100,7 +92,7 @@ def files_table(inputs: Inputs, found: Sequence[Check]) -> Table:
                 Cell(facts.manifest["file"]["min_runtime_version"] or "unknown"),
             )
         )
-    columns = _columns(
+    titles = columns(
         "file",
         "checks",
         "weights",
@@ -112,7 +104,7 @@ def files_table(inputs: Inputs, found: Sequence[Check]) -> Table:
         "GPU by rule",
         "needs TFLite",
     )
-    return Table("The files", columns, tuple(rows), tuple(f"file-{number}" for number in range(1, len(rows) + 1)))
+    return Table("The files", titles, tuple(rows), tuple(f"file-{number}" for number in range(1, len(rows) + 1)))
 
 
 def checks_table(found: Sequence[Check]) -> Table:
@@ -142,7 +134,7 @@ def host_table(rows: Sequence[tuple[FileFacts, HostRow]], caption: str) -> Table
                 Cell(facts.label),
                 _validity(result),
                 number(result["median_ms"]),
-                Cell(_NOTHING)
+                Cell(NOTHING)
                 if ratio is None
                 else Cell("1" if own else f"{ratio:.3f} ({result['ratio_low']:.3f} to {result['ratio_high']:.3f})", ratio),
                 *(number(result[key]) for key in ("p5_ms", "p90_ms", "p95_ms", "mean_ms", "stddev_ms", "min_ms", "max_ms")),
@@ -154,7 +146,7 @@ def host_table(rows: Sequence[tuple[FileFacts, HostRow]], caption: str) -> Table
             )
         )
     first = rows[0][1].first.removesuffix(".tflite")
-    columns = _columns(
+    titles = columns(
         "file",
         "valid",
         "#median ms",
@@ -172,7 +164,7 @@ def host_table(rows: Sequence[tuple[FileFacts, HostRow]], caption: str) -> Table
         "#seconds",
         "#peak MB",
     )
-    return Table(caption, columns, tuple(cells))
+    return Table(caption, titles, tuple(cells))
 
 
 def phone_table(rows: Sequence[tuple[str, DeviceRow]], caption: str) -> Table:
@@ -181,7 +173,7 @@ def phone_table(rows: Sequence[tuple[str, DeviceRow]], caption: str) -> Table:
     for label, row in rows:
         result, parity, thermal = row.result, row.result["parity"], row.result["thermal"]
         agree = (
-            Cell(_NOTHING) if parity is None else Cell("passed" if parity["passed"] else "failed", mark=GOOD if parity["passed"] else BAD)
+            Cell(NOTHING) if parity is None else Cell("passed" if parity["passed"] else "failed", mark=GOOD if parity["passed"] else BAD)
         )
         cells.append(
             (
@@ -194,11 +186,11 @@ def phone_table(rows: Sequence[tuple[str, DeviceRow]], caption: str) -> Table:
                 number(result["first_inference_ms"], 1),
                 number(result["num_runs"], 0),
                 number(result["peak_mem_mb"], 0),
-                Cell(f"{thermal['status_start']} to {thermal['status_end']}" if thermal else _NOTHING),
+                Cell(f"{thermal['status_start']} to {thermal['status_end']}" if thermal else NOTHING),
                 agree,
             )
         )
-    columns = _columns(
+    titles = columns(
         "file",
         "valid",
         "ran on",
@@ -218,7 +210,7 @@ def phone_table(rows: Sequence[tuple[str, DeviceRow]], caption: str) -> Table:
         "thermal",
         "parity with the host",
     )
-    return Table(caption, columns, tuple(cells))
+    return Table(caption, titles, tuple(cells))
 
 
 def drift_table(inputs: Inputs) -> Table:
@@ -244,7 +236,7 @@ def drift_table(inputs: Inputs) -> Table:
                 Cell(f"{len(demoted)} layers demoted" if demoted else "none", float(len(demoted))),
             )
         )
-    columns = _columns(
+    titles = columns(
         "file",
         "gate",
         "#logits SNR dB",
@@ -259,7 +251,7 @@ def drift_table(inputs: Inputs) -> Table:
         "source",
         "repair",
     )
-    return Table("Drift against the float Keras model", columns, tuple(rows))
+    return Table("Drift against the float Keras model", titles, tuple(rows))
 
 
 def repairs_table(inputs: Inputs) -> Table | None:
@@ -274,169 +266,6 @@ def repairs_table(inputs: Inputs) -> Table | None:
         if rows
         else None
     )
-
-
-def validations_table(rows: Sequence[tuple[FileFacts, Mapping[str, Any]]]) -> Table:
-    """One row a validation: what the whole way from the float Keras model to the file costs."""
-    cells = []
-    for facts, content in rows:
-        total = next((one["metrics"] for one in content["differences"] if one["name"] == "total"), {})
-        accuracy, passed = content["accuracy"], content["gate"]["passed"]
-        change = accuracy["top1_change"] if accuracy else None
-        cells.append(
-            (
-                Cell(facts.label + (" (RANDOM weights)" if facts.random else "")),
-                Cell("passed" if passed else "failed", float(passed), GOOD if passed else BAD),
-                share(accuracy["target"]["top1"] if accuracy else None),
-                share(accuracy["reference"]["top1"] if accuracy else None),
-                Cell(_NOTHING) if change is None else points(change),
-                share(total.get("top1_agreement")),
-                number(total.get("logits_snr_db"), 1),
-                number(content["flipped"]["number"], 0),
-                number(content["images"]["number"], 0),
-                Cell(content["images"]["source"]),
-            )
-        )
-    columns = _columns(
-        "file",
-        "gate",
-        "#top-1 % (95 % interval)",
-        "#Keras top-1 %",
-        "#change, points",
-        "#same top-1 as Keras %",
-        "#logits SNR dB",
-        "#flipped",
-        "#images",
-        "source",
-    )
-    return Table("Validations", columns, tuple(cells))
-
-
-def points(change: Mapping[str, float]) -> Cell:
-    """A change in percentage points with its interval."""
-    value, low, high = (round(100 * change[key], 2) + 0.0 for key in ("value", "low", "high"))
-    return Cell(f"{value:+.2f} ({low:+.2f} to {high:+.2f})", value)
-
-
-def differences_table(content: Mapping[str, Any]) -> Table:
-    """The differences of a validation, each between two sets of answers to the same images."""
-    rows = []
-    for one in content["differences"]:
-        metrics = one["metrics"]
-        rows.append(
-            (
-                Cell(one["name"]),
-                Cell(f"{one['reference']} → {one['target']}"),
-                share(metrics["top1_agreement"]),
-                share(metrics["top1_in_top5"]),
-                number(metrics["top5_overlap"], 2, 100),
-                Cell("identical", 200.0) if one["identical"] else number(metrics["logits_snr_db"], 1),
-                number(metrics["cosine"], 6),
-                significant(metrics["kl"]),
-                significant(metrics["max_abs_err"]),
-            )
-        )
-    columns = _columns(
-        "difference",
-        "between",
-        "#same top-1 % (95 % interval)",
-        "#top-1 in top-5 %",
-        "#top-5 overlap %",
-        "#logits SNR dB",
-        "#cosine",
-        "#KL",
-        "#largest error of a probability",
-    )
-    return Table("Where the differences come from", columns, tuple(rows))
-
-
-def accuracy_table(content: Mapping[str, Any]) -> Table:
-    """Labelled images: both sides and the change."""
-    accuracy = content["accuracy"]
-    rows = [
-        (
-            Cell(words),
-            share(accuracy[side]["top1"]),
-            share(accuracy[side]["top5"]),
-            number(accuracy[side]["mean_confidence"], 2, 100),
-            number(accuracy[side]["ece"], 3),
-        )
-        for side, words in (("reference", "float Keras model"), ("target", content["file"]))
-    ]
-    rows.append((Cell("change, points"), points(accuracy["top1_change"]), Cell(_NOTHING), Cell(_NOTHING), Cell(_NOTHING)))
-    columns = _columns("answers of", "#top-1 % (95 % interval)", "#top-5 %", "#mean confidence %", "#calibration error (ECE)")
-    return Table("Accuracy", columns, tuple(rows))
-
-
-def proof_table(content: Mapping[str, Any]) -> Table | None:
-    """Whether the images are enough to prove each limit."""
-    rows = [
-        (
-            Cell(one["limit"]),
-            number(one["claimed"], 4),
-            number(one["measured"], 4),
-            number(one["low"] if one.get("low") is not None else one.get("high"), 4),
-            Cell("proved", 1.0, GOOD) if one["proved"] else Cell("not proved", 0.0, WARN),
-            number(one.get("images_needed"), 0),
-        )
-        for one in content["gate"].get("proof", [])
-    ]
-    columns = _columns("limit", "#claimed", "#measured", "#worse end of the 95 % interval", "by these images", "#images needed")
-    return Table("What these images prove", columns, tuple(rows)) if rows else None
-
-
-def class_table(accuracy: Mapping[str, Any]) -> Table:
-    """Right answers by class, those that lost most first."""
-    rows = []
-    for one in sorted(accuracy["per_class"], key=lambda one: (one["target_right"] - one["reference_right"], one["label"])):
-        change = one["target_right"] - one["reference_right"]
-        rows.append(
-            (
-                Cell(one["label"]),
-                number(one["images"], 0),
-                number(one["reference_right"], 0),
-                number(one["target_right"], 0),
-                Cell(f"{change:+d}", float(change)),
-                number(change / one["images"] if one["images"] else None, 2, 100),
-            )
-        )
-    columns = _columns("class", "#images", "#right: Keras", "#right: file", "#change", "#change, points")
-    return Table("Right answers by class", columns, tuple(rows))
-
-
-def layers_table(content: Mapping[str, Any]) -> Table:
-    """The layers' own errors, and what has piled up by there."""
-    rows = [
-        (
-            Cell(row["layer"]),
-            Cell(row["mode"]),
-            number(row["own_snr_db"], 1),
-            number(row["snr_db"], 1),
-            number(row.get("own_cosine"), 6),
-            number(row.get("cosine"), 6),
-        )
-        for row in content["layers"]["rows"]
-    ]
-    columns = _columns("layer", "mode", "#own SNR dB", "#SNR dB piled up", "#own cosine", "#cosine")
-    return Table(f"Drift by layer, on {content['layers']['images']} images", columns, tuple(rows))
-
-
-def reliability_table(content: Mapping[str, Any]) -> Table:
-    """Confidence against accuracy, by bin, of both sides."""
-    sides = content["accuracy"]["reference"]["reliability"], content["accuracy"]["target"]["reliability"]
-    rows = [
-        (
-            Cell(f"{one['low']:.3f} to {one['high']:.3f}", one["low"]),
-            number(one["count"], 0),
-            number(one["accuracy"], 3),
-            number(other["count"], 0),
-            number(other["accuracy"], 3),
-        )
-        for one, other in zip(*sides, strict=False)
-        if one["count"] or other["count"]
-    ]
-    columns = _columns("#confidence", "#images: Keras", "#right: Keras", "#images: file", "#right: file")
-    return Table("Confidence against accuracy", columns, tuple(rows))
 
 
 def delegates_table(inputs: Inputs) -> Table:
@@ -456,8 +285,8 @@ def delegates_table(inputs: Inputs) -> Table:
                 number(len(gpu["refused"]), 0),
             )
         )
-    columns = _columns("file", "#operations", "#XNNPACK takes", "#partitions", "XNNPACK leaves", "GPU", "#GPU refuses")
-    return Table("What the delegates take", columns, tuple(rows))
+    titles = columns("file", "#operations", "#XNNPACK takes", "#partitions", "XNNPACK leaves", "GPU", "#GPU refuses")
+    return Table("What the delegates take", titles, tuple(rows))
 
 
 def refusals_table(inputs: Inputs) -> Table | None:
@@ -471,8 +300,8 @@ def refusals_table(inputs: Inputs) -> Table | None:
             different = list(dict.fromkeys(layers))
             more = f" and {len(different) - 3} more" if len(different) > 3 else ""
             rows.append((Cell(facts.label), Cell(operation), number(len(layers), 0), Cell(reason), Cell(", ".join(different[:3]) + more)))
-    columns = _columns("file", "operation", "#times", "reason", "layers")
-    return Table("Why not the GPU", columns, tuple(rows)) if rows else None
+    titles = columns("file", "operation", "#times", "reason", "layers")
+    return Table("Why not the GPU", titles, tuple(rows)) if rows else None
 
 
 def calibration_table(inputs: Inputs) -> Table:
@@ -481,13 +310,13 @@ def calibration_table(inputs: Inputs) -> Table:
     for facts in inputs.files:
         used = facts.manifest.get("calibration")
         if used is None:
-            rows.append((Cell(facts.label), Cell("none needed"), Cell(_NOTHING), Cell(_NOTHING), Cell(_NOTHING)))
+            rows.append((Cell(facts.label), Cell("none needed"), Cell(NOTHING), Cell(NOTHING), Cell(NOTHING)))
         else:
             rows.append(
                 (Cell(facts.label), Cell(used["source"]), number(used["samples"], 0), number(used["seed"], 0), Cell(used["sha256"][:16]))
             )
-    columns = _columns("file", "images", "#number", "#seed", "SHA-256 begins")
-    return Table("Calibration", columns, tuple(rows))
+    titles = columns("file", "images", "#number", "#seed", "SHA-256 begins")
+    return Table("Calibration", titles, tuple(rows))
 
 
 def image_checks_table(content: Mapping[str, Any], caption: str) -> Table:
@@ -511,9 +340,9 @@ def versions_table(inputs: Inputs) -> Table:
         parts = []
         for what in ("made", "validated"):
             different = list(dict.fromkeys(labels.get(what, [])))
-            parts.append("all files" if len(different) == len(inputs.files) else ", ".join(different) or _NOTHING)
+            parts.append("all files" if len(different) == len(inputs.files) else ", ".join(different) or NOTHING)
         rows.append((Cell(package), Cell(version), Cell(parts[0]), Cell(parts[1])))
-    return Table("Packages", _columns("package", "version", "made", "validated"), tuple(rows))
+    return Table("Packages", columns("package", "version", "made", "validated"), tuple(rows))
 
 
 def pairs_table(caption: str, pairs: Iterable[tuple[str, Any]]) -> Table:

@@ -13,7 +13,7 @@ import pytest
 import report_documents as made
 
 from edge.report import __main__ as command
-from edge.report import documents, page
+from edge.report import documents, summary
 from edge.report.checks import checks, failures
 from edge.report.inputs import read_inputs
 from edge.report.recommend import BY_RULE, MEASURED, NOTHING, recommendations
@@ -606,4 +606,4 @@ def test_help_answers_at_once():
 def test_the_module_runs(one):
     done = subprocess.run([sys.executable, "-m", "edge.report", str(one[0]), "--quiet"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == EXIT_OK, done.stderr
-    assert json.loads((one[0] / "report.json").read_text())["schema_version"] == page.SCHEMA_VERSION
+    assert json.loads((one[0] / "report.json").read_text())["schema_version"] == summary.SCHEMA_VERSION
