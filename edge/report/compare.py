@@ -96,8 +96,10 @@ def _added(facts: FileFacts, after: Inputs) -> Change:
 def _changes(old: FileFacts, new: FileFacts, before: Inputs, after: Inputs, tolerances: Tolerances) -> list[Change]:
     label = old.label
     changes = [_bytes(old, new), _checked(old, new, before, after)]
-    if old.model != new.model or old.manifest["weights"]["sha256"] != new.manifest["weights"]["sha256"]:
-        changes.append(Change(label, "weights", old.model, new.model, "others", CHANGED, "drift and accuracy are of other weights"))
+    weights = [facts.manifest["weights"] for facts in (old, new)]
+    if weights[0]["sha256"] != weights[1]["sha256"]:
+        words = [f"{one['source']} {one['sha256'][:8]}" for one in weights]
+        changes.append(Change(label, "weights", words[0], words[1], "others", CHANGED, "drift and accuracy are of other weights"))
     first, second = old.manifest, new.manifest
     changes.append(_percent(label, "size, bytes", old.size_bytes, new.size_bytes, tolerances.size_percent, "{:d}"))
     ops = [sum(manifest["file"]["ops"].values()) for manifest in (first, second)]

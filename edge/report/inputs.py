@@ -63,6 +63,7 @@ class FileFacts:
         state: `INTACT`, `TAMPERED` (its hash is not the manifest's) or `MISSING`.
         found_sha256: of the file, None where it is missing.
         host: rows of benchmarks. phone: rows of device reports. validations: documents.
+        model: what the files of one model share, variant and weights, in words.
     """
 
     label: str
@@ -72,6 +73,7 @@ class FileFacts:
     host: tuple[HostRow, ...] = ()
     phone: tuple[device.DeviceRow, ...] = ()
     validations: tuple[Document, ...] = ()
+    model: str = ""
 
     @property
     def file_name(self) -> str:
@@ -93,13 +95,6 @@ class FileFacts:
     def whole_on_xnnpack(self) -> bool:
         xnnpack = self.manifest["delegates"]["xnnpack"]
         return xnnpack["partitions"] == 1 and xnnpack["delegated_ops"] == xnnpack["total_ops"]
-
-    @property
-    def model(self) -> str:
-        """What the files of one model share: variant and weights."""
-        weights = self.manifest["weights"]
-        variant = self.manifest["variant"] or f"own model ({PurePosixPath(self.label).name.partition('-')[0]})"
-        return f"{variant}, weights {weights['source']}" + (" (RANDOM)" if weights["random"] else "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +153,7 @@ def read_inputs(folder: Path, device_files: Sequence[Path] = ()) -> Inputs:
         label = _label(path, folder).removesuffix(".tflite")
         if label not in described:
             notes.append(f"{label}.tflite has no manifest and is left out")
-    files, apart = _joined(files, of_kind)
+    files, apart = _joined(_with_models(files), of_kind)
     return Inputs(
         title=folder.resolve().name,
         files=tuple(files),
@@ -197,6 +192,21 @@ def _file(document: Document) -> FileFacts:
             "unreadable file", expected="a .tflite file", received=f"{path}: {error.strerror or error}", action="check its permissions"
         ) from error
     return FileFacts(label, document.content, INTACT if found == recorded else TAMPERED, found)
+
+
+def _with_models(files: Sequence[FileFacts]) -> list[FileFacts]:
+    """The same, knowing their model; weights of the same name that are not the same are told apart by their hash."""
+    named: dict[str, set[str]] = {}
+    words = []
+    for facts in files:
+        weights = facts.manifest["weights"]
+        variant = facts.manifest["variant"] or f"own model ({PurePosixPath(facts.label).name.partition('-')[0]})"
+        words.append(f"{variant}, weights {weights['source']}{' (RANDOM)' if weights['random'] else ''}")
+        named.setdefault(words[-1], set()).add(weights["sha256"])
+    return [
+        dataclasses.replace(facts, model=model if len(named[model]) == 1 else f"{model}, SHA-256 {facts.manifest['weights']['sha256'][:8]}")
+        for facts, model in zip(files, words, strict=True)
+    ]
 
 
 def _joined(files: list[FileFacts], of_kind: Mapping[str, list[Document]]) -> tuple[list[FileFacts], list[tuple[str, str, str]]]:

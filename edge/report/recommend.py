@@ -43,9 +43,9 @@ class Recommendation:
 
 def recommendations(inputs: Inputs) -> list[Recommendation]:
     """One for every model and target."""
-    models: dict[tuple[str, str], list[FileFacts]] = {}
+    models: dict[str, list[FileFacts]] = {}
     for facts in inputs.files:
-        models.setdefault((facts.model, facts.manifest["weights"]["sha256"]), []).append(facts)
+        models.setdefault(facts.model, []).append(facts)
     found = []
     for _, files in sorted(models.items()):
         failed = {facts.label: failures(file_checks(facts, inputs)) for facts in files}

@@ -428,6 +428,17 @@ def test_models_are_not_mixed(one):
     }
 
 
+def test_weights_of_one_name_that_differ_are_two_models(one):
+    folder, document = one
+    other = made.changed(made.manifest("dynamic"), "weights.sha256", "ab" * 32)
+    made.save_artifact(folder, other)
+    assert {facts.label: facts.model for facts in read_inputs(folder).files} == {
+        "nano32-int8": f"nano32, weights cifar10, SHA-256 {document['weights']['sha256'][:8]}",
+        "nano32-dynamic": "nano32, weights cifar10, SHA-256 abababab",
+    }
+    assert len(recommendations(read_inputs(folder))) == 6
+
+
 # -- what is refused
 
 

@@ -83,6 +83,14 @@ def test_the_other_way_round_is_better(folders):
     assert changes["logits SNR, dB"]["status"] == "better"
 
 
+def test_other_weights_are_said(folders):
+    folder, write = folders
+    write("b", made.changed(made.manifest("int8"), "weights.sha256", "ab" * 32))
+    found, changes = compared(folder)
+    assert found["passed"]
+    assert (changes["weights"]["status"], changes["weights"]["after"]) == ("changed", "cifar10 abababab")
+
+
 def test_slower(folders):
     folder, write = folders
     document = made.manifest("int8")
