@@ -101,7 +101,7 @@ def _row_of(facts: FileFacts, group: tuple[str, str, int] | None) -> HostRow | N
 def _why_no_row(facts: FileFacts, group: tuple[str, str, int] | None) -> str:
     rows = [row for row in facts.host if row.result["delegate"] == "cpu" and group in (None, row.group)]
     if not rows:
-        return "not measured on the CPU" if group is None else "not in the run the choice is made by"
+        return "not measured on the CPU" if group is None else "not measured in the run the choice is made by"
     result = rows[0].result
     return f"no valid measurement: {'; '.join(result['invalid_reasons']) or result['reason'] or result['status']}"
 
@@ -165,7 +165,7 @@ def _gpu(files: Sequence[FileFacts], failed: dict[str, str]) -> Recommendation:
             others[other.label] = f"slower: {slower:.2f} ms"
         for other in whole:
             if other.label != facts.label:
-                others.setdefault(other.label, "not in the run the choice is made by")
+                others.setdefault(other.label, "not measured in the run the choice is made by")
         counted = f"the fastest of {len(measured)}" if len(measured) > 1 else "the only one with a valid measurement"
         reasons = [f"median {median:.2f} ms: {counted}; {where}", *_accuracy(facts)]
         return _recommendation(files, GPU, MEASURED, facts, reasons, others)

@@ -14,6 +14,8 @@ VIEWS = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark"
 # WCAG 2.2 AA: text, and graphics that carry meaning
 LEAST_CONTRAST, LEAST_GRAPHICS_CONTRAST = 4.5, 3.0
 LEAST_LETTERS_PX = 12
+# A4 less its margins; US letter is 12 px narrower and shrinks by that
+LANDSCAPE_PX = 1032
 
 # Every piece of text that can be seen, with its contrast against the first ground behind it that is not transparent, and its size
 _TEXTS = """() => {
@@ -197,7 +199,7 @@ def test_tables_and_folded_parts_are_reached_by_the_keyboard(opened):
 
 
 def test_paper(opened, tmp_path):
-    page, _, _ = opened(1280, "dark")
+    page, _, _ = opened(LANDSCAPE_PX, "dark")
     folded = page.locator("details:not([open])").count()
     assert folded > 5
     page.evaluate("() => window.dispatchEvent(new Event('beforeprint'))")
@@ -207,5 +209,7 @@ def test_paper(opened, tmp_path):
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator("nav").is_visible()
+    page.evaluate(_UNFOLD)
+    assert page.evaluate(_OVERFLOW) <= 0
     printed = page.pdf(path=str(tmp_path / "report.pdf"), format="A4")
     assert printed.startswith(b"%PDF")
