@@ -4,15 +4,17 @@ or the next recipe's, computes only what is not there.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import hashlib
 import io
-import itertools
 import os
+import queue
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -37,13 +39,16 @@ class Model:
         name: among the models of one run.
         key: identifies it, its runtime included: equal keys, equal logits.
         preprocessing: of its images.
-        load: makes the function [N, H, W, 3] uint8 pixels -> [N, classes] logits; called only where a chunk is missing.
+        load: makes the function [N, H, W, 3] uint8 pixels -> [N, classes] logits for so many threads to call at once; called only where a
+            chunk is missing.
+        batch: how many images at once, at most.
     """
 
     name: str
     key: str
     preprocessing: Preprocessing
-    load: Callable[[], Callable[[np.ndarray], np.ndarray]]
+    load: Callable[[int], Callable[[np.ndarray], np.ndarray]]
+    batch: int = CHUNK
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,34 +171,52 @@ class Run:
         """Names of the models that have to run."""
         return {name for chunk in self._chunks for name, key in chunk.keys.items() if key not in self._store}
 
-    def answers(self, threads: int, advance: Callable[[], None] = lambda: None) -> Iterator[Answers]:
-        """Chunk by chunk; models are loaded when they are first needed, and answer a chunk side by side.
+    def answers(self, workers: int, advance: Callable[[], None] = lambda: None) -> Iterator[Answers]:
+        """Chunk by chunk, in order, as many side by side as there are workers; models are loaded where a chunk is missing.
+
+        How many work changes no answer: a chunk is one thread's from its first image to its last.
 
         Args:
-            threads: that decode images.
+            workers: at least 1.
             advance: called for every image that has been answered.
         """
-        loaded: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
-        with ThreadPoolExecutor(threads) as decoding, ThreadPoolExecutor(len(self._models)) as answering:
-            for chunk in self._chunks:
-                yield self._of_chunk(chunk, loaded, decoding, answering)
-                for _ in chunk.references:
-                    advance()
+        loaded = _Loaded(workers)
+        missing = self.missing()
+        for model in self._models:
+            if model.name in missing:
+                loaded.answer(model)
+        stopped = threading.Event()
+        waiting: collections.deque[tuple[_Chunk, Future[Answers]]] = collections.deque()
+        with ThreadPoolExecutor(workers) as pool:
+            try:
+                for chunk in self._chunks:
+                    waiting.append((chunk, pool.submit(self._of_chunk, chunk, loaded, stopped)))
+                    if len(waiting) > 2 * workers:
+                        yield from self._finished(waiting.popleft(), advance)
+                while waiting:
+                    yield from self._finished(waiting.popleft(), advance)
+            finally:
+                stopped.set()
+                pool.shutdown(cancel_futures=True)
 
-    def _of_chunk(self, chunk: _Chunk, loaded: dict[str, Callable], decoding: ThreadPoolExecutor, answering: ThreadPoolExecutor) -> Answers:
-        rows = {model.name: self._store.read(chunk.keys[model.name]) for model in self._models}
-        absent = [model for model in self._models if rows[model.name] is None or len(rows[model.name]) != len(chunk.references)]
-        decoded = {
-            preprocessing: list(decoding.map(self._pixels_or_reason, chunk.references, itertools.repeat(preprocessing)))
-            for preprocessing in {model.preprocessing for model in absent}
-        }
-        for model in absent:
-            if model.name not in loaded:
-                loaded[model.name] = model.load()
-        jobs = {model: answering.submit(_answered, loaded[model.name], decoded[model.preprocessing]) for model in absent}
-        for model, job in jobs.items():
-            rows[model.name] = job.result()
-            self._store.write(chunk.keys[model.name], rows[model.name])
+    @staticmethod
+    def _finished(submitted: tuple[_Chunk, Future[Answers]], advance: Callable[[], None]) -> Iterator[Answers]:
+        chunk, job = submitted
+        yield job.result()
+        for _ in chunk.references:
+            advance()
+
+    def _of_chunk(self, chunk: _Chunk, loaded: _Loaded, stopped: threading.Event) -> Answers:
+        rows: dict[str, np.ndarray] = {}
+        decoded: dict[Preprocessing, list[np.ndarray | str]] = {}
+        for model in self._models:
+            kept = self._store.read(chunk.keys[model.name])
+            if kept is None or len(kept) != len(chunk.references):
+                if model.preprocessing not in decoded:
+                    decoded[model.preprocessing] = [self._pixels_or_reason(one, model.preprocessing) for one in chunk.references]
+                kept = _answered(loaded.answer(model), model.batch, decoded[model.preprocessing], stopped)
+                self._store.write(chunk.keys[model.name], kept)
+            rows[model.name] = kept
         readable = next(iter(rows.values()))["read"]
         unreadable = []
         for position in np.flatnonzero(~readable):
@@ -209,10 +232,30 @@ class Run:
             return str(error)
 
 
-def _answered(answer: Callable[[np.ndarray], np.ndarray], decoded: Sequence[np.ndarray | str]) -> np.ndarray:
+class _Loaded:
+    """Models, each loaded once; a damaged chunk may ask for one after the start."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers, self._lock = workers, threading.Lock()
+        self._answers: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
+
+    def answer(self, model: Model) -> Callable[[np.ndarray], np.ndarray]:
+        with self._lock:
+            if model.name not in self._answers:
+                self._answers[model.name] = model.load(self._workers)
+            return self._answers[model.name]
+
+
+def _answered(
+    answer: Callable[[np.ndarray], np.ndarray], batch: int, decoded: Sequence[np.ndarray | str], stopped: threading.Event
+) -> np.ndarray:
     """A row for every image: whether it was read, and its logits."""
-    pixels = [image for image in decoded if not isinstance(image, str)]
-    logits = np.asarray(answer(np.stack(pixels)), np.float32) if pixels else np.zeros((0, 1), np.float32)
+    pixels, parts = [image for image in decoded if not isinstance(image, str)], []
+    for start in range(0, len(pixels), batch):
+        if stopped.is_set():
+            raise CancelledError
+        parts.append(np.asarray(answer(np.stack(pixels[start : start + batch])), np.float32))
+    logits = np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
     rows = np.zeros(len(decoded), [("read", np.bool_), ("logits", np.float32, (logits.shape[1],))])
     rows["read"] = [not isinstance(image, str) for image in decoded]
     rows["logits"][rows["read"]] = logits
@@ -224,27 +267,25 @@ def _key(model: Model, identities: Sequence[str]) -> str:
 
 
 class FileModel:
-    """A `.tflite` on the CPU: as many interpreters as threads, each with one, so that images run side by side and a thread's share of the
-    work never changes the result.
+    """A `.tflite` on the CPU: an interpreter for each thread that asks, each with one thread.
 
     Args:
         file: the flatbuffer.
         gives_probabilities: whether its output is a softmax.
-        threads: at least 1.
+        interpreters: how many threads may ask at once; others wait.
     """
 
-    def __init__(self, file: bytes, gives_probabilities: bool, threads: int) -> None:
-        self._interpreters = [Interpreter(file, threads=1) for _ in range(threads)]
+    def __init__(self, file: bytes, gives_probabilities: bool, interpreters: int) -> None:
         self._gives_probabilities = gives_probabilities
-        self._pool = ThreadPoolExecutor(threads)
+        self._free: queue.SimpleQueue[Interpreter] = queue.SimpleQueue()
+        for _ in range(interpreters):
+            self._free.put(Interpreter(file, threads=1))
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """[N, H, W, 3] pixels -> [N, classes] logits."""
-        shares = zip(self._interpreters, np.array_split(pixels, len(self._interpreters)), strict=True)
-        jobs = [self._pool.submit(_run_each, interpreter, share) for interpreter, share in shares if len(share)]
-        outputs = np.concatenate([job.result() for job in jobs])
+        interpreter = self._free.get()
+        try:
+            outputs = np.stack([interpreter.run(image[None])[0] for image in pixels])
+        finally:
+            self._free.put(interpreter)
         return logits_of_probabilities(outputs) if self._gives_probabilities else outputs
-
-
-def _run_each(interpreter: Interpreter, pixels: np.ndarray) -> np.ndarray:
-    return np.stack([interpreter.run(image[None])[0] for image in pixels])

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ _FIELDS = {
     "calibration": (),
     "weights": ("source", "sha256", "random"),
     "preprocessing": ("resize_px", "crop_px", "interpolation", "keep_aspect"),
+    "input": ("shape",),
     "output": ("activation",),
     "drift": ("limits",),
 }
@@ -147,6 +149,8 @@ class Reference:
         Raises:
             InputError: random weights that this version draws otherwise.
         """
+        # images run side by side, which scales better than threads inside each operation
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
         with self._progress.stage("load TensorFlow", subject=self.source.name):
             conversion.require_tensorflow_backend()
             from edge import export
@@ -163,13 +167,17 @@ class Reference:
             preprocessing = self.source.variant.preprocessing if self.source.variant else None
             return export.exportable(model, preprocessing, takes_pixels=False if self.source.variant else self.source.takes_pixels)
 
+    @property
+    def batch(self) -> int:
+        """How many images the Keras model takes at once: more where they are small."""
+        height, width = self._manifest["input"]["shape"][1:3]
+        return max(1, min(_MOST_IMAGES, _BATCH_PIXELS // (height * width)))
+
     def keras_logits(self) -> Callable[[np.ndarray], np.ndarray]:
         """The function [N, H, W, 3] pixels -> [N, classes] logits of the float Keras model."""
         from edge.export import batched_logits
 
-        exportable = self.exportable
-        batch = max(1, min(_MOST_IMAGES, _BATCH_PIXELS // (exportable.input_shape[0] * exportable.input_shape[1])))
-        return batched_logits(exportable, batch)
+        return batched_logits(self.exportable, self.batch)
 
     @functools.cached_property
     def float32_file(self) -> bytes:

@@ -33,6 +33,11 @@ KIND, SCHEMA_VERSION = "validation", 1
 MOST_UNREADABLE = 0.1
 # Images whose logits are kept whole, to look for signs of collapse
 _KEPT_LOGITS = 1024
+# Images a file answers before it looks whether to stop
+_FILE_BATCH = 8
+# An interpreter holds a file's weights once as they are and once as XNNPACK packs them (in float32, of float16 ones); two files run
+_COPIES_AN_INTERPRETER = 5
+_MEMORY_SHARE = 0.6
 _FLIPPED_SHOWN = 24
 _THUMBNAIL_PX = 96
 # Pictures up to this side are stored as they are
@@ -122,7 +127,7 @@ def validate(artifact: Artifact, source: Source, images: Images, settings: Setti
     manifest = artifact.manifest
     reference = Reference(source, manifest, progress)
     app = _app_preprocessing(preprocessing_of(manifest), settings.app_preprocessing)
-    models = _models(artifact, reference, app, settings.threads)
+    models = _models(artifact, reference, app)
     store = answers.Store(settings.cache)
     subject = artifact.name
     with progress.stage("look at the images", total=len(images.references), subject=subject) as advance:
@@ -130,10 +135,10 @@ def validate(artifact: Artifact, source: Source, images: Images, settings: Setti
         missing = run.missing()
     if missing & {_KERAS, _APP, _FLOAT32} or settings.layer_samples:
         _ = reference.exportable
-    if _FLOAT32 in missing:
-        _ = reference.float32_file
+    largest_file_bytes = max(len(artifact.file), len(reference.float32_file) if _FLOAT32 in missing else 0)
+    workers = _workers(settings.threads, largest_file_bytes)
     with progress.stage("answer", total=len(images.references), subject=subject) as advance:
-        seen = _seen(run.answers(settings.threads, advance), images, len(images.references))
+        seen = _seen(run.answers(workers, advance), images, len(images.references))
     store.prune()
     differences = _differences(seen, identical=len(models) == 3, app=settings.app_preprocessing)
     total = differences[-1].images
@@ -193,24 +198,32 @@ def _app_preprocessing(preprocessing: Preprocessing, name: str) -> Preprocessing
     return preprocessing
 
 
-def _models(artifact: Artifact, reference: Reference, app: Preprocessing, threads: int) -> list[answers.Model]:
+def _workers(threads: int, largest_file_bytes: int) -> int:
+    """How many images side by side: each has an interpreter of each file, which unpacks the weights for itself."""
+    available = machine.available_memory_bytes()
+    fit = threads if available is None else int(_MEMORY_SHARE * available / (_COPIES_AN_INTERPRETER * largest_file_bytes))
+    return max(1, min(threads, fit))
+
+
+def _models(artifact: Artifact, reference: Reference, app: Preprocessing) -> list[answers.Model]:
     """The float model on what it was made for, again on what the app gives it where that differs, its float32 file, the file."""
     softmax = artifact.manifest["output"]["activation"] == "softmax"
     on_this = f"{runtime_version()} {machine.cpu_name()}"
     keras_key = f"keras {reference.key} {machine.cpu_name()}"
-    models = [answers.Model(_KERAS, keras_key, reference.preprocessing, reference.keras_logits)]
+    models = [answers.Model(_KERAS, keras_key, reference.preprocessing, lambda workers: reference.keras_logits(), reference.batch)]
     if app != reference.preprocessing:
-        models.append(answers.Model(_APP, keras_key, app, reference.keras_logits))
+        models.append(answers.Model(_APP, keras_key, app, lambda workers: reference.keras_logits(), reference.batch))
     models.append(
         answers.Model(
             _FLOAT32,
             f"float32 {reference.key} {on_this}",
             app,
-            lambda: answers.FileModel(reference.float32_file, softmax, threads),
+            lambda workers: answers.FileModel(reference.float32_file, softmax, workers),
+            _FILE_BATCH,
         )
     )
     file_key = f"file {sha256(artifact.file)} {softmax} {on_this}"
-    models.append(answers.Model(_FILE, file_key, app, lambda: answers.FileModel(artifact.file, softmax, threads)))
+    models.append(answers.Model(_FILE, file_key, app, lambda workers: answers.FileModel(artifact.file, softmax, workers), _FILE_BATCH))
     return models
 
 

@@ -4,7 +4,7 @@
 #   scripts/example_report.sh FOLDER IMAGES
 #
 # FOLDER takes the files (finished ones are kept), IMAGES is CIFAR-10's test images as a zip or folder, LABEL/NAME in it. Their thumbnails stay
-# out of the page. About 15 minutes on two cores; a machine with nothing else to do gives valid latencies.
+# out of the page; those in it are of generated images. About 15 minutes on two cores; a machine with nothing else to do gives valid latencies.
 set -euo pipefail
 
 if [ $# -ne 2 ]; then
@@ -25,12 +25,15 @@ python -m edge.convert --variant tiny224 --weights random:0 --quant float32,floa
     cd "$folder"
     for variant in nano32 tiny224; do
         # float32 first: the ratios are to it
-        python -m edge.benchmark "$variant"-float32*.tflite $(ls "$variant"-*.tflite | grep -v -- -float32) --json > "$variant.benchmark.json.new"
-        mv "$variant.benchmark.json.new" "$variant.benchmark.json"
+        python -m edge.benchmark "$variant"-float32*.tflite $(ls "$variant"-*.tflite | grep -v -- -float32) --save "$variant.benchmark.json"
     done
     for file in nano32-*.tflite; do
         result="${file%.tflite}.validation.json"
         [ -s "$result" ] || python -m edge.validate "$file" --images "$images" --layers --no-thumbnails --save "$result"
+    done
+    for file in nano32-int8.tflite tiny224-int8.random.tflite; do
+        result="${file%.tflite}.builtin.validation.json"
+        [ -s "$result" ] || python -m edge.validate "$file" --samples 64 --layers --save "$result"
     done
 )
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import threading
 import zipfile
 
 import numpy as np
@@ -34,7 +35,7 @@ class _Counting:
         self.asked = self.loaded = 0
         self.model = answers.Model(key, key, preprocessing, self._load)
 
-    def _load(self):
+    def _load(self, workers):
         self.loaded += 1
         return self._answer
 
@@ -70,12 +71,14 @@ def test_what_was_answered_is_not_asked_again(images, tmp_path):
 
 def test_a_stopped_run_goes_on_where_it_was(images, tmp_path):
     store, model = answers.Store(tmp_path / "store"), _Counting()
-    stopped = answers.Run(images, images.references, [model.model], store).answers(2)
+    stopped = answers.Run(images, images.references, [model.model], store).answers(1)
     next(stopped)
     stopped.close()
-    assert model.asked == answers.CHUNK - 1
-    _, rows = _rows(images, [model], store)
-    assert model.asked == len(images.references) - 1
+    done = sum(1 for _ in (tmp_path / "store").glob("*/*.npy"))
+    assert done >= 1
+    again = _Counting()
+    _, rows = _rows(images, [again], store)
+    assert again.asked <= len(images.references) - answers.CHUNK
     np.testing.assert_array_equal(rows["a"], _rows(images, [_Counting()], answers.Store(None))[1]["a"])
 
 
@@ -132,3 +135,40 @@ def test_a_chunk_without_one_readable_image(tmp_path):
     found, rows = _rows(images, [_Counting()], answers.Store(None))
     assert len(found[0].unreadable) == 1
     assert len(rows["a"]) == 0
+
+
+def test_how_many_work_changes_no_answer_and_no_order(images):
+    batched = [_Counting(), _Counting(), _Counting()]
+    found = [
+        list(answers.Run(images, images.references, [model.model], answers.Store(None)).answers(workers))
+        for model, workers in zip(batched, (1, 2, 5), strict=True)
+    ]
+    for other in found[1:]:
+        assert [chunk.references for chunk in other] == [chunk.references for chunk in found[0]]
+        for one, two in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(one.logits["a"], two.logits["a"])
+
+
+def test_a_stop_does_not_wait_for_whole_chunks(images):
+    started = threading.Event()
+
+    def answer(pixels):
+        started.set()
+        return pixels.mean(axis=(1, 2))
+
+    model = answers.Model("slow", "slow", GEOMETRY, lambda workers: answer, batch=1)
+    stopped = threading.Event()
+    stopped.set()
+    with pytest.raises(answers.CancelledError):
+        answers._answered(model.load(1), model.batch, [np.zeros((8, 8, 3), np.uint8)] * 3, stopped)
+    assert not started.is_set()
+    assert answers._answered(model.load(1), model.batch, [np.zeros((8, 8, 3), np.uint8)] * 3, threading.Event())["read"].all()
+
+
+def test_a_failure_ends_the_run(images):
+    def fail(pixels):
+        raise ValueError("no answer")
+
+    model = answers.Model("broken", "broken", GEOMETRY, lambda workers: fail)
+    with pytest.raises(ValueError, match="no answer"):
+        list(answers.Run(images, images.references, [model], answers.Store(None)).answers(2))
