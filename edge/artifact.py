@@ -118,7 +118,15 @@ def load(path: Path, verify: bool = True) -> Artifact:
             action="convert it",
         )
     manifest = _read_manifest(manifest_path)
-    file, recorded = path.read_bytes(), manifest["file"]["sha256"]
+    try:
+        file, recorded = path.read_bytes(), manifest["file"]["sha256"]
+    except OSError as error:
+        raise InputError(
+            "unreadable file",
+            expected="a file that may be read",
+            received=f"{path}: {error.strerror or error}",
+            action="check its permissions",
+        ) from error
     if verify and sha256(file) != recorded:
         raise InputError(
             "the file is not the one its manifest describes",
@@ -129,7 +137,7 @@ def load(path: Path, verify: bool = True) -> Artifact:
     labels_path = path.with_name(f"{name}.labels.txt")
     try:
         labels = tuple(labels_path.read_text(encoding="utf-8").splitlines()) if labels_path.is_file() else None
-    except UnicodeDecodeError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             "unreadable labels", expected="UTF-8 text", received=f"{labels_path}: {error}", action="convert the model again with --force"
         ) from error
@@ -141,7 +149,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(manifest["file"]["sha256"], str) or not isinstance(manifest["name"], str):
             raise ValueError("no name or no hash in it")
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             "unreadable manifest",
             expected="the JSON that edge.convert wrote",
@@ -164,7 +172,7 @@ def save(artifact: Artifact, folder: Path, force: bool = False) -> Path:
     manifest_path = folder / f"{artifact.name}.json"
     labels_path = folder / f"{artifact.name}.labels.txt"
     try:
-        with _locked(folder), contextlib.ExitStack() as cleanup:
+        with locked(folder), contextlib.ExitStack() as cleanup:
             if not force:
                 refuse_foreign_files(folder, artifact.name)
             manifest_text = json.dumps(artifact.manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -177,7 +185,7 @@ def save(artifact: Artifact, folder: Path, force: bool = False) -> Path:
                 labels_path.unlink(missing_ok=True)
             for temporary, final in staged:
                 os.replace(temporary, final)
-            _sync_folder(folder)
+            sync_folder(folder)
     except OSError as error:
         raise _unwritable("artifact", len(artifact.file), folder, error) from error
     return target
@@ -238,12 +246,20 @@ def save_document(path: Path, document: dict[str, Any]) -> None:
         EnvironmentUnusableError: the folder or the disk refuses.
     """
     require_replaceable(path, document["kind"])
-    data = (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    save_bytes(path, (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(), document["kind"])
+
+
+def save_bytes(path: Path, data: bytes, what: str) -> None:
+    """Writes a file over whatever is there, all of it or nothing.
+
+    Raises:
+        EnvironmentUnusableError: the folder or the disk refuses.
+    """
     try:
         with contextlib.ExitStack() as cleanup:
             os.replace(_stage(path.parent, data, cleanup), path)
     except OSError as error:
-        raise _unwritable(document["kind"], len(data), path.parent, error) from error
+        raise _unwritable(what, len(data), path.parent, error) from error
 
 
 def save_texts(texts: Mapping[Path, str], force: bool = False) -> None:
@@ -342,7 +358,7 @@ def _stage(folder: Path, data: bytes, cleanup: contextlib.ExitStack) -> str:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """An exclusive lock on the folder itself: nothing is left behind in it, and a killed process releases it."""
     try:
         import fcntl
@@ -357,7 +373,8 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Has the system write down which names a folder holds, where it can."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

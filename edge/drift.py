@@ -132,7 +132,7 @@ def compare(reference: np.ndarray, target: np.ndarray, labels: np.ndarray | None
     reference, target = np.asarray(reference, np.float64), np.asarray(target, np.float64)
     if reference.shape != target.shape or reference.ndim != 2 or not reference.size:
         raise ValueError(f"reference and target must be equal [N, classes]. Received: {reference.shape} and {target.shape}")
-    p, q = _softmax(reference), _softmax(target)
+    p, q = softmax(reference), softmax(target)
     reference, target = _centred(reference), _centred(target)
     finite_target = np.isfinite(target).all(1)
     k = min(5, reference.shape[1])
@@ -216,7 +216,8 @@ def _centred(logits: np.ndarray) -> np.ndarray:
     return logits - logits.mean(axis=1, keepdims=True)
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of [N, classes] logits."""
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
