@@ -1,0 +1,115 @@
+"""What to paste into an Android app: the Gradle lines, and a Kotlin class for one model of a package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edge.package_folder import FOLDER
+
+LITERT_VERSION = "2.3.0"
+
+GRADLE = f"""\
+android {{
+    defaultConfig {{ minSdk = 24 }}
+    androidResources {{ noCompress += "tflite" }}  // so that the file can be mapped as it is
+}}
+
+dependencies {{
+    implementation("com.google.ai.edge.litert:litert:{LITERT_VERSION}")
+    implementation("com.google.ai.edge.litert:litert-gpu:{LITERT_VERSION}")  // for Accelerator.GPU
+}}
+"""
+
+_KOTLIN = """\
+import android.content.Context
+import com.google.ai.edge.litert.Accelerator
+import com.google.ai.edge.litert.CompiledModel
+{imports}
+/**
+ * {name}: on one accelerator, Accelerator.CPU or Accelerator.GPU, which throws where it cannot.
+ * Options(Accelerator.GPU, Accelerator.CPU) may run on the CPU and not say so.
+ */
+class Classifier(context: Context, accelerator: Accelerator) : AutoCloseable {{
+    private val model = CompiledModel.create(context.assets, "{folder}/{file}", CompiledModel.Options(accelerator))
+    private val inputs = model.createInputBuffers()
+    private val outputs = model.createOutputBuffers()
+{labels}
+    /**
+     * The probabilities of the {classes} classes.
+     *
+     * @param pixels {side} x {side} RGB, row by row, a byte each of 0..255: the image upright,
+     *     {geometry}. Not normalised: the file does that.
+     */
+    fun classify(pixels: ByteArray): FloatArray {{
+        {write}
+        model.run(inputs, outputs)
+{read}
+    }}
+
+    override fun close() {{
+        inputs.forEach {{ it.close() }}
+        outputs.forEach {{ it.close() }}
+        model.close()
+    }}
+}}
+"""
+
+_SOFTMAX = """\
+        val highest = logits.max()
+        val exponentials = FloatArray(logits.size) {{ exp(logits[it] - highest) }}
+        val sum = exponentials.sum()
+        return FloatArray(logits.size) {{ exponentials[it] / sum }}"""
+
+
+def kotlin(model: Mapping[str, Any]) -> str:
+    """A class that runs one model.
+
+    Args:
+        model: an entry of `models` in `edge_package.json`.
+    """
+    softmax = model["output"]["activation"] is None
+    scores, values = ("val logits =", "logits") if softmax else ("return", "probabilities")
+    read = [f"        {scores} outputs[0].readFloat()"]
+    if model["output"]["dtype"] == "int8":
+        zero_point, scale = model["output"]["quantization"]["zero_point"], model["output"]["quantization"]["scale"]
+        read = [
+            "        val stored = outputs[0].readInt8()",
+            f"        {scores} FloatArray(stored.size) {{ (stored[it] - ({zero_point})) * {scale!r}f }}  // {values}",
+        ]
+    if softmax:
+        read.append(_SOFTMAX.format())
+    labels = model["labels"]
+    quantized = model["input"]["dtype"] == "int8"
+    imports = ["import kotlin.math.exp"] * softmax + ["import kotlin.math.roundToInt"] * quantized
+    return _KOTLIN.format(
+        imports="\n".join([*imports, ""]) if imports else "",
+        name=model["name"],
+        folder=FOLDER,
+        file=model["file"],
+        labels=f'    val labels = context.assets.open("{FOLDER}/{labels["file"]}").bufferedReader().readLines()\n' if labels else "",
+        classes=model["classes"],
+        side=model["preprocessing"]["crop_px"],
+        geometry=geometry(model["preprocessing"]),
+        write=_write(model["input"]),
+        read="\n".join(read),
+    )
+
+
+def geometry(preprocessing: Mapping[str, Any]) -> str:
+    """What to do with an image first, in words."""
+    resize, crop = preprocessing["resize_px"], preprocessing["crop_px"]
+    how = f"{preprocessing['interpolation']}, antialiased"
+    resized = f"its short side resized to {resize} ({how})" if preprocessing["keep_aspect"] else f"resized to {resize} x {resize} ({how})"
+    return resized if resize == crop and not preprocessing["keep_aspect"] else f"{resized}, its centre of {crop} x {crop} cut out"
+
+
+def _write(tensor: Mapping[str, Any]) -> str:
+    if tensor["dtype"] == "uint8":
+        return "inputs[0].writeInt8(pixels)  // the same bytes: the file reads them as 0..255"
+    value = "(pixels[it].toInt() and 0xFF)"
+    if tensor["dtype"] == "int8":
+        scale, zero_point = tensor["quantization"]["scale"], tensor["quantization"]["zero_point"]
+        stored = f"({value} / {scale!r}f + ({zero_point})).roundToInt().coerceIn(-128, 127).toByte()"
+        return f"inputs[0].writeInt8(ByteArray(pixels.size) {{ {stored} }})"
+    return f"inputs[0].writeFloat(FloatArray(pixels.size) {{ {value}.toFloat() }})"

@@ -1,0 +1,352 @@
+"""What an app gets: models, labels and `edge_package.json`, which says what to feed them, what they must answer, and which is for what.
+
+`edge_package.json` is described in docs/android.md. Equal artifacts give equal bytes, in whatever order they come: there is no clock time
+in it, and nothing depends on the version of a compression library.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import math
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from calibration import builtin
+from edge.artifact import Artifact, sha256
+from edge.drift import softmax
+from edge.runtime import Interpreter, Tensor, runtime_package
+from tfvit.errors import InputError
+from tfvit.preprocessing import Preprocessing, resize_and_crop, to_rgb
+from tfvit.terminal import Progress
+
+KIND, SCHEMA_VERSION = "edge_package", 1
+PACKAGE_FILE, GOLDEN_FILE = "edge_package.json", "golden.png"
+GOLDEN_WIDTH_PX, GOLDEN_HEIGHT_PX = 300, 200
+# Which scene of which built-in set: one that the shipped models have a clear answer to, and are not certain of
+_GOLDEN_INDEX, _GOLDEN_SEED = 0, 300200
+_TOP = 5
+# Largest difference of the golden top-1 score. Float kernels differ in the order of additions, 8-bit ones in how they round; GPUs compute
+# in float16.
+_FLOAT_TOLERANCE, _EIGHT_BIT_TOLERANCE, _GPU_TOLERANCE = 0.001, 0.05, 0.05
+_FLOAT_RECIPES = ("float32", "float16")
+# Android's packager leaves out assets that begin with a dot; everything else here has a meaning to some shell, zip or file system
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_INTERPOLATIONS = ("bicubic", "bilinear")
+# On CPUs, by what was measured (README): the first that XNNPACK takes whole
+_CPU_ORDER = ("int8", "dynamic", "float16", "float32")
+_NONE = type(None)
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "variant": (str, _NONE),
+    "recipe": str,
+    "classes": int,
+    "weights.random": bool,
+    "input.name": str,
+    "input.shape": list,
+    "input.dtype": str,
+    "input.range": list,
+    "input.quantization": (dict, _NONE),
+    "input.layout": str,
+    "input.channels": str,
+    "preprocessing.resize_px": int,
+    "preprocessing.crop_px": int,
+    "preprocessing.interpolation": str,
+    "preprocessing.keep_aspect": bool,
+    "output.name": str,
+    "output.shape": list,
+    "output.dtype": str,
+    "output.quantization": (dict, _NONE),
+    "output.activation": (str, _NONE),
+    "file.min_runtime_version": (str, _NONE),
+    "delegates.xnnpack.delegated_ops": int,
+    "delegates.xnnpack.total_ops": int,
+    "delegates.xnnpack.partitions": int,
+    "delegates.gpu.verdict": str,
+    "delegates.gpu.basis": str,
+    "drift.passed": bool,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Package:
+    """What is to be written, or why it must not be.
+
+    Attributes:
+        document: `edge_package.json`; None where something is refused.
+        files: path -> bytes, the document's own among them; empty where something is refused.
+        refusals: sentences.
+    """
+
+    document: dict[str, Any] | None
+    files: dict[str, bytes]
+    refusals: tuple[str, ...] = ()
+
+
+def build(artifacts: Sequence[Artifact], allow_random: bool = False, progress: Progress | None = None) -> Package:
+    """The package of some artifacts. Runs each file once, on the CPU.
+
+    Args:
+        artifacts: at least one; loaded without verifying, since a tampered one is refused here.
+        allow_random: whether random weights may ship.
+        progress: stages go there.
+
+    Raises:
+        InputError: a manifest without something that an app needs, or a name that cannot be an asset's.
+        EnvironmentUnusableError: the runtime cannot load a file, or there is none.
+    """
+    progress = progress or Progress()
+    artifacts = sorted(artifacts, key=lambda one: one.name)
+    for artifact in artifacts:
+        _require_name(artifact.name)
+        _require_fields(artifact)
+    refusals = _refusals(artifacts, allow_random)
+    if refusals:
+        return Package(None, {}, tuple(refusals))
+    with progress.stage("golden image"):
+        png = golden_png()
+        golden = to_rgb(Image.open(io.BytesIO(png)))
+    files, models = {GOLDEN_FILE: png}, []
+    for artifact in artifacts:
+        with progress.stage("golden answer", subject=artifact.name):
+            model, found = _model(artifact, golden)
+        refusals += found
+        models.append(model)
+        files[model["file"]] = artifact.file
+        if artifact.labels is not None:
+            files[model["labels"]["file"]] = _label_bytes(artifact.labels)
+    if refusals:
+        return Package(None, {}, tuple(refusals))
+    document = {
+        "kind": KIND,
+        "schema_version": SCHEMA_VERSION,
+        "models": models,
+        "golden_image": {"file": GOLDEN_FILE, "sha256": sha256(png), "width": GOLDEN_WIDTH_PX, "height": GOLDEN_HEIGHT_PX},
+        "recommended": recommended({artifact.name: artifact.manifest for artifact in artifacts}),
+        "tools": {tool: metadata.version(tool) for tool in ("tfvit", runtime_package(), "numpy", "pillow")},
+    }
+    files[PACKAGE_FILE] = (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return Package(document, dict(sorted(files.items())))
+
+
+def recommended(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str] | None]:
+    """Which model for which target, by rule from the manifests alone: nothing here was measured on a phone.
+
+    Args:
+        manifests: by the artifact's name.
+
+    Returns:
+        "cpu", "gpu" and "npu", each with `name` and `why`, or None where nothing fits.
+    """
+    names = sorted(manifests, key=lambda name: (manifests[name]["file"]["size_bytes"], name))
+    whole = [name for name in names if _whole_on_xnnpack(manifests[name])]
+    on_cpu = [name for recipe in _CPU_ORDER for name in whole if manifests[name]["recipe"] == recipe]
+    on_gpu = [name for name in names if manifests[name]["delegates"]["gpu"]["verdict"] == "whole"]
+    on_gpu = [name for name in on_gpu if manifests[name]["recipe"] == "float16"] or on_gpu
+    on_npu = [name for name in names if manifests[name]["recipe"] == "int8_full"]
+
+    def choice(fitting: Sequence[str], why: str) -> dict[str, str] | None:
+        if not fitting:
+            return None
+        chosen = manifests[fitting[0]]
+        rivals = [name for name in fitting if manifests[name]["recipe"] == chosen["recipe"]]
+        words = [chosen["recipe"], why, "by rule, not measured on a phone"]
+        if len(rivals) > 1:
+            words.append(f"the smallest of the {len(rivals)} such files here")
+        if chosen["weights"]["random"]:
+            words.append("RANDOM weights: its answers mean nothing")
+        return {"name": fitting[0], "why": "; ".join(words)}
+
+    return {
+        "cpu": choice(on_cpu, "whole in one XNNPACK partition"),
+        "gpu": choice(on_gpu, "whole on the GPU delegate"),
+        "npu": choice(on_npu, "integers only"),
+    }
+
+
+def golden_png() -> bytes:
+    """The golden image: the middle of a generated scene, as a PNG whose bytes are the same everywhere."""
+    scene = builtin.generate(_GOLDEN_INDEX, GOLDEN_WIDTH_PX, _GOLDEN_SEED)
+    top = (GOLDEN_WIDTH_PX - GOLDEN_HEIGHT_PX) // 2
+    return _png(scene[top : top + GOLDEN_HEIGHT_PX])
+
+
+def zip_bytes(files: Mapping[str, bytes]) -> bytes:
+    """Files as a zip: sorted, stored, without times."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as members:
+        for name, data in sorted(files.items()):
+            member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            member.create_system, member.external_attr = 3, 0o100644 << 16
+            members.writestr(member, data)
+    return archive.getvalue()
+
+
+def _require_name(name: str) -> None:
+    if not _SAFE_NAME.fullmatch(name):
+        raise InputError(
+            "a name that cannot be an asset's",
+            expected="letters, digits, and . _ - behind the first of them",
+            received=repr(name),
+            action="rename the .tflite, .json and .labels.txt together",
+        )
+
+
+def _require_fields(artifact: Artifact) -> None:
+    for path, kind in _FIELDS.items():
+        value: Any = artifact.manifest
+        for key in path.split("."):
+            if not isinstance(value, dict) or key not in value:
+                raise _unusable_manifest(artifact, f"without {path}")
+            value = value[key]
+        if not isinstance(value, kind):
+            raise _unusable_manifest(artifact, f"with {path} {json.dumps(value)[:40]}")
+    for key, needed in (("range", [0, 255]), ("layout", "NHWC"), ("channels", "RGB")):
+        if artifact.manifest["input"][key] != needed:
+            raise _unusable_manifest(artifact, f"with input.{key} {json.dumps(artifact.manifest['input'][key])[:40]}")
+    geometry = artifact.manifest["preprocessing"]
+    if geometry["interpolation"] not in _INTERPOLATIONS or min(geometry["resize_px"], geometry["crop_px"]) < 1:
+        raise _unusable_manifest(artifact, f"with preprocessing {json.dumps(geometry)}")
+
+
+def _unusable_manifest(artifact: Artifact, what: str) -> InputError:
+    return InputError(
+        "a manifest that an app cannot be built from",
+        expected="the JSON that edge.convert wrote",
+        received=f"{artifact.name}.json {what}",
+        action="convert the model again with --force",
+    )
+
+
+def _refusals(artifacts: Sequence[Artifact], allow_random: bool) -> list[str]:
+    """What can be told without running anything."""
+    found, seen = [], set()
+    for artifact in artifacts:
+        name, manifest = artifact.name, artifact.manifest
+        if name.casefold() in seen:
+            found.append(f"{name}: two artifacts of one name")
+        seen.add(name.casefold())
+        if sha256(artifact.file) != manifest["file"]["sha256"]:
+            found.append(f"{name}: SHA-256 {sha256(artifact.file)} is not the one in its manifest, {manifest['file']['sha256']}")
+        if manifest["weights"]["random"] and not allow_random:
+            found.append(f"{name}: random weights, its answers mean nothing (--allow-random ships it all the same)")
+        if not manifest["drift"]["passed"]:
+            found.append(f"{name}: its drift check failed when it was converted")
+        if artifact.labels is not None and len(artifact.labels) != manifest["classes"]:
+            found.append(f"{name}: {len(artifact.labels)} labels for {manifest['classes']} classes")
+    return found
+
+
+def _model(artifact: Artifact, golden: Image.Image) -> tuple[dict[str, Any], list[str]]:
+    """An entry of `models`, and what its file says against it."""
+    name, manifest = artifact.name, artifact.manifest
+    interpreter = Interpreter(artifact.file)
+    refusals = [
+        f"{name}: its manifest has the {side} {_described(manifest[side])}, the file {_described_tensors(tensors)}"
+        for side, tensors in (("input", interpreter.inputs), ("output", interpreter.outputs))
+        if not _is_described(manifest[side], tensors)
+    ]
+    geometry = manifest["preprocessing"]
+    side = geometry["crop_px"]
+    if manifest["input"]["shape"] != [1, side, side, 3]:
+        refusals.append(f"{name}: its manifest has images of {side} x {side} pixels for the input shape {manifest['input']['shape']}")
+    if manifest["output"]["shape"] != [1, manifest["classes"]]:
+        refusals.append(f"{name}: its manifest has {manifest['classes']} classes for the output shape {manifest['output']['shape']}")
+    answer = None
+    if not refusals:
+        answer = _golden_answer(artifact, interpreter, resize_and_crop(golden, Preprocessing(**geometry)))
+        if answer is None:
+            refusals.append(f"{name}: gives NaN or infinity on the golden image")
+    model = {
+        "name": name,
+        "file": f"{name}.tflite",
+        "sha256": manifest["file"]["sha256"],
+        "size_bytes": len(artifact.file),
+        "variant": manifest["variant"],
+        "recipe": manifest["recipe"],
+        "random_weights": manifest["weights"]["random"],
+        "classes": manifest["classes"],
+        "input": {key: manifest["input"][key] for key in ("name", "shape", "dtype", "range", "quantization", "layout", "channels")},
+        "preprocessing": {key: geometry[key] for key in ("resize_px", "crop_px", "interpolation", "keep_aspect")},
+        "output": {key: manifest["output"][key] for key in ("name", "shape", "dtype", "quantization", "activation")},
+        "labels": None if artifact.labels is None else {"file": f"{name}.labels.txt", "sha256": sha256(_label_bytes(artifact.labels))},
+        "min_runtime_version": manifest["file"]["min_runtime_version"],
+        "gpu": {key: manifest["delegates"]["gpu"][key] for key in ("verdict", "basis")},
+        "golden": answer,
+    }
+    return model, refusals
+
+
+def _golden_answer(artifact: Artifact, interpreter: Interpreter, pixels: np.ndarray) -> dict[str, Any] | None:
+    """The block `golden`; None where the file gives no numbers."""
+    scores = np.asarray(interpreter.run(pixels[None]), np.float64)
+    if artifact.manifest["output"]["activation"] is None:
+        scores = softmax(scores)
+    if not np.all(np.isfinite(scores)):
+        return None
+    best = np.argsort(-scores[0], kind="stable")[:_TOP]
+    labels = artifact.labels
+    cpu = _FLOAT_TOLERANCE if artifact.manifest["recipe"] in _FLOAT_RECIPES else _EIGHT_BIT_TOLERANCE
+    return {
+        "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
+        "top5": [
+            {"index": int(index), "label": labels[index] if labels else None, "score": round(float(scores[0, index]), 6)} for index in best
+        ],
+        "tolerance": {"cpu": cpu, "gpu": _GPU_TOLERANCE},
+    }
+
+
+def _is_described(block: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a file has one such tensor, of the manifest's shape, type and scale."""
+    if len(tensors) != 1:
+        return False
+    tensor = next(iter(tensors.values()))
+    quantization = block["quantization"] or {"scale": 0.0, "zero_point": 0}
+    return (
+        list(tensor.shape) == block["shape"]
+        and tensor.dtype.name == block["dtype"]
+        and tensor.zero_point == quantization.get("zero_point")
+        and math.isclose(tensor.scale, quantization.get("scale", math.nan), rel_tol=1e-6)
+    )
+
+
+def _described(block: Mapping[str, Any]) -> str:
+    return f"{block['dtype']} {block['shape']}, quantization {json.dumps(block['quantization'])}"
+
+
+def _described_tensors(tensors: Mapping[str, Tensor]) -> str:
+    return " and ".join(f"{one.dtype.name} {list(one.shape)}, scale {one.scale:g}, zero point {one.zero_point}" for one in tensors.values())
+
+
+def _whole_on_xnnpack(manifest: Mapping[str, Any]) -> bool:
+    xnnpack = manifest["delegates"]["xnnpack"]
+    return xnnpack["partitions"] == 1 and xnnpack["delegated_ops"] == xnnpack["total_ops"]
+
+
+def _label_bytes(labels: Sequence[str]) -> bytes:
+    return ("\n".join(labels) + "\n").encode()
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    """[H, W, 3] uint8 as a PNG that is stored, not compressed: compressed bytes would differ between versions of zlib."""
+    height, width, _ = pixels.shape
+    rows = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1).tobytes()
+    most = 0xFFFF
+    stored = b"".join(
+        struct.pack("<BHH", start + most >= len(rows), len(block), len(block) ^ most) + block
+        for start, block in ((start, rows[start : start + most]) for start in range(0, len(rows), most))
+    )
+    image = b"\x78\x01" + stored + struct.pack(">I", zlib.adler32(rows))
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", image), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )

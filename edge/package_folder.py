@@ -1,0 +1,250 @@
+"""Where packages go: the folder `edge` of an Android project's assets, or a zip. Swapped whole, and never over anything that is not ours.
+
+Ours is a file that the `edge_package.json` beside it names with the hash it has. The new folder is made beside the old one, under a name
+that Android's packager leaves out, and the two change places: in one step where the system can (Linux, macOS), else in two, and what a
+kill leaves between them is put back by the next run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import json
+import os
+import shutil
+import sys
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from edge import artifact
+from edge.artifact import sha256
+from edge.package import KIND, PACKAGE_FILE, zip_bytes
+from tfvit.errors import EnvironmentUnusableError, InputError
+
+FOLDER = "edge"
+# The new folder while it is made, then the old one while it is removed; the old one between two renames
+_STAGED, _REPLACED = ".edge-bundle-staged", ".edge-bundle-replaced"
+_BUILD_FILES = ("build.gradle.kts", "build.gradle")
+_NAMED = 5
+_EXCHANGE = 2  # RENAME_EXCHANGE and RENAME_SWAP
+_CURRENT_FOLDER = -100  # AT_FDCWD
+
+
+@dataclasses.dataclass(frozen=True)
+class Changes:
+    """What a package changed where it went: names of files, sorted.
+
+    Attributes:
+        added, replaced, unchanged, removed: of the package's own files; removed are those of the old one that the new one has not.
+        kept, overwritten: of files that are not ours, with `force`.
+    """
+
+    added: tuple[str, ...]
+    replaced: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    removed: tuple[str, ...]
+    kept: tuple[str, ...] = ()
+    overwritten: tuple[str, ...] = ()
+
+
+def assets_folder(project: Path) -> Path:
+    """The assets of an Android project (its module `app`), or of the module itself; the folder need not exist yet.
+
+    Raises:
+        InputError: it is neither.
+    """
+    for module in (project / "app", project):
+        main = module / "src" / "main"
+        if main.is_dir() and any((module / name).is_file() for name in _BUILD_FILES):
+            return main / "assets"
+    raise InputError(
+        "not an Android project",
+        expected="a folder with app/build.gradle(.kts) and app/src/main, or a module with build.gradle(.kts) and src/main",
+        received=str(project) if project.is_dir() else f"no folder {project}",
+        action="name the project's folder or the module's, or use --zip",
+    )
+
+
+def save_in_assets(assets: Path, files: Mapping[str, bytes], force: bool = False) -> Changes:
+    """Makes ASSETS/edge hold these files: all of them, or what was there before.
+
+    Args:
+        assets: of `assets_folder`.
+        files: name -> bytes.
+        force: go on where files are not ours: they are kept, but for those whose names are taken.
+
+    Raises:
+        InputError: there are files that are not ours and `force` is off; or ASSETS/edge is a link or a file.
+        EnvironmentUnusableError: the folder or the disk refuses.
+    """
+    folder, staged, replaced = assets / FOLDER, assets / _STAGED, assets / _REPLACED
+    made_assets = not assets.exists()
+    try:
+        assets.mkdir(parents=True, exist_ok=True)
+        with artifact.locked(assets):
+            _tidy(folder, staged, replaced)
+            own, foreign = _contents(folder)
+            if foreign and not force:
+                raise _in_the_way(folder, foreign)
+            try:
+                _stage(staged, files, [folder / name for name in foreign if name not in files])
+                _swap(staged, folder, replaced)
+            finally:
+                shutil.rmtree(staged, ignore_errors=True)
+    except OSError as error:
+        if made_assets:
+            with contextlib.suppress(OSError):
+                assets.rmdir()
+        raise EnvironmentUnusableError(
+            "the bundle could not be written",
+            expected=f"{sum(map(len, files.values())) / 1e6:.1f} MB of free space and write permission in {assets}",
+            received=error.strerror or str(error),
+            action="free space or check the permissions, and run it again",
+        ) from error
+    return _changes(own, files, foreign)
+
+
+def save_zip(path: Path, files: Mapping[str, bytes], force: bool = False) -> Changes:
+    """Writes a zip of these files, over an older package of ours.
+
+    Raises:
+        InputError: something else is there and `force` is off, or the folder does not exist.
+        EnvironmentUnusableError: the folder or the disk refuses.
+    """
+    if not path.parent.is_dir():
+        raise InputError("no such folder", expected="an existing folder", received=str(path.parent), action="create it, or choose another")
+    own = _zip_contents(path)
+    there = path.exists() or path.is_symlink()
+    if own is None and there and (not force or not path.is_file()):
+        raise InputError(
+            "another file is in the way",
+            expected=f"no {path.name}, or an older package of ours",
+            received=str(path),
+            action="move it away, choose another name, or overwrite it with --force",
+        )
+    artifact.save_bytes(path, zip_bytes(files), "bundle")
+    changes = _changes(own or {}, files, [])
+    return dataclasses.replace(changes, overwritten=(path.name,)) if own is None and there else changes
+
+
+def _tidy(folder: Path, staged: Path, replaced: Path) -> None:
+    """Ends what a killed run began: back to the old package where the new one was not in its place yet."""
+    if replaced.exists() and not folder.exists():
+        os.rename(replaced, folder)
+    for leftover in (staged, replaced):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+
+
+def _contents(folder: Path) -> tuple[dict[str, str], list[str]]:
+    """What is in a folder: our files with their hashes, and the names of all others."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise InputError(
+            "a link or a file is in the way",
+            expected=f"no {folder.name} in {folder.parent}, or a folder",
+            received=str(folder),
+            action="move it away",
+        )
+    if not folder.exists():
+        return {}, []
+    listed = _listed((folder / PACKAGE_FILE).read_bytes()) if (folder / PACKAGE_FILE).is_file() else {}
+    own, foreign = {}, []
+    for entry in sorted(folder.iterdir()):
+        digest = sha256(entry.read_bytes()) if entry.name in listed and entry.is_file() and not entry.is_symlink() else None
+        if digest is not None and listed[entry.name] in (digest, None):
+            own[entry.name] = digest
+        else:
+            foreign.append(entry.name)
+    return own, foreign
+
+
+def _zip_contents(path: Path) -> dict[str, str] | None:
+    """The files of a package of ours with their hashes; None where it is something else, or nothing."""
+    try:
+        with zipfile.ZipFile(path) as members:
+            listed = _listed(members.read(PACKAGE_FILE))
+            own = {name: sha256(members.read(name)) for name in members.namelist() if name in listed}
+            return own if listed and len(own) == len(members.namelist()) else None
+    except (OSError, KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
+        return None
+
+
+def _listed(document: bytes) -> dict[str, str | None]:
+    """The files an `edge_package.json` names, with their hashes (its own is None); empty where it is something else."""
+    try:
+        package: Any = json.loads(document)
+        if package["kind"] != KIND:
+            return {}
+        blocks = [package["golden_image"], *package["models"], *(model["labels"] for model in package["models"] if model["labels"])]
+        return {PACKAGE_FILE: None} | {str(block["file"]): str(block["sha256"]) for block in blocks}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+
+
+def _in_the_way(folder: Path, foreign: list[str]) -> InputError:
+    more = f" and {len(foreign) - _NAMED} more" if len(foreign) > _NAMED else ""
+    return InputError(
+        "files that edge.bundle did not write are in the way",
+        expected=f"in {folder} nothing but an older bundle, unchanged",
+        received=", ".join(foreign[:_NAMED]) + more,
+        action="move them away, or use --force: it keeps them, but for those whose names the bundle needs",
+        foreign=tuple(foreign),
+    )
+
+
+def _stage(staged: Path, files: Mapping[str, bytes], kept: Iterable[Path]) -> None:
+    """Makes the new folder, on the disk for good before it is anywhere anyone looks."""
+    staged.mkdir()
+    for path in kept:
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, staged / path.name, symlinks=True)
+        else:
+            shutil.copy2(path, staged / path.name, follow_symlinks=False)
+    for name, data in files.items():
+        with open(staged / name, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    artifact.sync_folder(staged)
+
+
+def _swap(staged: Path, folder: Path, replaced: Path) -> None:
+    """Puts the new folder in its place. What was there is then at `staged`, or gone."""
+    if not folder.exists():
+        os.rename(staged, folder)
+    elif not _exchange(staged, folder):
+        os.rename(folder, replaced)
+        try:
+            os.rename(staged, folder)
+        except OSError:
+            os.rename(replaced, folder)
+            raise
+        shutil.rmtree(replaced, ignore_errors=True)
+    artifact.sync_folder(folder.parent)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Has two folders change names in one step; False where the system or the file system cannot."""
+    if sys.platform not in ("linux", "darwin"):
+        return False
+    library = ctypes.CDLL(None)
+    names = os.fsencode(first), os.fsencode(second)
+    if hasattr(library, "renameat2"):
+        return library.renameat2(_CURRENT_FOLDER, names[0], _CURRENT_FOLDER, names[1], _EXCHANGE) == 0
+    return hasattr(library, "renamex_np") and library.renamex_np(*names, _EXCHANGE) == 0
+
+
+def _changes(own: Mapping[str, str], files: Mapping[str, bytes], foreign: Iterable[str]) -> Changes:
+    equal = {name for name, data in files.items() if own.get(name) == sha256(data)}
+    foreign = set(foreign)
+    return Changes(
+        added=tuple(sorted(set(files) - set(own) - foreign)),
+        replaced=tuple(sorted((set(files) & set(own)) - equal)),
+        unchanged=tuple(sorted(equal)),
+        removed=tuple(sorted(set(own) - set(files))),
+        kept=tuple(sorted(foreign - set(files))),
+        overwritten=tuple(sorted(foreign & set(files))),
+    )
