@@ -19,6 +19,7 @@ print(" ".join(sorted(name for name in {heavy} if name in sys.modules)), file=sy
 """
 _HELP = "from edge.convert import main\nassert main(['--help']) == 0"
 _VALIDATE_HELP = _HELP.replace("edge.convert", "edge.validate")
+_BUNDLE_HELP = _HELP.replace("edge.convert", "edge.bundle")
 _NO_IMAGES = (
     "from edge.convert import main\n"
     "assert main(['--variant', 'nano32', '--weights', 'random:0', '--quant', 'int8', '--calibration', '/no/such/images']) == 3"
@@ -34,10 +35,11 @@ _FRAMEWORKS = HEAVY[:4]
         ("import edge", HEAVY),
         (_HELP, HEAVY[:4] + HEAVY[6:]),
         (_VALIDATE_HELP, HEAVY[:4] + HEAVY[6:]),
+        (_BUNDLE_HELP, HEAVY),
         (_WRONG, _FRAMEWORKS),
         (_NO_IMAGES, _FRAMEWORKS),
     ],
-    ids=["import edge", "--help", "validate --help", "misspelt variant", "no calibration images"],
+    ids=["import edge", "--help", "validate --help", "bundle --help", "misspelt variant", "no calibration images"],
 )
 def test_nothing_heavy_is_loaded(statement, heavy):
     code = _LOADED.format(statement=statement, heavy=heavy)
