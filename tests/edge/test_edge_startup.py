@@ -35,7 +35,7 @@ _FRAMEWORKS = HEAVY[:4]
         ("import edge", HEAVY),
         (_HELP, HEAVY[:4] + HEAVY[6:]),
         (_VALIDATE_HELP, HEAVY[:4] + HEAVY[6:]),
-        (_BUNDLE_HELP, HEAVY),
+        (_BUNDLE_HELP, HEAVY[:4] + HEAVY[6:]),
         (_WRONG, _FRAMEWORKS),
         (_NO_IMAGES, _FRAMEWORKS),
     ],
