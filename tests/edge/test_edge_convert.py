@@ -356,7 +356,7 @@ def test_a_save_that_fails(cli, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     ran = cli(*MICRO, *FAST, "--out", tmp_path / "out")
-    assert_one_error(ran, EXIT_UNUSABLE, "No space left on device", "--out")
+    assert_one_error(ran, EXIT_UNUSABLE, "No space left on device", "another directory")
     assert listing(tmp_path / "out") == {}
 
 
