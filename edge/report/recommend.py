@@ -122,7 +122,7 @@ def _no_cpu(files: Sequence[FileFacts], others: dict[str, str]) -> Recommendatio
     ]
     if ran:
         reasons.append(f"the fastest of those that are not valid is {min(ran)[1]} ({min(ran)[0]:.2f} ms); measure again on a quiet machine")
-    return _recommendation(files, CPU, NOTHING, None, reasons, others, f"python -m edge.benchmark {names} --json > benchmark.json")
+    return _recommendation(files, CPU, NOTHING, None, reasons, others, f"python -m edge.benchmark {names} --save benchmark.json")
 
 
 def _overlap(fastest: Any, other: Any) -> bool:

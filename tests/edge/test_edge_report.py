@@ -361,7 +361,7 @@ def test_without_valid_measurements_the_command_is_named(one):
     folder, document = one
     found = chosen(folder, "CPU")
     assert (found.file, found.basis, found.ships) == (None, NOTHING, False)
-    assert found.command == "python -m edge.benchmark nano32-int8.tflite --json > benchmark.json"
+    assert found.command == "python -m edge.benchmark nano32-int8.tflite --save benchmark.json"
     made.save(folder / "benchmark.json", made.benchmark([made.row(document, valid=False, invalid_reasons=["too noisy"])]))
     assert "fastest of those that are not valid is nano32-int8" in chosen(folder, "CPU").reasons[1]
 
