@@ -155,7 +155,7 @@ def _convert_outstanding(
         preprocessing = source.variant.preprocessing if source.variant else None
         exportable = export.exportable(model, preprocessing, takes_pixels=source.takes_pixels if source.variant is None else False)
     preprocessing = exportable.preprocessing
-    labels = _checked_labels(settings.labels, exportable.classes)
+    labels = checked_labels(settings.labels, exportable.classes)
     if source.variant is None and not settings.force:
         recipes, current = _without_current(source, recipes, settings, image_set, split, preprocessing)
         yield from current
@@ -340,7 +340,12 @@ def _label_indices(image_set: ImageSet, split: Split, exportable: Any, labels: t
     return np.asarray([labels.index(reference.label) for reference in kept])
 
 
-def _checked_labels(labels: tuple[str, ...] | None, classes: int) -> tuple[str, ...] | None:
+def checked_labels(labels: tuple[str, ...] | None, classes: int) -> tuple[str, ...] | None:
+    """The labels of a model with so many classes.
+
+    Raises:
+        InputError: another number of them.
+    """
     if labels is not None and len(labels) != classes:
         raise InputError(
             "the labels do not fit the model",

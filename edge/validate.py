@@ -145,15 +145,10 @@ def _labelled(validation: Any, image_set: Any, references: Sequence[Any], artifa
     Raises:
         InputError: --labels that do not name the folders, or are not as many as the model has classes.
     """
+    from edge import conversion
+
     number = artifact.manifest["classes"]
-    names = read_labels(labels) if labels else artifact.labels
-    if names is not None and len(names) != number:
-        raise InputError(
-            "the labels do not fit the model",
-            expected=f"{number} labels, one per line",
-            received=f"{len(names)} labels",
-            action="pass the label file the model was trained with",
-        )
+    names = conversion.checked_labels(read_labels(labels) if labels else artifact.labels, number)
     folders = {reference.label for reference in references}
     indices: dict[str, int] = {}
     if folders and None not in folders:

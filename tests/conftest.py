@@ -18,4 +18,4 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     Not in pytest_collection_modifyitems: there xdist has read the marks already.
     """
     if isinstance(item, pytest.Function):
-        item.add_marker(pytest.mark.xdist_group("tiny" if "tiny" in item.fixturenames else item.path.name))
+        item.add_marker(pytest.mark.xdist_group("tiny" if {"tiny", "tiny_v1"} & set(item.fixturenames) else item.path.name))

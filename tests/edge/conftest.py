@@ -261,6 +261,26 @@ def micro_float(micro_model) -> bytes:
 
 
 @pytest.fixture(scope="session")
+def micro_files(tmp_path_factory) -> dict[str, Path]:
+    """Recipe -> the smallest model's file with its manifest, random weights, as the command wrote it."""
+    out, recipes = tmp_path_factory.mktemp("micro"), ("float32", "int8", "int8_full")
+    arguments = [
+        "--variant",
+        MICRO.id,
+        "--quant",
+        ",".join(recipes),
+        "--weights",
+        f"random:{SEED}",
+        "--calibration-samples",
+        "8",
+        "--quiet",
+    ]
+    with _rows_in_the_table(), _exports_remembered():
+        assert convert.main([*arguments, "--out", str(out), "--no-gate"]) in (0, 1)
+    return {recipe: out / f"{MICRO.id}-{recipe}.random.tflite" for recipe in recipes}
+
+
+@pytest.fixture(scope="session")
 def small_graph():
     """Converts a TensorFlow function of float32 inputs of the given shapes to a flatbuffer."""
 
