@@ -64,6 +64,10 @@ deb libh/libhamcrest-java/libhamcrest-java_2.2-1_all.deb a3e84b0462e4bd75bfcd34d
     skip "no Hamcrest from $mirrors"
 deb libj/libjna-java/libjna-java_5.13.0-2_all.deb f5d08621f8d98eb0c7c18da6874e6bd8cb8ba7a768b0539180d19e3d5b7d6d75 || skip "no JNA from $mirrors"
 deb libj/libjna-java/libjna-jni_5.13.0-2_amd64.deb d5b384c75aad597509307308055302ded15227c00f778c46b0b5294800feddd1 || skip "no JNA from $mirrors"
+# Debian's JNA looks for its library in /usr/lib alone, and then on the class path under this name
+native="$folder/jna/com/sun/jna/linux-x86-64"
+mkdir -p "$native"
+cp "$folder/root/usr/lib/x86_64-linux-gnu/jni/libjnidispatch.system.so" "$native/libjnidispatch.so"
 
 stubs=a/android-framework-23/libandroid-23-java_6.0.1+r72-6_all.deb
 if ! deb "$stubs" 8af1b6df556971dda0a6da3536ea526a838e0c363afcdd454213d8bce94793e3; then

@@ -1,0 +1,68 @@
+package tfvit.edge.core
+
+/** What `python -m edge.bundle` wrote, read and checked by [PackageReader]. */
+data class EdgePackage(
+    val models: List<PackagedModel>,
+    val goldenImage: GoldenImage,
+    /** Backend id ("cpu", "gpu", "npu") to the model that is recommended for it. */
+    val recommended: Map<String, Recommendation>,
+    val tools: Map<String, String>,
+)
+
+data class PackagedModel(
+    val name: String,
+    val file: String,
+    val sha256: String,
+    val sizeBytes: Long,
+    val variant: String?,
+    val recipe: String,
+    val randomWeights: Boolean,
+    val classes: Int,
+    val input: TensorSpec,
+    val preprocessing: Preprocessing,
+    val output: TensorSpec,
+    /** Whether the file itself ends in a softmax. */
+    val outputIsProbabilities: Boolean,
+    /** One for each class; null where the model has none. */
+    val labels: List<String>?,
+    val minRuntimeVersion: String,
+    val gpu: GpuVerdict,
+    val golden: Golden,
+) {
+    fun label(index: Int): String = labels?.get(index) ?: "class $index"
+}
+
+enum class ElementType(val id: String) {
+    FLOAT32("float32"),
+    UINT8("uint8"),
+    INT8("int8"),
+}
+
+/** Real value = scale * (integer - zeroPoint). */
+data class Quantization(val scale: Float, val zeroPoint: Int)
+
+data class TensorSpec(val name: String, val shape: List<Int>, val type: ElementType, val quantization: Quantization?) {
+    val elements: Int
+        get() = shape.fold(1) { product, side -> product * side }
+}
+
+/** What the converter's rules say of the GPU: "whole", "refused" or "wrong", and on what grounds. */
+data class GpuVerdict(val verdict: String, val basis: String) {
+    val isWrong: Boolean
+        get() = verdict == "wrong"
+}
+
+data class GoldenImage(val file: String, val sha256: String, val width: Int, val height: Int)
+
+/** What this model makes of the golden image on the machine that packed it. */
+data class Golden(
+    val pixelsSha256: String,
+    val top5: List<Score>,
+    /** Backend id to the largest difference of the best class's score that still passes. */
+    val tolerance: Map<String, Double>,
+)
+
+/** A class and its probability. */
+data class Score(val index: Int, val label: String, val score: Double)
+
+data class Recommendation(val name: String, val why: String)

@@ -1,0 +1,133 @@
+package tfvit.edge
+
+import com.google.ai.edge.litert.CompiledModel
+import java.io.File
+import kotlin.math.abs
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertNull
+import org.junit.Assert.assertThrows
+import org.junit.Assert.assertTrue
+import org.junit.Test
+import tfvit.edge.app.LiteRtEngine
+import tfvit.edge.core.AppInfo
+import tfvit.edge.core.Backend
+import tfvit.edge.core.Backends
+import tfvit.edge.core.BenchmarkRun
+import tfvit.edge.core.DeviceInfo
+import tfvit.edge.core.DeviceKind
+import tfvit.edge.core.DeviceProbe
+import tfvit.edge.core.DeviceReport
+import tfvit.edge.core.EngineException
+import tfvit.edge.core.PackagedModel
+import tfvit.edge.core.Parity
+import tfvit.edge.core.Preset
+import tfvit.edge.core.Task
+import tfvit.edge.core.probabilities
+import tfvit.edge.core.topK
+
+/** The app's own inference class on real LiteRT, against what Python's LiteRT answered. */
+class LiteRtEngineTest {
+    private val factory = LiteRtEngine.factory { model, options -> CompiledModel.create(path(model), options) }
+
+    private fun path(model: PackagedModel) = Files.packageFolder.resolve(model.file).path
+
+    @Test
+    fun sameTop5AndScoresAsPython() {
+        for (case in Files.index["answered"].list()) {
+            val model = Files.edgePackage.models.first { it.name == case["name"].string() }
+            Backends.open(model, Backend.CPU, 1, factory).use { open ->
+                assertEquals(Backend.CPU, open.used)
+                assertNull(open.reason)
+                var largest = 0.0
+                for (picture in case["pictures"].list()) {
+                    open.write(Files.bytes(picture["pixels"]))
+                    open.run()
+                    val received = probabilities(model, open.read())
+                    val expected = picture["probabilities"].list().map { it.number() }
+                    assertEquals("${model.name}: top-5", picture["top5"].list().map { it.int() }, topK(received, 5))
+                    largest = maxOf(largest, expected.indices.maxOf { abs(expected[it] - received[it]) })
+                }
+                println("${model.name}: ${case["pictures"].list().size} pictures, largest difference of a probability to Python's $largest")
+                assertTrue("${model.name}: differs by $largest", largest <= SAME_RUNTIME)
+            }
+        }
+    }
+
+    @Test
+    fun severalThreadsAnswerTheSame() {
+        val model = Files.edgePackage.models.first { it.name == "nano32-float32" }
+        Backends.open(model, Backend.CPU, 2, factory).use { assertTrue(Parity.check(it, Files.goldenImage).passed) }
+    }
+
+    @Test
+    fun threadsReachTheRuntime() {
+        val model = Files.edgePackage.models.first { it.name == "nano32-float32" }
+        fun started(threads: Int): Int {
+            val before = File("/proc/self/task").list()!!.size
+            return Backends.open(model, Backend.CPU, threads, factory).use { File("/proc/self/task").list()!!.size - before }
+        }
+        started(1)
+        // the JVM may start or end one of its own meanwhile
+        assertTrue("one thread asked for", started(1) < 4)
+        assertTrue("eight threads asked for", started(8) >= 6)
+    }
+
+    @Test
+    fun aGpuThatIsRefusedIsReportedAsCpu() {
+        for (model in Files.edgePackage.models) {
+            Backends.open(model, Backend.GPU, 1, factory).use { open ->
+                assertEquals(Backend.GPU, open.requested)
+                assertEquals(Backend.CPU, open.used)
+                assertTrue(open.reason, open.reason!!.startsWith("gpu: "))
+                assertTrue(Parity.check(open, Files.goldenImage).passed)
+            }
+        }
+    }
+
+    @Test
+    fun anInputOfTheWrongSizeIsRefused() {
+        val model = Files.edgePackage.models.first()
+        factory.create(model, Backend.CPU, 1).use { engine ->
+            assertThrows(IllegalArgumentException::class.java) { engine.write(ByteArray(model.input.elements - 1)) }
+        }
+    }
+
+    @Test
+    fun aFileThatIsNoModelIsAnEngineException() {
+        val broken = LiteRtEngine.factory { _, options -> CompiledModel.create(Files.packageFolder.resolve("golden.png").path, options) }
+        val wrong = assertThrows(EngineException::class.java) { Backends.open(Files.edgePackage.models.first(), Backend.GPU, 1, broken) }
+        assertTrue(wrong.message, "gpu: compiling the model" in wrong.message!! && "cpu: compiling the model" in wrong.message!!)
+    }
+
+    /** Writes the report that Python's side is tested with. */
+    @Test
+    fun reportOfThisMachine() {
+        val probe =
+            object : DeviceProbe {
+                override fun thermalStatus(): String? = null
+
+                override fun peakMemMb(): Double? = null
+            }
+        val run = BenchmarkRun(factory, probe, Files.goldenImage)
+        val shares = mutableListOf<Double>()
+        val models = Files.edgePackage.models
+        val tasks = models.map { Task(it, Backend.CPU, 1) } + Task(models.first(), Backend.GPU, 1)
+        val results = tasks.map { run.run(it, Preset.QUICK, shares::add) }
+        assertEquals(tasks.size, shares.count { it == 1.0 })
+        for ((task, result) in tasks.zip(results)) {
+            assertEquals(task.backend, result.requested)
+            assertEquals(Backend.CPU, result.used)
+            assertTrue("${result.name}: ${result.parity}", result.parity!!.passed)
+            assertTrue(result.statistics.numRuns >= Preset.QUICK.minRuns)
+            assertTrue(result.initMs > 0 && result.firstInferenceMs > 0 && result.warmupRuns > 0)
+        }
+        val device = DeviceInfo("host", System.getProperty("os.name"), null, null, null, System.getProperty("os.arch"), DeviceKind.HOST_JVM)
+        val report = DeviceReport(AppInfo("android_demo on the JVM", "0.1.0"), device, System.getProperty("litert.version"), results)
+        Files.report.writeText(report.toJson())
+    }
+
+    private companion object {
+        // the same library and kernels: only the softmax of logits is computed elsewhere
+        const val SAME_RUNTIME = 1e-6
+    }
+}
