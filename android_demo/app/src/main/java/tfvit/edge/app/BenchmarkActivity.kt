@@ -1,0 +1,202 @@
+package tfvit.edge.app
+
+import android.app.Activity
+import android.content.ActivityNotFoundException
+import android.content.Intent
+import android.os.Bundle
+import android.view.View
+import android.view.WindowManager
+import android.widget.ArrayAdapter
+import android.widget.Button
+import android.widget.CheckBox
+import android.widget.ProgressBar
+import android.widget.Spinner
+import android.widget.TextView
+import java.io.IOException
+import tfvit.edge.core.Backend
+import tfvit.edge.core.BenchmarkResult
+import tfvit.edge.core.Parity
+import tfvit.edge.core.Preset
+
+/**
+ * Measures every model of the bundle, and shares or saves the report.
+ *
+ * From a computer: `adb shell am start -n tfvit.edge.app/.BenchmarkActivity --es preset quick` starts at once, on the CPU and the GPU.
+ */
+class BenchmarkActivity : Activity() {
+    private val edge
+        get() = application as EdgeApplication
+
+    private val session
+        get() = edge.benchmark
+
+    /** A benchmark was under way when the state was saved, and the process that ran it has ended since. */
+    private var isInterrupted = false
+
+    /** The preset that an intent has asked for, until the bundle is checked. */
+    private var requested: Preset? = null
+
+    private val start by lazy { view<Button>(R.id.start) }
+    private val status by lazy { view<TextView>(R.id.status) }
+
+    override fun onCreate(savedInstanceState: Bundle?) {
+        super.onCreate(savedInstanceState)
+        setContentView(R.layout.benchmark)
+        actionBar?.setDisplayHomeAsUpEnabled(true)
+        val presets = Preset.ALL.map { getString(R.string.preset_item, it.id, it.minRuns, it.minSeconds) }
+        val choice = view<Spinner>(R.id.preset)
+        choice.adapter = ArrayAdapter(this, android.R.layout.simple_spinner_dropdown_item, presets)
+        if (savedInstanceState == null) {
+            choice.setSelection(Preset.ALL.indexOf(Preset.DEFAULT))
+            requested = presetOf(intent)
+        } else {
+            isInterrupted = savedInstanceState.getBoolean(RUNNING) && !session.state.isRunning
+        }
+        start.setOnClickListener {
+            if (session.state.isRunning) session.stop(BenchmarkState.Ending.STOPPED) else startBenchmark(Preset.ALL[choice.selectedItemPosition])
+        }
+        view<View>(R.id.share).setOnClickListener { share() }
+        view<View>(R.id.save).setOnClickListener { save() }
+    }
+
+    override fun onNewIntent(intent: Intent) {
+        super.onNewIntent(intent)
+        requested = presetOf(intent)
+        show()
+    }
+
+    override fun onSaveInstanceState(outState: Bundle) {
+        super.onSaveInstanceState(outState)
+        outState.putBoolean(RUNNING, session.state.isRunning)
+    }
+
+    override fun onStart() {
+        super.onStart()
+        edge.onPackage = ::show
+        session.onChange = ::show
+        show()
+    }
+
+    override fun onStop() {
+        edge.onPackage = null
+        session.onChange = null
+        if (!isChangingConfigurations) session.stop(BenchmarkState.Ending.LEFT)
+        super.onStop()
+    }
+
+    private fun presetOf(intent: Intent): Preset? = intent.getStringExtra(PRESET)?.let { id -> Preset.ALL.firstOrNull { it.id == id } }
+
+    private fun startBenchmark(preset: Preset) {
+        val ready = edge.packageState as? PackageState.Ready ?: return
+        val backends =
+            listOf(Backend.CPU to R.id.cpu, Backend.GPU to R.id.gpu).filter { (_, id) -> view<CheckBox>(id).isChecked }.map { it.first }
+        if (backends.isEmpty()) {
+            status.text = getString(R.string.benchmark_nothing_chosen)
+            return
+        }
+        isInterrupted = false
+        session.start(ready.edgePackage, backends, preset)
+    }
+
+    private fun show() {
+        val ready = edge.packageState is PackageState.Ready
+        requested?.takeIf { ready && !session.state.isRunning }?.let {
+            requested = null
+            startBenchmark(it)
+        }
+        val state = session.state
+        start.isEnabled = ready
+        start.text = getString(if (state.isRunning) R.string.stop else R.string.start)
+        view<ProgressBar>(R.id.progress).progress = (1000 * state.share).toInt()
+        val hasReport = !state.isRunning && session.reportFile.exists()
+        view<View>(R.id.share).isEnabled = hasReport
+        view<View>(R.id.save).isEnabled = hasReport
+        status.text = statusOf(state)
+        view<TextView>(R.id.results).text = (state.results.map(::describe) + state.failures).joinToString("\n\n")
+        if (state.isRunning) {
+            window.addFlags(WindowManager.LayoutParams.FLAG_KEEP_SCREEN_ON)
+        } else {
+            window.clearFlags(WindowManager.LayoutParams.FLAG_KEEP_SCREEN_ON)
+        }
+    }
+
+    private fun statusOf(state: BenchmarkState): String {
+        val current = state.current
+        return when (val checked = edge.packageState) {
+            is PackageState.Checking -> getString(R.string.checking_package, checked.file)
+            is PackageState.Missing -> checked.message
+            is PackageState.Broken -> checked.message
+            is PackageState.Ready ->
+                when {
+                    current != null -> getString(R.string.benchmark_running, state.finished + 1, state.tasks, current.model.name, label(current.backend))
+                    state.ending == BenchmarkState.Ending.DONE -> getString(R.string.benchmark_done, state.results.size)
+                    state.ending == BenchmarkState.Ending.STOPPED -> getString(R.string.benchmark_stopped, state.results.size)
+                    state.ending == BenchmarkState.Ending.LEFT -> getString(R.string.benchmark_left)
+                    isInterrupted -> getString(R.string.benchmark_interrupted)
+                    else -> ""
+                }
+        }
+    }
+
+    private fun describe(result: BenchmarkResult): String {
+        val lines = mutableListOf(getString(R.string.result_title, result.name, label(result.used)))
+        if (result.used != result.requested) lines += getString(R.string.result_instead, label(result.requested), result.reason)
+        val times = result.statistics
+        lines += getString(R.string.result_times, times.medianMs, times.p90Ms, result.firstInferenceMs, result.initMs, times.numRuns)
+        if (result.invalidReasons.isNotEmpty()) lines += getString(R.string.result_not_valid, result.invalidReasons.joinToString("; "))
+        result.parity?.let { lines += describe(it) }
+        return lines.joinToString("\n")
+    }
+
+    private fun describe(parity: Parity): String {
+        val error = parity.maxAbsErr?.toString() ?: "NaN"
+        val pixels = getString(if (parity.pixelsSame) R.string.pixels_same else R.string.pixels_differ)
+        return if (parity.passed) getString(R.string.parity_passed, error) else getString(R.string.parity_failed, error, parity.tolerance.toString(), pixels)
+    }
+
+    private fun share() {
+        try {
+            val intent =
+                Intent(Intent.ACTION_SEND)
+                    .setType("text/plain")
+                    .putExtra(Intent.EXTRA_SUBJECT, session.reportFile.name)
+                    .putExtra(Intent.EXTRA_TEXT, session.reportFile.readText())
+            startActivity(Intent.createChooser(intent, getString(R.string.share)))
+        } catch (unreadable: IOException) {
+            status.text = getString(R.string.save_failed, unreadable.message)
+        }
+    }
+
+    private fun save() {
+        val intent =
+            Intent(Intent.ACTION_CREATE_DOCUMENT)
+                .addCategory(Intent.CATEGORY_OPENABLE)
+                .setType("application/json")
+                .putExtra(Intent.EXTRA_TITLE, session.reportFile.name)
+        try {
+            startActivityForResult(intent, SAVE_REQUEST)
+        } catch (none: ActivityNotFoundException) {
+            status.text = getString(R.string.no_save_app)
+        }
+    }
+
+    override fun onActivityResult(requestCode: Int, resultCode: Int, data: Intent?) {
+        val uri = data?.data
+        if (requestCode != SAVE_REQUEST || resultCode != RESULT_OK || uri == null) return
+        status.text =
+            try {
+                val written = contentResolver.openOutputStream(uri)?.use { it.write(session.reportFile.readBytes()) }
+                if (written == null) getString(R.string.save_failed, uri.toString()) else getString(R.string.saved)
+            } catch (unwritable: IOException) {
+                getString(R.string.save_failed, unwritable.message)
+            }
+    }
+
+    private fun label(which: Backend) = getString(if (which == Backend.GPU) R.string.gpu else R.string.cpu)
+
+    private companion object {
+        const val RUNNING = "running"
+        const val PRESET = "preset"
+        const val SAVE_REQUEST = 1
+    }
+}
