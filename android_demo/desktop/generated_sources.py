@@ -1,6 +1,6 @@
 """The classes that the Android build generates, R and BuildConfig, so that the app's sources compile without it.
 
-    python android_demo/desktop/generated_sources.py --app android_demo/app --out DIR
+python android_demo/desktop/generated_sources.py --app android_demo/app --out DIR
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Builds and runs the JVM tests of android_demo:   android_demo/desktop/test.sh BUILD_DIR
 #
-# Converts and packs nano32, writes what Python expects, compiles core/ alone, then the app's inference class and the tests against a
-# stand-in for LiteRT's Kotlin API over the Python package's libLiteRt.so, and checks the report that the run wrote.
+# Converts nano32 and bundles it into a copy of the app, writes what Python expects, and compiles core/ alone; then the whole app against
+# stubs of the Android framework; then the app's inference class and the tests against a stand-in for LiteRT's Kotlin API over the Python
+# package's libLiteRt.so. The tests write BUILD_DIR/device_report.json, labelled host_jvm.
 # PYTHON is this project's interpreter; PHOTOS a folder of JPEG photos that are compared as well. Exit code 3: tools are not to be had.
 set -euo pipefail
 
@@ -22,17 +23,25 @@ java="$build/toolchain/root/usr/share/java"
 stdlib="$(ls "$build"/toolchain/kotlin/kotlin-stdlib-*.jar)"
 
 "$PYTHON" -m edge.convert --variant nano32 --quant float32,float16,int8,int8_full --out "$build/artifacts" --quiet
-rm -rf "$build/package" "$build/golden" "$build/classes"
-"$PYTHON" "$here/package_fixture.py" "$build"/artifacts/*.tflite --out "$build/package"
-"$PYTHON" "$here/golden.py" --package "$build/package" --photos "${PHOTOS:-}" --out "$build/golden"
+rm -rf "$build/project" "$build/golden" "$build/generated" "$build/classes"
+mkdir -p "$build/project/app/src/main"
+cp "$project/app/build.gradle.kts" "$build/project/app"
+"$PYTHON" -m edge.bundle "$build"/artifacts/*.tflite --app "$build/project" --quiet > /dev/null
+package="$build/project/app/src/main/assets/edge"
+"$PYTHON" "$here/golden.py" --package "$package" --photos "${PHOTOS:-}" --out "$build/golden"
+"$PYTHON" "$here/generated_sources.py" --app "$project/app" --out "$build/generated"
 
 compile() {
     echo "compiling $1" >&2
     "$here/kotlinc.sh" "$build/toolchain" -Werror -d "$build/classes/$1" -cp "$2" "${@:3}"
 }
 compile core "$stdlib" -jvm-target 11 "$project/core/src/main/kotlin"
+stubs="$java/com.android.android-23.jar"
+if [ -e "$stubs" ]; then
+    compile app "$build/classes/core:$stdlib:$stubs" -jvm-target 11 -no-jdk "$project/app/src/main/java" "$here/src/stubs" "$build/generated"
+fi
 libraries="$build/classes/core:$stdlib:$java/junit4.jar:$java/hamcrest-2.2.jar:$java/jna-5.13.0.jar"
-compile desktop "$libraries" -jvm-target 17 "$here/src" "$project/app/src/main/java/tfvit/edge/app/LiteRtEngine.kt"
+compile desktop "$libraries" -jvm-target 17 "$here/src/standin" "$here/src/test" "$project/app/src/main/java/tfvit/edge/app/LiteRtEngine.kt"
 
 litert="$("$PYTHON" -c 'import ai_edge_litert; print(ai_edge_litert.__path__[0])')"
 version="$("$PYTHON" -c 'from edge import runtime; print(runtime.runtime_version())')"
@@ -40,5 +49,6 @@ tests="$(cd "$here/src/test" && find . -name '*Test.kt' | sed 's|^\./||; s|\.kt$
 # LiteRT's own log goes to a file
 # shellcheck disable=SC2086
 java -cp "$build/classes/desktop:$libraries:$build/toolchain/jna" -Dlitert.library="$litert/libLiteRt.so" -Dlitert.version="$version" \
-    -Dandroid.project="$project" -Dandroid.package="$build/package" -Dandroid.golden="$build/golden" \
+    -Dandroid.project="$project" -Dandroid.package="$package" -Dandroid.golden="$build/golden" \
     -Dandroid.report="$build/device_report.json" org.junit.runner.JUnitCore $tests 2> "$build/litert.log"
+[ -e "$stubs" ] || echo "not compiled here, for want of the Android framework's stubs: the app, but for its inference class" >&2

@@ -22,6 +22,7 @@ import tfvit.edge.core.PackagedModel
 import tfvit.edge.core.Parity
 import tfvit.edge.core.Preset
 import tfvit.edge.core.Task
+import tfvit.edge.core.peakMemoryMb
 import tfvit.edge.core.probabilities
 import tfvit.edge.core.topK
 
@@ -106,7 +107,7 @@ class LiteRtEngineTest {
             object : DeviceProbe {
                 override fun thermalStatus(): String? = null
 
-                override fun peakMemMb(): Double? = null
+                override fun peakMemMb(): Double? = peakMemoryMb()
             }
         val run = BenchmarkRun(factory, probe, Files.goldenImage)
         val shares = mutableListOf<Double>()
@@ -119,6 +120,7 @@ class LiteRtEngineTest {
             assertEquals(Backend.CPU, result.used)
             assertTrue("${result.name}: ${result.parity}", result.parity!!.passed)
             assertTrue(result.statistics.numRuns >= Preset.QUICK.minRuns)
+            assertTrue(result.peakMemMb!! > 10)
             assertTrue(result.initMs > 0 && result.firstInferenceMs > 0 && result.warmupRuns > 0)
         }
         val device = DeviceInfo("host", System.getProperty("os.name"), null, null, null, System.getProperty("os.arch"), DeviceKind.HOST_JVM)

@@ -25,7 +25,7 @@ data class PackagedModel(
     val outputIsProbabilities: Boolean,
     /** One for each class; null where the model has none. */
     val labels: List<String>?,
-    val minRuntimeVersion: String,
+    val minRuntimeVersion: String?,
     val gpu: GpuVerdict,
     val golden: Golden,
 ) {

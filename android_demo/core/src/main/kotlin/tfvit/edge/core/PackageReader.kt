@@ -81,7 +81,6 @@ object PackageReader {
 
     private fun model(value: JsonValue, source: PackageSource, onFile: (String) -> Unit): PackagedModel {
         val name = value["name"].string()
-        if (!NAME.matches(name)) value["name"].fail("expected letters, digits, dots, dashes and underscores. Received: \"$name\"")
         val file = path(value["file"])
         val sha256 = sha256(value["sha256"])
         val sizeBytes = value["size_bytes"].long()
@@ -120,7 +119,7 @@ object PackageReader {
             output = output,
             outputIsProbabilities = activation != null,
             labels = labels,
-            minRuntimeVersion = value["min_runtime_version"].string(),
+            minRuntimeVersion = value.optional("min_runtime_version")?.string(),
             gpu = GpuVerdict(verdict, gpu["basis"].string()),
             golden = golden(value["golden"], classes, labels),
         )
