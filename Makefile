@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench bench-peers coverage lint matrix fidelity accuracy runtimes vulkan gpu example-report
+.PHONY: check test slow bench bench-peers coverage lint matrix fidelity accuracy runtimes vulkan gpu example-report android
 
 check: lint test
 
@@ -28,6 +28,12 @@ vulkan:
 # every probe of the GPU rules, on software Vulkan; the telling ones are among the slow tests
 gpu: $(INSTALLED) vulkan
 	$(BIN)/python -m pytest -m gpu -n auto --dist loadgroup
+
+# the Android app's core and inference class on the JVM, with real LiteRT, two to four minutes; after make vulkan also on the GPU delegate.
+# Fetches a Kotlin compiler (PyPI), JUnit and JNA (Debian), once; exit code 3 where these are not to be had.
+PHOTOS ?= ../shared/data/photos
+android: $(INSTALLED)
+	VK_ICD_FILENAMES="$(realpath build/vulkan/lavapipe.json)" PHOTOS="$(PHOTOS)" PYTHON="$(BIN)/python" android_demo/desktop/test.sh build/android
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow -n auto --dist loadgroup --durations 12

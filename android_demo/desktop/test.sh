@@ -4,7 +4,8 @@
 # Converts nano32 and bundles it into a copy of the app, writes what Python expects, and compiles core/ alone; then the whole app against
 # stubs of the Android framework; then the app's inference class and the tests against a stand-in for LiteRT's Kotlin API over the Python
 # package's libLiteRt.so. The tests write BUILD_DIR/device_report.json, labelled host_jvm.
-# PYTHON is this project's interpreter; PHOTOS a folder of JPEG photos that are compared as well. Exit code 3: tools are not to be had.
+# PYTHON is this project's interpreter; PHOTOS a folder of JPEG photos that are compared as well; with VK_ICD_FILENAMES, a Vulkan driver, the
+# inference class is also run on LiteRT's GPU delegate. Exit code 3: tools are not to be had.
 set -euo pipefail
 
 if [ $# -ne 1 ]; then
@@ -22,7 +23,7 @@ PYTHON="$PYTHON" "$here/toolchain.sh" "$build/toolchain"
 java="$build/toolchain/root/usr/share/java"
 stdlib="$(ls "$build"/toolchain/kotlin/kotlin-stdlib-*.jar)"
 
-"$PYTHON" -m edge.convert --variant nano32 --quant float32,float16,int8,int8_full --out "$build/artifacts" --quiet
+"$PYTHON" -m edge.convert --variant nano32 --quant float32,float16,int8,int8_full,w8a16 --out "$build/artifacts" --quiet
 rm -rf "$build/project" "$build/golden" "$build/generated" "$build/classes"
 mkdir -p "$build/project/app/src/main"
 cp "$project/app/build.gradle.kts" "$build/project/app"
@@ -45,10 +46,26 @@ compile desktop "$libraries" -jvm-target 17 "$here/src/standin" "$here/src/test"
 
 litert="$("$PYTHON" -c 'import ai_edge_litert; print(ai_edge_litert.__path__[0])')"
 version="$("$PYTHON" -c 'from edge import runtime; print(runtime.runtime_version())')"
-tests="$(cd "$here/src/test" && find . -name '*Test.kt' | sed 's|^\./||; s|\.kt$||' | tr / . | sort)"
-# LiteRT's own log goes to a file
-# shellcheck disable=SC2086
-java -cp "$build/classes/desktop:$libraries:$build/toolchain/jna" -Dlitert.library="$litert/libLiteRt.so" -Dlitert.version="$version" \
-    -Dandroid.project="$project" -Dandroid.package="$package" -Dandroid.golden="$build/golden" \
-    -Dandroid.report="$build/device_report.json" org.junit.runner.JUnitCore $tests 2> "$build/litert.log"
-[ -e "$stubs" ] || echo "not compiled here, for want of the Android framework's stubs: the app, but for its inference class" >&2
+# tests CLASS...; LiteRT's own log goes to a file
+tests() {
+    java -cp "$build/classes/desktop:$libraries:$build/toolchain/jna" -Dlitert.library="$litert/libLiteRt.so" -Dlitert.version="$version" \
+        -Dandroid.project="$project" -Dandroid.package="$package" -Dandroid.golden="$build/golden" \
+        -Dandroid.report="$build/device_report.json" org.junit.runner.JUnitCore "$@" 2> "$build/litert.log"
+}
+# without LD_LIBRARY_PATH LiteRT finds no GPU accelerator: the tests of what happens then
+# shellcheck disable=SC2046
+LD_LIBRARY_PATH="" tests $(cd "$here/src/test" && find . -name '*Test.kt' | sed 's|^\./||; s|\.kt$||' | tr / . | sort)
+"$PYTHON" - "$build/device_report.json" edge/report/device_report.schema.json << 'END'
+import json, sys
+import jsonschema
+
+report, schema = (json.load(open(path)) for path in sys.argv[1:])
+jsonschema.Draft202012Validator(schema).validate(report)
+print(f"{sys.argv[1]}: {len(report['results'])} results, as {sys.argv[2]} has them")
+END
+if [ -n "${VK_ICD_FILENAMES:-}" ]; then
+    LD_LIBRARY_PATH="$litert" tests tfvit.edge.OnGpu
+else
+    echo "not run: the GPU delegate (make vulkan sets up a software Vulkan for it)" >&2
+fi
+[ -e "$stubs" ] || echo "not compiled, for want of the Android framework's stubs: the app, but for its inference class" >&2

@@ -34,6 +34,7 @@ class Camera(
     // of the camera thread
     private var device: CameraDevice? = null
     private var reader: ImageReader? = null
+    private var isOpening = false
     private var isClosed = false
 
     fun start() {
@@ -41,9 +42,11 @@ class Camera(
             try {
                 open()
             } catch (failed: CameraAccessException) {
-                onFailure(failed.message)
+                isOpening = false
+                onFailure(failed.message.orEmpty())
             } catch (refused: SecurityException) {
-                onFailure(refused.message)
+                isOpening = false
+                onFailure(refused.message.orEmpty())
             }
         }
     }
@@ -55,7 +58,8 @@ class Camera(
             device = null
             reader?.close()
             reader = null
-            thread.quitSafely()
+            // a camera that is being opened comes to the thread, and is closed there
+            if (!isOpening) thread.quitSafely()
         }
     }
 
@@ -74,37 +78,46 @@ class Camera(
         reader = frames
         frames.setOnImageAvailableListener(
             { source ->
-                source.acquireLatestImage()?.use { onFrame(it, Orientation.ofSensor(sensorDegrees, displayDegrees(), facesUser)) }
+                if (!isClosed) source.acquireLatestImage()?.use { onFrame(it, Orientation.ofSensor(sensorDegrees, displayDegrees(), facesUser)) }
             },
             handler,
         )
+        if (isClosed) return
+        isOpening = true
         manager.openCamera(
             id,
             object : CameraDevice.StateCallback() {
                 override fun onOpened(camera: CameraDevice) {
-                    if (isClosed) return camera.close()
+                    isOpening = false
+                    if (isClosed) return end(camera)
                     device = camera
                     try {
                         stream(camera, frames)
                     } catch (failed: CameraAccessException) {
-                        onFailure(failed.message)
+                        onFailure(failed.message.orEmpty())
                     }
                 }
 
-                override fun onDisconnected(camera: CameraDevice) {
-                    camera.close()
-                    device = null
-                    if (!isClosed) onFailure("another app took it")
-                }
+                override fun onDisconnected(camera: CameraDevice) = fail(camera, "another app took it")
 
-                override fun onError(camera: CameraDevice, error: Int) {
-                    camera.close()
-                    device = null
-                    if (!isClosed) onFailure("error $error")
-                }
+                override fun onError(camera: CameraDevice, error: Int) = fail(camera, "error $error")
             },
             handler,
         )
+    }
+
+    private fun fail(camera: CameraDevice, reason: String) {
+        isOpening = false
+        if (isClosed) return end(camera)
+        camera.close()
+        device = null
+        onFailure(reason)
+    }
+
+    /** Closed while it was being opened. */
+    private fun end(camera: CameraDevice) {
+        camera.close()
+        thread.quitSafely()
     }
 
     @Throws(CameraAccessException::class)
@@ -120,7 +133,7 @@ class Camera(
                     try {
                         session.setRepeatingRequest(request, null, handler)
                     } catch (failed: CameraAccessException) {
-                        onFailure(failed.message)
+                        onFailure(failed.message.orEmpty())
                     }
                 }
 

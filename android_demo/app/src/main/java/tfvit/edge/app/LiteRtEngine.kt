@@ -71,6 +71,8 @@ class LiteRtEngine private constructor(
                 action()
             } catch (failed: LiteRtException) {
                 throw EngineException("$doing: ${failed.message}", failed)
+            } catch (missing: LinkageError) {
+                throw EngineException("$doing: LiteRT's library cannot be loaded on this device: ${missing.message}", missing)
             }
     }
 

@@ -46,7 +46,7 @@ class MainActivity : Activity() {
     private var backend = Backend.CPU
 
     // of a visible screen
-    private var session: InferenceSession? = null
+    @Volatile private var session: InferenceSession? = null
     private var camera: Camera? = null
     private var models: List<PackagedModel> = emptyList()
 
@@ -209,16 +209,9 @@ class MainActivity : Activity() {
 
     private fun startCamera() {
         if (camera != null || session == null) return
-        val degrees =
-            when (windowManager.defaultDisplay.rotation) {
-                Surface.ROTATION_90 -> 90
-                Surface.ROTATION_180 -> 180
-                Surface.ROTATION_270 -> 270
-                else -> 0
-            }
         lateinit var started: Camera
         started =
-            Camera(this, { degrees }, ::onFrame) { reason ->
+            Camera(this, ::displayDegrees, ::onFrame) { reason ->
                 runOnUiThread {
                     if (camera !== started) return@runOnUiThread
                     stopCamera()
@@ -228,6 +221,15 @@ class MainActivity : Activity() {
         camera = started
         started.start()
     }
+
+    /** Asked for every frame: turned upside down, a screen is not made anew. */
+    private fun displayDegrees(): Int =
+        when (windowManager.defaultDisplay.rotation) {
+            Surface.ROTATION_90 -> 90
+            Surface.ROTATION_180 -> 180
+            Surface.ROTATION_270 -> 270
+            else -> 0
+        }
 
     private fun stopCamera() {
         camera?.close()

@@ -67,7 +67,7 @@ object PackageReader {
         val golden = document["golden_image"]
         val goldenImage =
             GoldenImage(path(golden["file"]), sha256(golden["sha256"]), golden["width"].int(), golden["height"].int())
-        require(source, goldenImage.file, goldenImage.sha256, null, onFile)
+        verify(source, goldenImage.file, goldenImage.sha256, null, onFile)
         val recommended =
             document["recommended"].keys().mapNotNull { backend -> document["recommended"].optional(backend)?.let { backend to it } }
                 .associate { (backend, value) ->
@@ -100,7 +100,7 @@ object PackageReader {
         if (activation != null && activation.string() != "softmax") {
             activation.fail("expected \"softmax\" or null. Received: \"${activation.string()}\"")
         }
-        require(source, file, sha256, sizeBytes, onFile)
+        verify(source, file, sha256, sizeBytes, onFile)
         val labels = value.optional("labels")?.let { labels(it, classes, source, onFile) }
         val gpu = value["gpu"]
         val verdict = gpu["verdict"].string()
@@ -155,7 +155,7 @@ object PackageReader {
 
     private fun labels(value: JsonValue, classes: Int, source: PackageSource, onFile: (String) -> Unit): List<String> {
         val file = path(value["file"])
-        require(source, file, sha256(value["sha256"]), null, onFile)
+        verify(source, file, sha256(value["sha256"]), null, onFile)
         val lines = text(source, file).trimEnd('\n').split("\n").map { it.trimEnd('\r') }
         if (lines.size != classes) value["file"].fail("expected $classes labels in $file, one a line. Received: ${lines.size}")
         return lines
@@ -186,7 +186,7 @@ object PackageReader {
     private fun sha256(value: JsonValue): String =
         value.string().also { if (!SHA256.matches(it)) value.fail("expected 64 lower-case hexadecimal digits. Received: \"${it.take(80)}\"") }
 
-    private fun require(source: PackageSource, file: String, sha256: String, sizeBytes: Long?, onFile: (String) -> Unit) {
+    private fun verify(source: PackageSource, file: String, sha256: String, sizeBytes: Long?, onFile: (String) -> Unit) {
         onFile(file)
         val digest = MessageDigest.getInstance("SHA-256")
         var length = 0L
