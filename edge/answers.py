@@ -8,6 +8,7 @@ import collections
 import dataclasses
 import hashlib
 import io
+import itertools
 import os
 import queue
 import tempfile
@@ -29,6 +30,8 @@ from tfvit.preprocessing import Preprocessing
 # Images; part of what a chunk on disk is found by
 CHUNK = 64
 STORE_LIMIT_BYTES = 2 * 2**30
+# Chunks that the first model may be ahead of the others while they are loaded: its logits of them are in memory
+_AHEAD = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,42 +177,50 @@ class Run:
     def answers(self, workers: int, advance: Callable[[], None] = lambda: None) -> Iterator[Answers]:
         """Chunk by chunk, in order, as many side by side as there are workers; models are loaded where a chunk is missing.
 
-        How many work changes no answer: a chunk is one thread's from its first image to its last.
+        The first model answers ahead of the others, which are loaded meanwhile. How many work changes no answer: a model's answers to a
+        chunk are one thread's.
 
         Args:
             workers: at least 1.
-            advance: called for every image that has been answered.
+            advance: called for every image that has been answered by all.
         """
         loaded = _Loaded(workers)
         missing = self.missing()
-        for model in self._models:
-            if model.name in missing:
-                loaded.answer(model)
+        first, *others = self._models
         stopped = threading.Event()
-        waiting: collections.deque[tuple[_Chunk, Future[Answers]]] = collections.deque()
+        waiting: collections.deque[tuple[_Chunk, list[Future[dict[str, np.ndarray]]]]] = collections.deque()
         with ThreadPoolExecutor(workers) as pool:
             try:
-                for chunk in self._chunks:
-                    waiting.append((chunk, pool.submit(self._of_chunk, chunk, loaded, stopped)))
+                if first.name in missing:
+                    loaded.answer(first)
+                ahead = [pool.submit(self._rows, chunk, [first], loaded, stopped) for chunk in self._chunks[:_AHEAD]]
+                for model in others:
+                    if model.name in missing:
+                        loaded.answer(model)
+                for chunk, begun in itertools.zip_longest(self._chunks, ahead):
+                    if begun is None or begun.cancel():  # not begun
+                        waiting.append((chunk, [pool.submit(self._rows, chunk, self._models, loaded, stopped)]))
+                    else:
+                        waiting.append((chunk, [begun, pool.submit(self._rows, chunk, others, loaded, stopped)]))
                     if len(waiting) > 2 * workers:
-                        yield from self._finished(waiting.popleft(), advance)
+                        yield from self._finished(*waiting.popleft(), advance)
                 while waiting:
-                    yield from self._finished(waiting.popleft(), advance)
+                    yield from self._finished(*waiting.popleft(), advance)
             finally:
                 stopped.set()
                 pool.shutdown(cancel_futures=True)
 
-    @staticmethod
-    def _finished(submitted: tuple[_Chunk, Future[Answers]], advance: Callable[[], None]) -> Iterator[Answers]:
-        chunk, job = submitted
-        yield job.result()
+    def _finished(self, chunk: _Chunk, jobs: Sequence[Future[dict[str, np.ndarray]]], advance: Callable[[], None]) -> Iterator[Answers]:
+        rows = {name: values for job in jobs for name, values in job.result().items()}
+        yield self._answers(chunk, rows)
         for _ in chunk.references:
             advance()
 
-    def _of_chunk(self, chunk: _Chunk, loaded: _Loaded, stopped: threading.Event) -> Answers:
+    def _rows(self, chunk: _Chunk, models: Sequence[Model], loaded: _Loaded, stopped: threading.Event) -> dict[str, np.ndarray]:
+        """By the models' names, from the store or the models; what they say is stored."""
         rows: dict[str, np.ndarray] = {}
         decoded: dict[Preprocessing, list[np.ndarray | str]] = {}
-        for model in self._models:
+        for model in models:
             kept = self._store.read(chunk.keys[model.name])
             if kept is None or len(kept) != len(chunk.references):
                 if model.preprocessing not in decoded:
@@ -217,6 +228,9 @@ class Run:
                 kept = _answered(loaded.answer(model), model.batch, decoded[model.preprocessing], stopped)
                 self._store.write(chunk.keys[model.name], kept)
             rows[model.name] = kept
+        return rows
+
+    def _answers(self, chunk: _Chunk, rows: dict[str, np.ndarray]) -> Answers:
         readable = next(iter(rows.values()))["read"]
         unreadable = []
         for position in np.flatnonzero(~readable):
@@ -240,10 +254,12 @@ class _Loaded:
         self._answers: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
 
     def answer(self, model: Model) -> Callable[[np.ndarray], np.ndarray]:
-        with self._lock:
-            if model.name not in self._answers:
-                self._answers[model.name] = model.load(self._workers)
-            return self._answers[model.name]
+        """Waits for the model's own loading, and for no other's."""
+        if model.name not in self._answers:
+            with self._lock:
+                if model.name not in self._answers:
+                    self._answers[model.name] = model.load(self._workers)
+        return self._answers[model.name]
 
 
 def _answered(

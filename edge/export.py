@@ -294,11 +294,12 @@ def batched_logits(source: ExportableModel, batch_size: int) -> Callable[[np.nda
     """The float Keras model as a function [N, H, W, 3] pixels -> [N, classes] logits, traced once, `batch_size` images at a time."""
     import tensorflow as tf
 
-    compiled = tf.function(source.logits, input_signature=[tf.TensorSpec((None, *source.input_shape), tf.float32)])
+    traced = tf.function(source.logits, input_signature=[tf.TensorSpec((None, *source.input_shape), tf.float32)])
+    compiled = traced.get_concrete_function()  # now: a trace changes the model for a moment, and later calls may come from other threads
 
     def logits(pixels: np.ndarray) -> np.ndarray:
         starts = range(0, len(pixels), batch_size)
-        return np.concatenate([compiled(pixels[start : start + batch_size].astype(np.float32)).numpy() for start in starts])
+        return np.concatenate([compiled(tf.constant(pixels[start : start + batch_size], tf.float32)).numpy() for start in starts])
 
     return logits
 

@@ -173,6 +173,11 @@ class Reference:
         height, width = self._manifest["input"]["shape"][1:3]
         return max(1, min(_MOST_IMAGES, _BATCH_PIXELS // (height * width)))
 
+    @property
+    def float32_bytes(self) -> int:
+        """Of the model's weights in float32."""
+        return 4 * self.exportable.model.count_params()
+
     def keras_logits(self) -> Callable[[np.ndarray], np.ndarray]:
         """The function [N, H, W, 3] pixels -> [N, classes] logits of the float Keras model."""
         from edge.export import batched_logits

@@ -135,8 +135,7 @@ def validate(artifact: Artifact, source: Source, images: Images, settings: Setti
         missing = run.missing()
     if missing & {_KERAS, _APP, _FLOAT32} or settings.layer_samples:
         _ = reference.exportable
-    largest_file_bytes = max(len(artifact.file), len(reference.float32_file) if _FLOAT32 in missing else 0)
-    workers = _workers(settings.threads, largest_file_bytes)
+    workers = _workers(settings.threads, reference.float32_bytes if _FLOAT32 in missing else len(artifact.file))
     with progress.stage("answer", total=len(images.references), subject=subject) as advance:
         seen = _seen(run.answers(workers, advance), images, len(images.references))
     store.prune()

@@ -92,6 +92,7 @@ class TerminalProgress(Progress):
 
         self._stream = stream
         self._console = Console(file=stream, highlight=False, soft_wrap=True)
+        self._bars: Any = None
 
     def note(self, text: str) -> None:
         self._console.print(text, markup=False)
@@ -114,10 +115,23 @@ class TerminalProgress(Progress):
         if total:
             columns[2:2] = [MofNCompleteColumn()]
             columns.append(TimeRemainingColumn())
-        with Bars(*columns, console=self._console) as bars:
-            task = bars.add_task(label, total=total)
-            yield lambda: bars.advance(task)
-            bars.update(task, total=total or 1, completed=total or 1)
+        if self._bars is not None:  # a stage within a stage is a bar below its bar
+            with self._bar(self._bars, label, total) as advance:
+                yield advance
+            return
+        with Bars(*columns, console=self._console) as self._bars:
+            try:
+                with self._bar(self._bars, label, total) as advance:
+                    yield advance
+            finally:
+                self._bars = None
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _bar(bars: Any, label: str, total: int | None) -> Iterator[Callable[[], None]]:
+        task = bars.add_task(label, total=total)
+        yield lambda: bars.advance(task)
+        bars.update(task, total=total or 1, completed=total or 1)
 
 
 class Terminal:

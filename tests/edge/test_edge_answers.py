@@ -78,7 +78,7 @@ def test_a_stopped_run_goes_on_where_it_was(images, tmp_path):
     assert done >= 1
     again = _Counting()
     _, rows = _rows(images, [again], store)
-    assert again.asked <= len(images.references) - answers.CHUNK
+    assert again.asked < len(images.references) - 1
     np.testing.assert_array_equal(rows["a"], _rows(images, [_Counting()], answers.Store(None))[1]["a"])
 
 
@@ -172,3 +172,19 @@ def test_a_failure_ends_the_run(images):
     model = answers.Model("broken", "broken", GEOMETRY, lambda workers: fail)
     with pytest.raises(ValueError, match="no answer"):
         list(answers.Run(images, images.references, [model], answers.Store(None)).answers(2))
+
+
+def test_the_first_model_answers_while_the_others_are_loaded(images):
+    first, asked = _Counting(), threading.Event()
+
+    def answer(pixels):
+        asked.set()
+        return first._answer(pixels)
+
+    def load(workers):
+        assert asked.wait(60), "the first model waits for the second"
+        return first._answer
+
+    models = [answers.Model("first", "first", GEOMETRY, lambda workers: answer), answers.Model("second", "second", GEOMETRY, load)]
+    found = list(answers.Run(images, images.references, models, answers.Store(None)).answers(1))
+    assert all((chunk.logits["first"] == chunk.logits["second"]).all() for chunk in found)
