@@ -31,9 +31,10 @@ python -m edge.convert --variant tiny224 --weights random:0 --quant float32,floa
         result="${file%.tflite}.validation.json"
         [ -s "$result" ] || python -m edge.validate "$file" --images "$images" --layers --no-thumbnails --save "$result"
     done
-    for file in nano32-int8.tflite tiny224-int8.random.tflite; do
-        result="${file%.tflite}.builtin.validation.json"
-        [ -s "$result" ] || python -m edge.validate "$file" --samples 64 --layers --save "$result"
+    for pair in "nano32-int8 768" "tiny224-int8.random 64"; do
+        read -r name samples <<< "$pair"
+        result="$name.builtin.validation.json"
+        [ -s "$result" ] || python -m edge.validate "$name.tflite" --samples "$samples" --layers --save "$result"
     done
 )
 
