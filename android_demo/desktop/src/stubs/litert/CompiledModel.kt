@@ -39,6 +39,8 @@ class CompiledModel private constructor() : AutoCloseable {
     external override fun close()
 
     companion object {
+        external fun create(filePath: String, options: Options): CompiledModel
+
         external fun create(assetManager: AssetManager, assetName: String, options: Options): CompiledModel
     }
 }

@@ -17,11 +17,13 @@ import tfvit.edge.core.Backend
 import tfvit.edge.core.BenchmarkResult
 import tfvit.edge.core.Parity
 import tfvit.edge.core.Preset
+import tfvit.edge.core.RunStatus
 
 /**
  * Measures every model of the bundle, and shares or saves the report.
  *
  * From a computer: `adb shell am start -n tfvit.edge.app/.BenchmarkActivity --es preset quick` starts at once, on the CPU and the GPU.
+ * With `--es run NAME` it also says how far it is, and `--es bundle pushed` takes the bundle that edge.device has pushed (docs/device.md).
  */
 class BenchmarkActivity : Activity() {
     private val edge
@@ -33,8 +35,11 @@ class BenchmarkActivity : Activity() {
     /** A benchmark was under way when the state was saved, and the process that ran it has ended since. */
     private var isInterrupted = false
 
-    /** The preset that an intent has asked for, until the bundle is checked. */
-    private var requested: Preset? = null
+    /** What an intent has asked for, until the bundle is checked. */
+    private var requested: Request? = null
+
+    /** @property run the name that a computer has given it. */
+    private class Request(val preset: Preset, val run: String?)
 
     private val start by lazy { view<Button>(R.id.start) }
     private val status by lazy { view<TextView>(R.id.status) }
@@ -48,12 +53,13 @@ class BenchmarkActivity : Activity() {
         choice.adapter = ArrayAdapter(this, android.R.layout.simple_spinner_dropdown_item, presets)
         if (savedInstanceState == null) {
             choice.setSelection(Preset.ALL.indexOf(Preset.DEFAULT))
-            requested = presetOf(intent)
+            take(intent)
         } else {
             isInterrupted = savedInstanceState.getBoolean(RUNNING) && !session.state.isRunning
+            if (savedInstanceState.getBoolean(REQUESTED)) take(intent)
         }
         start.setOnClickListener {
-            if (session.state.isRunning) session.stop(BenchmarkState.Ending.STOPPED) else startBenchmark(Preset.ALL[choice.selectedItemPosition])
+            if (session.state.isRunning) session.stop(RunStatus.Ending.STOPPED) else startBenchmark(Preset.ALL[choice.selectedItemPosition])
         }
         view<View>(R.id.share).setOnClickListener { share() }
         view<View>(R.id.save).setOnClickListener { save() }
@@ -61,13 +67,15 @@ class BenchmarkActivity : Activity() {
 
     override fun onNewIntent(intent: Intent) {
         super.onNewIntent(intent)
-        requested = presetOf(intent)
+        setIntent(intent)
+        take(intent)
         show()
     }
 
     override fun onSaveInstanceState(outState: Bundle) {
         super.onSaveInstanceState(outState)
         outState.putBoolean(RUNNING, session.state.isRunning)
+        outState.putBoolean(REQUESTED, requested != null)
     }
 
     override fun onStart() {
@@ -80,30 +88,59 @@ class BenchmarkActivity : Activity() {
     override fun onStop() {
         edge.onPackage = null
         session.onChange = null
-        if (!isChangingConfigurations) session.stop(BenchmarkState.Ending.LEFT)
+        if (!isChangingConfigurations) {
+            session.stop(RunStatus.Ending.LEFT)
+            requested?.run?.let { session.refuse(it, RunStatus.Ending.LEFT, emptyList()) }
+            requested = null
+        }
         super.onStop()
     }
 
-    private fun presetOf(intent: Intent): Preset? = intent.getStringExtra(PRESET)?.let { id -> Preset.ALL.firstOrNull { it.id == id } }
+    private fun take(intent: Intent) {
+        val id = intent.getStringExtra(PRESET) ?: return
+        val run = intent.getStringExtra(RUN)
+        val preset = Preset.ALL.firstOrNull { it.id == id }
+        if (preset == null) {
+            run?.let { session.refuse(it, RunStatus.Ending.FAILED, listOf("this app knows no preset $id")) }
+            return
+        }
+        requested = Request(preset, run)
+        if (!session.state.isRunning) edge.use(if (intent.getStringExtra(BUNDLE) == PUSHED) BundlePlace.PUSHED else BundlePlace.ASSETS)
+    }
 
-    private fun startBenchmark(preset: Preset) {
+    private fun startRequested(request: Request) {
+        when (val checked = edge.packageState) {
+            is PackageState.Checking -> request.run?.let { session.announce(it, checked.file) }
+            is PackageState.Missing -> refuse(request, checked.message)
+            is PackageState.Broken -> refuse(request, checked.message)
+            is PackageState.Ready -> {
+                requested = null
+                startBenchmark(request.preset, request.run)
+            }
+        }
+    }
+
+    private fun refuse(request: Request, why: String) {
+        requested = null
+        request.run?.let { session.refuse(it, RunStatus.Ending.FAILED, listOf(why)) }
+    }
+
+    private fun startBenchmark(preset: Preset, run: String? = null) {
         val ready = edge.packageState as? PackageState.Ready ?: return
         val backends =
             listOf(Backend.CPU to R.id.cpu, Backend.GPU to R.id.gpu).filter { (_, id) -> view<CheckBox>(id).isChecked }.map { it.first }
         if (backends.isEmpty()) {
             status.text = getString(R.string.benchmark_nothing_chosen)
+            run?.let { session.refuse(it, RunStatus.Ending.FAILED, listOf("neither CPU nor GPU is chosen in the app")) }
             return
         }
         isInterrupted = false
-        session.start(ready.edgePackage, backends, preset)
+        session.start(ready.edgePackage, backends, preset, run)
     }
 
     private fun show() {
         val ready = edge.packageState is PackageState.Ready
-        requested?.takeIf { ready && !session.state.isRunning }?.let {
-            requested = null
-            startBenchmark(it)
-        }
+        requested?.takeIf { !session.state.isRunning }?.let(::startRequested)
         val state = session.state
         start.isEnabled = ready
         start.text = getString(if (state.isRunning) R.string.stop else R.string.start)
@@ -129,9 +166,9 @@ class BenchmarkActivity : Activity() {
             is PackageState.Ready ->
                 when {
                     current != null -> getString(R.string.benchmark_running, state.finished + 1, state.tasks, current.model.name, label(current.backend))
-                    state.ending == BenchmarkState.Ending.DONE -> getString(R.string.benchmark_done, state.results.size)
-                    state.ending == BenchmarkState.Ending.STOPPED -> getString(R.string.benchmark_stopped, state.results.size)
-                    state.ending == BenchmarkState.Ending.LEFT -> getString(R.string.benchmark_left)
+                    state.ending == RunStatus.Ending.DONE -> getString(R.string.benchmark_done, state.results.size)
+                    state.ending == RunStatus.Ending.STOPPED -> getString(R.string.benchmark_stopped, state.results.size)
+                    state.ending == RunStatus.Ending.LEFT -> getString(R.string.benchmark_left)
                     isInterrupted -> getString(R.string.benchmark_interrupted)
                     else -> ""
                 }
@@ -196,7 +233,11 @@ class BenchmarkActivity : Activity() {
 
     private companion object {
         const val RUNNING = "running"
+        const val REQUESTED = "requested"
         const val PRESET = "preset"
+        const val RUN = "run"
+        const val BUNDLE = "bundle"
+        const val PUSHED = "pushed"
         const val SAVE_REQUEST = 1
     }
 }

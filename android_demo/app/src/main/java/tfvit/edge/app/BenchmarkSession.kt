@@ -1,7 +1,9 @@
 package tfvit.edge.app
 
+import android.util.Log
 import java.io.File
 import java.io.IOException
+import java.util.concurrent.Executors
 import tfvit.edge.core.AppInfo
 import tfvit.edge.core.Backend
 import tfvit.edge.core.BenchmarkResult
@@ -11,6 +13,8 @@ import tfvit.edge.core.EdgePackage
 import tfvit.edge.core.EngineException
 import tfvit.edge.core.Preset
 import tfvit.edge.core.RgbImage
+import tfvit.edge.core.RunStatus
+import tfvit.edge.core.StatusThrottle
 import tfvit.edge.core.StoppedException
 import tfvit.edge.core.Task
 
@@ -28,14 +32,8 @@ data class BenchmarkState(
     val share: Double = 0.0,
     val results: List<BenchmarkResult> = emptyList(),
     val failures: List<String> = emptyList(),
-    val ending: Ending? = null,
+    val ending: RunStatus.Ending? = null,
 ) {
-    enum class Ending {
-        DONE,
-        STOPPED,
-        LEFT,
-    }
-
     val isRunning: Boolean
         get() = tasks > 0 && ending == null
 }
@@ -45,6 +43,7 @@ class BenchmarkSession(private val application: EdgeApplication) {
     var state = BenchmarkState()
         private set(value) {
             field = value
+            run?.let { writeStatus(value.statusOf(it)) }
             onChange?.invoke()
         }
 
@@ -53,30 +52,56 @@ class BenchmarkSession(private val application: EdgeApplication) {
 
     /** Where the report is written after every result: outside of the app's private folder, so that adb can pull it. */
     val reportFile: File
-        get() = File(application.getExternalFilesDir(null) ?: application.filesDir, "device_report.json")
+        get() = shared("device_report.json")
 
-    @Volatile private var stopAs: BenchmarkState.Ending? = null
+    /** Where a computer that has started a benchmark reads how far it is. */
+    private val statusFile: File
+        get() = shared("benchmark_status.json")
 
-    fun start(edgePackage: EdgePackage, backends: List<Backend>, preset: Preset) {
-        if (state.isRunning) return
-        stopAs = null
-        // nobody should take the last run's report for this one's
-        reportFile.delete()
-        val tasks = backends.flatMap { backend -> edgePackage.models.map { Task(it, backend, EdgeApplication.threads) } }
-        state = BenchmarkState(tasks = tasks.size, current = tasks.first())
-        application.worker.execute { run(edgePackage, tasks, preset) }
+    private fun shared(name: String) = File(application.getExternalFilesDir(null) ?: application.filesDir, name)
+
+    /** The name that a computer has given the benchmark; null for one that was started by hand. */
+    private var run: String? = null
+    private val throttle = StatusThrottle()
+    private val writer = Executors.newSingleThreadExecutor { Thread(it, "status") }
+
+    @Volatile private var stopAs: RunStatus.Ending? = null
+
+    /** Says that [run], which a computer has asked for, waits for [checking] a file of the bundle. */
+    fun announce(run: String, checking: String) {
+        if (!state.isRunning) writeStatus(RunStatus(run, current = "checking $checking"))
     }
 
-    fun stop(ending: BenchmarkState.Ending) {
+    /** Ends [run], which a computer has asked for, before it could start. */
+    fun refuse(run: String, ending: RunStatus.Ending, why: List<String>) {
+        if (state.isRunning) return
+        this.run = run
+        state = BenchmarkState(ending = ending, failures = why)
+    }
+
+    /** @param run the name that a computer has given it. */
+    fun start(edgePackage: EdgePackage, backends: List<Backend>, preset: Preset, run: String? = null) {
+        if (state.isRunning) return
+        stopAs = null
+        this.run = run
+        // nobody should take the last run's report for this one's
+        reportFile.delete()
+        if (run == null) writer.execute { statusFile.delete() }
+        val tasks = backends.flatMap { backend -> edgePackage.models.map { Task(it, backend, EdgeApplication.threads) } }
+        state = BenchmarkState(tasks = tasks.size, current = tasks.first())
+        application.worker.execute { measure(edgePackage, tasks, preset, run) }
+    }
+
+    fun stop(ending: RunStatus.Ending) {
         if (state.isRunning) stopAs = ending
     }
 
-    private fun run(edgePackage: EdgePackage, tasks: List<Task>, preset: Preset) {
+    private fun measure(edgePackage: EdgePackage, tasks: List<Task>, preset: Preset, run: String?) {
         val image =
             try {
                 goldenImage(edgePackage)
             } catch (unreadable: IOException) {
-                return post { copy(failures = listOf(unreadable.message.orEmpty()), current = null, ending = BenchmarkState.Ending.DONE) }
+                return post { copy(failures = listOf(unreadable.message.orEmpty()), current = null, ending = RunStatus.Ending.FAILED) }
             }
         val benchmark = BenchmarkRun(application.factory, Device(application), image, shouldStop = { stopAs != null })
         val results = mutableListOf<BenchmarkResult>()
@@ -85,7 +110,7 @@ class BenchmarkSession(private val application: EdgeApplication) {
                 post { copy(current = task) }
                 try {
                     results += benchmark.run(task, preset) { share -> post { copy(share = (index + share) / tasks.size) } }
-                    save(results)
+                    save(results, run)
                 } catch (failed: EngineException) {
                     post { copy(failures = failures + failed.message.orEmpty()) }
                 } catch (unwritable: IOException) {
@@ -94,7 +119,7 @@ class BenchmarkSession(private val application: EdgeApplication) {
                 val measured = results.toList()
                 post { copy(finished = index + 1, results = measured, share = (index + 1.0) / tasks.size) }
             }
-            post { copy(current = null, ending = BenchmarkState.Ending.DONE) }
+            post { copy(current = null, ending = RunStatus.Ending.DONE) }
         } catch (stopped: StoppedException) {
             post { copy(current = null, ending = stopAs) }
         }
@@ -102,15 +127,34 @@ class BenchmarkSession(private val application: EdgeApplication) {
 
     @Throws(IOException::class)
     private fun goldenImage(edgePackage: EdgePackage): RgbImage =
-        decodePicture(application.openAsset(edgePackage.goldenImage.file).use { it.readBytes() })
+        decodePicture(application.openBundled(edgePackage.goldenImage.file).use { it.readBytes() })
 
     @Throws(IOException::class)
-    private fun save(results: List<BenchmarkResult>) {
+    private fun save(results: List<BenchmarkResult>, run: String?) {
         val report =
-            DeviceReport(AppInfo("android_demo", BuildConfig.VERSION_NAME), Device.info, "LiteRT ${BuildConfig.LITERT_VERSION}", results)
-        val half = File(reportFile.path + ".part")
-        half.writeText(report.toJson())
-        if (!half.renameTo(reportFile)) throw IOException("${reportFile.path} cannot be replaced")
+            DeviceReport(AppInfo("android_demo", BuildConfig.VERSION_NAME), Device.info, "LiteRT ${BuildConfig.LITERT_VERSION}", results, run)
+        replace(reportFile, report.toJson())
+    }
+
+    private fun writeStatus(status: RunStatus) {
+        if (!throttle.isDue(status)) return
+        writer.execute {
+            try {
+                replace(statusFile, status.toJson())
+            } catch (unwritable: IOException) {
+                Log.w("tfvit.edge", "the status cannot be written", unwritable)
+            }
+        }
+    }
+
+    private fun BenchmarkState.statusOf(run: String) =
+        RunStatus(run, tasks, finished, share, current?.let { "${it.model.name}, ${it.backend.id}" }, ending, failures)
+
+    @Throws(IOException::class)
+    private fun replace(file: File, text: String) {
+        val half = File(file.path + ".part")
+        half.writeText(text)
+        if (!half.renameTo(file)) throw IOException("${file.path} cannot be replaced")
     }
 
     private fun post(change: BenchmarkState.() -> BenchmarkState) = application.post { state = state.change() }

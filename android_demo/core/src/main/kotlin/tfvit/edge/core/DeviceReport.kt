@@ -1,7 +1,17 @@
 package tfvit.edge.core
 
-/** What `python -m edge.report` reads of a device: JSON of kind "device_report". */
-data class DeviceReport(val app: AppInfo, val device: DeviceInfo, val runtime: String, val results: List<BenchmarkResult>) {
+/**
+ * What `python -m edge.report` reads of a device: JSON of kind "device_report".
+ *
+ * @property run the name that a computer gave the benchmark that it started.
+ */
+data class DeviceReport(
+    val app: AppInfo,
+    val device: DeviceInfo,
+    val runtime: String,
+    val results: List<BenchmarkResult>,
+    val run: String? = null,
+) {
     fun toJson(): String = Json.write(document(), indent = 1) + "\n"
 
     private fun document(): Map<String, Any?> =
@@ -21,7 +31,7 @@ data class DeviceReport(val app: AppInfo, val device: DeviceInfo, val runtime: S
                 ),
             "runtime" to runtime,
             "results" to results.map { it.document() },
-        )
+        ) + (run?.let { mapOf("run" to it) } ?: emptyMap())
 
     companion object {
         const val SCHEMA_VERSION = 1
