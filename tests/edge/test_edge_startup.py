@@ -20,6 +20,7 @@ print(" ".join(sorted(name for name in {heavy} if name in sys.modules)), file=sy
 _HELP = "from edge.convert import main\nassert main(['--help']) == 0"
 _VALIDATE_HELP = _HELP.replace("edge.convert", "edge.validate")
 _BUNDLE_HELP = _HELP.replace("edge.convert", "edge.bundle")
+_DEVICE_HELP = _HELP.replace("edge.convert", "edge.device")
 _NO_IMAGES = (
     "from edge.convert import main\n"
     "assert main(['--variant', 'nano32', '--weights', 'random:0', '--quant', 'int8', '--calibration', '/no/such/images']) == 3"
@@ -36,10 +37,11 @@ _FRAMEWORKS = HEAVY[:4]
         (_HELP, HEAVY[:4] + HEAVY[6:]),
         (_VALIDATE_HELP, HEAVY[:4] + HEAVY[6:]),
         (_BUNDLE_HELP, HEAVY[:4] + HEAVY[6:]),
+        (_DEVICE_HELP, HEAVY[:4] + HEAVY[6:]),
         (_WRONG, _FRAMEWORKS),
         (_NO_IMAGES, _FRAMEWORKS),
     ],
-    ids=["import edge", "--help", "validate --help", "bundle --help", "misspelt variant", "no calibration images"],
+    ids=["import edge", "--help", "validate --help", "bundle --help", "device --help", "misspelt variant", "no calibration images"],
 )
 def test_nothing_heavy_is_loaded(statement, heavy):
     code = _LOADED.format(statement=statement, heavy=heavy)
