@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PRESETS = ("quick", "default", "mlperf")
 TIMEOUT_MINUTES = 10.0
 
-_EPILOG = """exit codes: 0 measured, answers agree, 1 wrong answers, or a file that must not ship, 2 wrong usage, 3 unusable phone, app or report
+_EPILOG = """exit codes: 0 measured and right, 1 wrong answers, or a file that must not ship, 2 wrong usage, 3 no usable phone, app, report
 The phone: USB debugging on, the app of android_demo installed, awake and unlocked (docs/device.md).
 """
 

@@ -26,7 +26,8 @@ APP = "tfvit.edge.app"
 ACTIVITY = f"{APP}/.BenchmarkActivity"
 FILES = f"/sdcard/Android/data/{APP}/files"
 PACKAGE, STATUS, REPORT = f"{FILES}/edge", f"{FILES}/benchmark_status.json", f"{FILES}/device_report.json"
-_ASSET = "assets/edge/edge_package.json"
+# in the APK
+ASSET = "assets/edge/edge_package.json"
 
 POLL_SECONDS = 1.0
 # From the intent to the first word of the app; a phone that is busy starts an app in a few seconds
@@ -113,7 +114,7 @@ class Phone:
 
     def own_bundle(self, apk: str) -> set[str] | None:
         """SHA-256 of the models in the app's own bundle; None where the phone cannot look into an APK."""
-        output = self._adb.shell("unzip", "-p", apk, _ASSET)
+        output = self._adb.shell("unzip", "-p", apk, ASSET)
         try:
             return bundle_hashes(json.loads(output.stdout)) if output.code == 0 else None
         except (ValueError, KeyError, TypeError, RecursionError):

@@ -91,6 +91,16 @@ def test_commands_on_folders_parse():
         assert (arguments.directory is None) == bool(arguments.compare)
 
 
+def test_commands_on_phones_parse():
+    from edge.device import parser as device_parser
+
+    pages = README + (ROOT / "docs" / "device.md").read_text(encoding="utf-8")
+    found = re.findall(r"^python -m edge\.device ?(.*)$", pages, re.MULTILINE)
+    assert len(found) >= 4
+    for command in found:
+        device_parser().parse_args(shlex.split(command))
+
+
 def test_links_lead_somewhere():
     targets = [target for target in re.findall(r"\]\(([^)]+)\)", README) if not target.startswith("http")]
     assert targets

@@ -210,6 +210,26 @@ def test_phone_rows_stand_apart(full):
     assert {row["is_phone"] for row in int8["devices"]} == {True, False}
 
 
+def test_a_board_stands_apart_from_this_machine(tmp_path):
+    """edge.benchmark's JSON from an ARM board, put into the folder: sections of their own, and no ratio between the two machines."""
+    manifests = [made.manifest(recipe) for recipe in ("float32", "int8")]
+    for document in manifests:
+        made.save_artifact(tmp_path, document)
+    made.save(tmp_path / "desk.benchmark.json", made.benchmark([made.row(document) for document in manifests]))
+    slow = [made.row(document, median_ms=median) for document, median in zip(manifests, (61.0, 23.0), strict=True)]
+    made.save(tmp_path / "board.benchmark.json", made.benchmark(slow, cpu="Cortex-A76", machine="aarch64", system="Linux 6.6"))
+    assert command.main([str(tmp_path), "--quiet"]) == EXIT_OK
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    latency, environment = (re.search(rf'<section id="{name}">(.*?)</section>', text, re.DOTALL)[1] for name in ("latency", "environment"))
+    board, desk = re.search(r"board\.benchmark\.json: cpu(.*?)(desk\.benchmark\.json: cpu.*)", latency, re.DOTALL).groups()
+    assert ("Cortex-A76" in board, "61.00" in board, "23.00" in board) == (True,) * 3
+    assert ("Example 9" in desk, "61.00" in desk, "23.00" in desk) == (True, False, False)
+    assert "Machine of board.benchmark.json" in environment
+    assert "Machine of desk.benchmark.json" in environment
+    for file in json.loads((tmp_path / "report.json").read_text())["files"]:
+        assert sorted(row["run"] for row in file["host"]) == ["board.benchmark.json", "desk.benchmark.json"]
+
+
 # -- every check fails once
 
 
