@@ -42,7 +42,9 @@ _MOST_REPORT_BYTES = 8 << 20
 # A slow cable moves more than this
 _PUSH_BYTES_PER_SECOND, _PUSH_SECONDS = 1 << 20, 60.0
 
-_ASLEEP = re.compile(r"mWakefulness=(Asleep|Dozing|Dreaming)")
+# the first is the phone's; those of single screens follow
+_WAKEFULNESS = re.compile(r"mWakefulness=(\w+)")
+_ASLEEP = ("Asleep", "Dozing", "Dreaming")
 _LOCKED = re.compile(
     r"\b(mIsShowing|showing|mShowingLockscreen|mDreamingLockscreen|isStatusBarKeyguard|isKeyguardShowing|mKeyguardShowing)=true"
 )
@@ -95,12 +97,12 @@ class Phone:
         Raises:
             EnvironmentUnusableError: the screen is off, or locked.
         """
-        asleep = _ASLEEP.search(self._adb.shell("dumpsys", "power").stdout)
+        asleep = self._asleep()
         if asleep:
             raise EnvironmentUnusableError(
                 "the phone's screen is off",
                 expected="a phone that is awake and unlocked",
-                received=asleep.group(),
+                received=f"mWakefulness={asleep}",
                 action="switch it on, unlock it, and run this again; the app keeps it on while it measures",
             )
         locked = _LOCKED.search(self._adb.shell("dumpsys", "window", "policy").stdout)
@@ -265,6 +267,11 @@ class Phone:
         """Ends the app."""
         self._adb.shell("am", "force-stop", APP)
 
+    def _asleep(self) -> str | None:
+        """The word for how the phone sleeps; None where it is awake, or does not say."""
+        found = _WAKEFULNESS.search(self._adb.shell("dumpsys", "power").stdout)
+        return found.group(1) if found and found.group(1) in _ASLEEP else None
+
     def _has(self, path: str) -> bool:
         return self._adb.shell("ls", "-d", path).code == 0
 
@@ -315,7 +322,7 @@ class Phone:
         if status.ending == LEFT:
             asleep = None
             with contextlib.suppress(AdbError):
-                asleep = _ASLEEP.search(self._adb.shell("dumpsys", "power").stdout)
+                asleep = self._asleep()
             raise EnvironmentUnusableError(
                 "the screen was switched off during the benchmark" if asleep else "the benchmark was left for another app",
                 expected="the benchmark on the screen until its end",

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import report_documents
 from scripted_adb import FILES, READY, SERIAL, ScriptedPhone
+from scripted_adbd import ScriptedAdbd
 
 from edge import adb, artifact, device, package
 from edge.adb import Adb, AdbError, Device, Output, choose, failure, find_adb, parse_devices
@@ -211,6 +213,11 @@ def test_one_of_several_devices(ran, phone):
     assert ran("--serial", SERIAL)[0] == EXIT_OK
 
 
+def test_a_second_screen_may_be_off(ran, phone):
+    phone.does(wakefulness="Awake\n  PowerGroup 1:\n    mWakefulness=Asleep")
+    assert ran()[0] == EXIT_OK
+
+
 def test_a_cable_that_is_moved_ends_nothing(ran, phone):
     phone.does(lost_after=3, lost="error: device offline", away_for=5)
     assert ran()[0] == EXIT_OK
@@ -221,6 +228,28 @@ def test_phones_without_pidof_and_unzip(ran, phone):
     code, _, said = ran()
     assert code == EXIT_OK
     assert "the report's hashes are not compared" in said
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("adb") is None, reason="adb is not installed")
+def test_the_real_adb(capfd, phone, out, time, made, monkeypatch):
+    """Debian's adb, with a server of its own, and a phone that speaks its protocol on loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(free.getsockname()[1]))
+    with ScriptedAdbd(phone) as adbd:
+        serial = f"127.0.0.1:{adbd.port}"
+        try:
+            subprocess.run(["adb", "connect", serial], check=True, capture_output=True, timeout=30)
+            for arguments in ([], [str(made)]):
+                code = device.main(["--serial", serial, "--out", str(out), *arguments], clock=time.clock)
+                print(capfd.readouterr())
+                assert code == EXIT_OK
+        finally:
+            subprocess.run(["adb", "kill-server"], check=False, capture_output=True, timeout=30)
+    assert len(_report(out)["results"]) == 4
+    assert not (phone.files / "edge").exists()
+    assert f"chmod -R a+rX {FILES}/edge" in phone.shell_calls
 
 
 # -- what fails a check
