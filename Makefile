@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench bench-peers coverage lint matrix fidelity accuracy runtimes vulkan gpu example-report android
+.PHONY: check test slow bench bench-peers coverage lint matrix fidelity accuracy runtimes vulkan gpu training example-report android
 
 check: lint test
 
@@ -28,6 +28,10 @@ vulkan:
 # every probe of the GPU rules, on software Vulkan; the telling ones are among the slow tests
 gpu: $(INSTALLED) vulkan
 	$(BIN)/python -m pytest -m gpu -n auto --dist loadgroup
+
+# examples/train_cifar10.py trains, is killed and goes on
+training: $(INSTALLED)
+	$(BIN)/python -m pytest -m training
 
 # the Android app's core and inference class on the JVM, with real LiteRT, two to four minutes; after make vulkan also on the GPU delegate.
 # Fetches a Kotlin compiler (PyPI), JUnit and JNA (Debian), once; exit code 3 where these are not to be had.

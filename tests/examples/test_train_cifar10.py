@@ -58,7 +58,7 @@ def _script():
     return module
 
 
-@pytest.mark.slow
+@pytest.mark.training
 def test_resumes_after_being_killed(data, tmp_path):
     """It goes on after the last whole epoch, with the optimizer's state, and ends as a run that nothing interrupted does."""
     environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
@@ -86,7 +86,7 @@ def test_resumes_after_being_killed(data, tmp_path):
     assert Image.open(tmp_path / "killed" / "curve.png").size[0] > 500
 
 
-@pytest.mark.slow
+@pytest.mark.training
 def test_learns_and_its_weights_load(data, tmp_path):
     flags = {"variant": "v2_nano32", "epochs": 12, "warmup-epochs": 2, "mixup": 0, "randaugment": 0, "drop-path": 0}
     done = subprocess.run([*_command(data, tmp_path / "out", **flags), "--json"], capture_output=True, text=True, check=False)
