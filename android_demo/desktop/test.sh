@@ -20,7 +20,7 @@ project="$(dirname "$here")"
 cd "$(dirname "$project")"
 
 PYTHON="$PYTHON" "$here/toolchain.sh" "$build/toolchain"
-java="$build/toolchain/root/usr/share/java"
+java="$build/toolchain/sysroot/usr/share/java"
 stdlib="$(ls "$build"/toolchain/kotlin/kotlin-stdlib-*.jar)"
 
 "$PYTHON" -m edge.convert --variant nano32 --quant float32,float16,int8,int8_full,w8a16 --out "$build/artifacts" --quiet

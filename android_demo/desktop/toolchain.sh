@@ -37,7 +37,7 @@ deb() {
     local mirror
     for mirror in $mirrors; do
         if curl -fsSL --retry 2 --connect-timeout 10 -o "$file" "$mirror/pool/main/$1" 2> /dev/null && echo "$2  $file" | sha256sum --check --status; then
-            dpkg-deb -x "$file" "$folder/root"
+            dpkg-deb -x "$file" "$folder/sysroot"
             rm "$file"
             touch "$file.done"
             return 0
@@ -67,7 +67,7 @@ deb libj/libjna-java/libjna-jni_5.13.0-2_amd64.deb d5b384c75aad59750930730805530
 # Debian's JNA looks for its library in /usr/lib alone, and then on the class path under this name
 native="$folder/jna/com/sun/jna/linux-x86-64"
 mkdir -p "$native"
-cp "$folder/root/usr/lib/x86_64-linux-gnu/jni/libjnidispatch.system.so" "$native/libjnidispatch.so"
+cp "$folder/sysroot/usr/lib/x86_64-linux-gnu/jni/libjnidispatch.system.so" "$native/libjnidispatch.so"
 
 stubs=a/android-framework-23/libandroid-23-java_6.0.1+r72-6_all.deb
 if ! deb "$stubs" 8af1b6df556971dda0a6da3536ea526a838e0c363afcdd454213d8bce94793e3; then
