@@ -12,14 +12,13 @@ import hashlib
 import io
 import json
 import os
-import tempfile
 import zipfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfvit.errors import EnvironmentUnusableError, InputError
+from edge.saving import locked, stage, sync_folder, unwritable
+from tfvit.errors import InputError
 
 SCHEMA_VERSION = 1
 LABELS_MEMBER = "labels.txt"
@@ -42,16 +41,6 @@ class Artifact:
     labels: tuple[str, ...] | None = None
 
 
-# A PNG begins with 8 bytes of signature and 25 of its header chunk; a text chunk behind them says who drew it
-PNG_HEADER_BYTES = 33
-_TEXT = b"tEXtSoftware\0tfvit edge"
-_PICTURE_MARK = (len(_TEXT) - 4).to_bytes(4, "big") + _TEXT + zlib.crc32(_TEXT).to_bytes(4, "big")
-
-
-# In the head of every page and Markdown text of ours
-TEXT_MARK, _MARK_WITHIN = "tfvit edge.report", 256
-
-
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -67,25 +56,6 @@ def embed_labels(file: bytes, labels: Sequence[str]) -> bytes:
     with zipfile.ZipFile(archive, "a", zipfile.ZIP_STORED) as members:
         members.writestr(zipfile.ZipInfo(LABELS_MEMBER, date_time=(1980, 1, 1, 0, 0, 0)), "\n".join(labels) + "\n")
     return archive.getvalue()
-
-
-def prepare_folder(folder: Path) -> None:
-    """Makes sure artifacts can be written to a folder, before any long work.
-
-    Raises:
-        EnvironmentUnusableError: it cannot be created or written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable-"):
-            pass
-    except OSError as error:
-        raise EnvironmentUnusableError(
-            "the output directory cannot be written to",
-            expected="a directory that exists or can be made, with write permission",
-            received=f"{folder}: {error.strerror or error}",
-            action="choose another directory with --out",
-        ) from error
 
 
 def load_current(folder: Path, name: str, inputs_sha256: str) -> Artifact | None:
@@ -176,10 +146,10 @@ def save(artifact: Artifact, folder: Path, force: bool = False) -> Path:
             if not force:
                 refuse_foreign_files(folder, artifact.name)
             manifest_text = json.dumps(artifact.manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-            staged = [(_stage(folder, artifact.file, cleanup), target)]
+            staged = [(stage(folder, artifact.file, cleanup), target)]
             if artifact.labels is not None:
-                staged.append((_stage(folder, ("\n".join(artifact.labels) + "\n").encode(), cleanup), labels_path))
-            staged.append((_stage(folder, manifest_text.encode(), cleanup), manifest_path))
+                staged.append((stage(folder, ("\n".join(artifact.labels) + "\n").encode(), cleanup), labels_path))
+            staged.append((stage(folder, manifest_text.encode(), cleanup), manifest_path))
             manifest_path.unlink(missing_ok=True)
             if artifact.labels is None:
                 labels_path.unlink(missing_ok=True)
@@ -187,129 +157,8 @@ def save(artifact: Artifact, folder: Path, force: bool = False) -> Path:
                 os.replace(temporary, final)
             sync_folder(folder)
     except OSError as error:
-        raise _unwritable("artifact", len(artifact.file), folder, error) from error
+        raise unwritable("artifact", len(artifact.file), folder, error) from error
     return target
-
-
-def save_picture(folder: Path, name: str, png: bytes, force: bool = False) -> Path:
-    """Writes NAME.png, all of it or nothing. One that we did not draw is left alone.
-
-    Raises:
-        InputError: a foreign file is in the way and `force` is off.
-        EnvironmentUnusableError: the folder or the disk refuses.
-    """
-    path = folder / f"{name}.png"
-    marked = png[:PNG_HEADER_BYTES] + _PICTURE_MARK + png[PNG_HEADER_BYTES:]
-    try:
-        if path.exists() and not force and _PICTURE_MARK not in path.read_bytes()[:256]:
-            raise InputError(
-                "a picture that edge did not draw is in the way",
-                expected=f"no {path.name}, or an older one of ours",
-                received=str(path),
-                action="move it away, or choose another name",
-            )
-        with contextlib.ExitStack() as cleanup:
-            os.replace(_stage(folder, marked, cleanup), path)
-    except OSError as error:
-        raise _unwritable("picture", len(marked), folder, error) from error
-    return path
-
-
-def require_replaceable(path: Path, kind: str) -> None:
-    """Checks that a JSON document can go there: nothing is there, or a document of the same kind.
-
-    Raises:
-        InputError: no such folder, or a file that is something else.
-    """
-    if not path.parent.is_dir():
-        raise InputError("no such folder", expected="an existing folder", received=str(path.parent), action="create it, or choose another")
-    if not path.exists():
-        return
-    try:
-        ours = json.loads(path.read_text(encoding="utf-8"))["kind"] == kind
-    except (OSError, ValueError, KeyError, TypeError):
-        ours = False
-    if not ours:
-        raise InputError(
-            "another file is in the way",
-            expected=f"no {path.name}, or an older {kind} of ours",
-            received=str(path),
-            action="move it away, or choose another name",
-        )
-
-
-def save_document(path: Path, document: dict[str, Any]) -> None:
-    """Writes a JSON document that names its `kind`, all of it or nothing, where `require_replaceable` lets it.
-
-    Raises:
-        InputError: a file that is something else is in the way.
-        EnvironmentUnusableError: the folder or the disk refuses.
-    """
-    require_replaceable(path, document["kind"])
-    save_bytes(path, (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(), document["kind"])
-
-
-def save_bytes(path: Path, data: bytes, what: str) -> None:
-    """Writes a file over whatever is there, all of it or nothing.
-
-    Raises:
-        EnvironmentUnusableError: the folder or the disk refuses.
-    """
-    try:
-        with contextlib.ExitStack() as cleanup:
-            os.replace(_stage(path.parent, data, cleanup), path)
-    except OSError as error:
-        raise _unwritable(what, len(data), path.parent, error) from error
-
-
-def save_texts(texts: Mapping[Path, str], force: bool = False) -> None:
-    """Writes documents together, all of them or none. What is there already and not ours is left alone: ours is JSON of the same `kind`,
-    and a page or text with `TEXT_MARK` near its start.
-
-    Args:
-        texts: what to write where; JSON that names its `kind`, or text with the mark.
-        force: overwrite what is not ours too.
-
-    Raises:
-        InputError: a foreign file is in the way and `force` is off.
-        EnvironmentUnusableError: a folder or the disk refuses.
-    """
-    for path, text in texts.items():
-        try:
-            foreign = path.exists() and not force and not _is_our_text(path.read_text(encoding="utf-8", errors="replace"), text)
-        except OSError as error:
-            raise _unwritable("document", len(text), path.parent, error) from error
-        if foreign:
-            raise InputError(
-                "a file that edge did not write is in the way",
-                expected=f"no {path.name}, or an older one of ours",
-                received=str(path),
-                action="move it away, choose another name, or overwrite it with --force",
-            )
-    try:
-        with contextlib.ExitStack() as cleanup:
-            for temporary, path in [(_stage(path.parent, text.encode(), cleanup), path) for path, text in texts.items()]:
-                os.replace(temporary, path)
-    except OSError as error:
-        raise _unwritable("document", sum(map(len, texts.values())), path.parent, error) from error
-
-
-def _is_our_text(old: str, new: str) -> bool:
-    if TEXT_MARK in new[:_MARK_WITHIN]:
-        return TEXT_MARK in old[:_MARK_WITHIN]
-    try:
-        return json.loads(old)["kind"] == json.loads(new)["kind"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return False
-
-
-def _unwritable(what: str, size_bytes: int, folder: Path, error: OSError) -> EnvironmentUnusableError:
-    return EnvironmentUnusableError(
-        f"the {what} could not be written",
-        expected=f"{size_bytes / 1e6:.1f} MB of free space and write permission in {folder}",
-        received=error.strerror or str(error),
-        action="free space or choose another directory",
-    )
 
 
 def refuse_foreign_files(folder: Path, name: str) -> None:
@@ -341,44 +190,3 @@ def _foreign_file(target: Path, manifest_path: Path, labels_path: Path) -> Path 
     except InputError:
         return target if target.exists() else manifest_path
     return None
-
-
-def _stage(folder: Path, data: bytes, cleanup: contextlib.ExitStack) -> str:
-    """A synced temporary file beside its destination, removed if it is not renamed."""
-    handle, path = tempfile.mkstemp(dir=folder, prefix=".edge-", suffix=".tmp")
-    cleanup.callback(lambda: Path(path).unlink(missing_ok=True))
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    mask = os.umask(0)
-    os.umask(mask)
-    os.chmod(path, 0o666 & ~mask)
-    return path
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """An exclusive lock on the folder itself: nothing is left behind in it, and a killed process releases it."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows: renames stay atomic there, only the order between processes is open
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(folder: Path) -> None:
-    """Has the system write down which names a folder holds, where it can."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -72,10 +72,10 @@ def _benchmark(arguments: argparse.Namespace, terminal: Terminal) -> int:
         raise UsageError("a file twice", expected="different files", received=", ".join(map(str, arguments.files)), action="name each once")
     if arguments.plot:
         _require_picture(arguments.plot)
-    from edge import artifact, latency, machine
+    from edge import latency, machine, saving
 
     if arguments.save:
-        artifact.require_replaceable(arguments.save, _KIND)
+        saving.require_replaceable(arguments.save, _KIND)
 
     preset = _preset(latency, arguments)
     results, courses = [], []
@@ -90,12 +90,12 @@ def _benchmark(arguments: argparse.Namespace, terminal: Terminal) -> int:
         "results": results,
     }
     if arguments.save:
-        artifact.save_document(arguments.save, document)
+        saving.save_document(arguments.save, document)
     if arguments.plot:
         from edge import latency_plot
 
         drawn = latency_plot.course(results) if arguments.sustained else latency_plot.distributions(results, courses)
-        artifact.save_picture(arguments.plot.parent, arguments.plot.stem, drawn)
+        saving.save_picture(arguments.plot.parent, arguments.plot.stem, drawn)
     return _report(document, preset, terminal, demanded_gpu=any(name.startswith("gpu") for name in arguments.delegate or ()))
 
 

@@ -94,7 +94,7 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
             action="leave --weights out",
         )
 
-    from edge import artifact, conversion, repair, sources
+    from edge import conversion, repair, saving, sources
 
     if arguments.explain:
         require_matplotlib("--explain")
@@ -120,12 +120,12 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
         chosen = [sources.resolve_model(arguments.model, takes_pixels)]
     else:
         chosen = _resolve_variants(variants, arguments.weights or "auto", terminal)
-    artifact.prepare_folder(arguments.out)
+    saving.prepare_folder(arguments.out)
     outcomes = [outcome for source in chosen for outcome in conversion.convert(source, recipes, settings, terminal.progress)]
     for outcome in outcomes:
         if arguments.explain and outcome.sensitivities:
             picture = repair.drawing(outcome.sensitivities, f"{outcome.name}: each layer quantized alone")
-            artifact.save_picture(arguments.out, f"{outcome.name}.sensitivity", picture, arguments.force)
+            saving.save_picture(arguments.out, f"{outcome.name}.sensitivity", picture, arguments.force)
     return _report(outcomes, terminal)
 
 

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
 
 def _device(arguments: argparse.Namespace, terminal: Terminal, clock: Clock | None) -> int:
     _require_schema_package()
-    from edge import artifact
+    from edge import artifact, saving
     from edge.adb import Adb, choose, find_adb
     from edge.phone import Clock, Phone, bundle_hashes
 
@@ -65,9 +65,9 @@ def _device(arguments: argparse.Namespace, terminal: Terminal, clock: Clock | No
         phone = Phone(Adb(path, device.serial), clock or Clock())
         apk = phone.require_app()
         phone.require_screen()
-        artifact.prepare_folder(arguments.out)
+        saving.prepare_folder(arguments.out)
         target = arguments.out / f"{phone.name()}.device.json"
-        artifact.require_replaceable(target, "device_report")
+        saving.require_replaceable(target, "device_report")
     hashes = None if arguments.files else phone.own_bundle(apk)
     made = None
     if arguments.files:
@@ -83,7 +83,7 @@ def _device(arguments: argparse.Namespace, terminal: Terminal, clock: Clock | No
     elif hashes is None:
         progress.note("the bundle inside the app cannot be read from here: the report's hashes are not compared with it")
     status, report = _measured(phone, made, hashes, arguments, progress)
-    artifact.save_document(target, report.content)
+    saving.save_document(target, report.content)
     return _report(report, status, target, device, terminal)
 
 

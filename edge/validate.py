@@ -84,10 +84,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     _check_numbers(arguments)
-    from edge import artifact
+    from edge import artifact, saving
 
     if arguments.save:
-        artifact.require_replaceable(arguments.save, "validation")
+        saving.require_replaceable(arguments.save, "validation")
     found = artifact.load(arguments.file, verify=False)
 
     from calibration.image_set import open_image_set
@@ -111,7 +111,7 @@ def _validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     )
     document = validation.validate(found, source, images, settings, terminal.progress)
     if arguments.save:
-        artifact.save_document(arguments.save, document)
+        saving.save_document(arguments.save, document)
     return _report(document, terminal)
 
 

@@ -11,7 +11,7 @@ import zipfile
 
 import pytest
 
-from edge import artifact
+from edge import artifact, saving
 from edge.artifact import Artifact
 from tfvit.errors import EnvironmentUnusableError, InputError
 
@@ -186,8 +186,8 @@ def test_canonical_json_is_the_same_for_equal_values():
 def test_a_folder_below_a_file_cannot_be_prepared(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(EnvironmentUnusableError, match="cannot be written to"):
-        artifact.prepare_folder(tmp_path / "file" / "artifacts")
-    artifact.prepare_folder(tmp_path / "new" / "artifacts")
+        saving.prepare_folder(tmp_path / "file" / "artifacts")
+    saving.prepare_folder(tmp_path / "new" / "artifacts")
     assert listing(tmp_path / "new" / "artifacts") == {}
 
 
@@ -205,7 +205,7 @@ def test_labels_are_a_zip_behind_the_file():
 _WRITER = """
 import sys
 from pathlib import Path
-from edge import artifact
+from edge import artifact, saving
 for turn in range(30):
     content = bytes([65 + int(sys.argv[2])]) * (1000 + turn)
     manifest = {"name": "tiny-int8", "file": {"sha256": artifact.sha256(content)}}

@@ -1,0 +1,209 @@
+"""Writing files whole or not at all, and never over one that is not ours: staged beside their place, synced, renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tfvit.errors import EnvironmentUnusableError, InputError
+
+# A PNG begins with 8 bytes of signature and 25 of its header chunk; a text chunk behind them says who drew it
+PNG_HEADER_BYTES = 33
+_TEXT = b"tEXtSoftware\0tfvit edge"
+_PICTURE_MARK = (len(_TEXT) - 4).to_bytes(4, "big") + _TEXT + zlib.crc32(_TEXT).to_bytes(4, "big")
+# In the head of every page and Markdown text of ours
+TEXT_MARK, _MARK_WITHIN = "tfvit edge.report", 256
+
+
+def prepare_folder(folder: Path) -> None:
+    """Makes sure artifacts can be written to a folder, before any long work.
+
+    Raises:
+        EnvironmentUnusableError: it cannot be created or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable-"):
+            pass
+    except OSError as error:
+        raise EnvironmentUnusableError(
+            "the output directory cannot be written to",
+            expected="a directory that exists or can be made, with write permission",
+            received=f"{folder}: {error.strerror or error}",
+            action="choose another directory with --out",
+        ) from error
+
+
+def save_picture(folder: Path, name: str, png: bytes, force: bool = False) -> Path:
+    """Writes NAME.png, all of it or nothing. One that we did not draw is left alone.
+
+    Raises:
+        InputError: a foreign file is in the way and `force` is off.
+        EnvironmentUnusableError: the folder or the disk refuses.
+    """
+    path = folder / f"{name}.png"
+    marked = png[:PNG_HEADER_BYTES] + _PICTURE_MARK + png[PNG_HEADER_BYTES:]
+    try:
+        foreign = path.exists() and not force and _PICTURE_MARK not in path.read_bytes()[:256]
+    except OSError as error:
+        raise unwritable("picture", len(marked), folder, error) from error
+    if foreign:
+        raise InputError(
+            "a picture that edge did not draw is in the way",
+            expected=f"no {path.name}, or an older one of ours",
+            received=str(path),
+            action="move it away, or choose another name",
+        )
+    save_bytes(path, marked, "picture")
+    return path
+
+
+def require_replaceable(path: Path, kind: str) -> None:
+    """Checks that a JSON document can go there: nothing is there, or a document of the same kind.
+
+    Raises:
+        InputError: no such folder, or a file that is something else.
+    """
+    if not path.parent.is_dir():
+        raise InputError("no such folder", expected="an existing folder", received=str(path.parent), action="create it, or choose another")
+    if not path.exists():
+        return
+    try:
+        found = _kind(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        found = None
+    if found != kind:
+        raise InputError(
+            "another file is in the way",
+            expected=f"no {path.name}, or an older {kind} of ours",
+            received=str(path),
+            action="move it away, or choose another name",
+        )
+
+
+def save_document(path: Path, document: dict[str, Any]) -> None:
+    """Writes a JSON document that names its `kind`, all of it or nothing, where `require_replaceable` lets it.
+
+    Raises:
+        InputError: a file that is something else is in the way.
+        EnvironmentUnusableError: the folder or the disk refuses.
+    """
+    require_replaceable(path, document["kind"])
+    save_bytes(path, (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(), document["kind"])
+
+
+def save_bytes(path: Path, data: bytes, what: str) -> None:
+    """Writes a file over whatever is there, all of it or nothing.
+
+    Raises:
+        EnvironmentUnusableError: the folder or the disk refuses.
+    """
+    try:
+        with contextlib.ExitStack() as cleanup:
+            os.replace(stage(path.parent, data, cleanup), path)
+    except OSError as error:
+        raise unwritable(what, len(data), path.parent, error) from error
+
+
+def save_texts(texts: Mapping[Path, str], force: bool = False) -> None:
+    """Writes documents together, all of them or none. What is there already and not ours is left alone: ours is JSON of the same `kind`,
+    and a page or text with `TEXT_MARK` near its start.
+
+    Args:
+        texts: what to write where; JSON that names its `kind`, or text with the mark.
+        force: overwrite what is not ours too.
+
+    Raises:
+        InputError: a foreign file is in the way and `force` is off.
+        EnvironmentUnusableError: a folder or the disk refuses.
+    """
+    for path, text in texts.items():
+        try:
+            foreign = path.exists() and not force and not _is_our_text(path.read_text(encoding="utf-8", errors="replace"), text)
+        except OSError as error:
+            raise unwritable("document", len(text), path.parent, error) from error
+        if foreign:
+            raise InputError(
+                "a file that edge did not write is in the way",
+                expected=f"no {path.name}, or an older one of ours",
+                received=str(path),
+                action="move it away, choose another name, or overwrite it with --force",
+            )
+    try:
+        with contextlib.ExitStack() as cleanup:
+            for temporary, path in [(stage(path.parent, text.encode(), cleanup), path) for path, text in texts.items()]:
+                os.replace(temporary, path)
+    except OSError as error:
+        raise unwritable("document", sum(map(len, texts.values())), path.parent, error) from error
+
+
+def _is_our_text(old: str, new: str) -> bool:
+    if TEXT_MARK in new[:_MARK_WITHIN]:
+        return TEXT_MARK in old[:_MARK_WITHIN]
+    kind = _kind(new)
+    return kind is not None and kind == _kind(old)
+
+
+def _kind(text: str) -> str | None:
+    """What a JSON document says it is; None of anything else."""
+    try:
+        return str(json.loads(text)["kind"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def unwritable(what: str, size_bytes: int, folder: Path, error: OSError) -> EnvironmentUnusableError:
+    """The error for a folder or disk that refuses."""
+    return EnvironmentUnusableError(
+        f"the {what} could not be written",
+        expected=f"{size_bytes / 1e6:.1f} MB of free space and write permission in {folder}",
+        received=error.strerror or str(error),
+        action="free space or choose another directory",
+    )
+
+
+def stage(folder: Path, data: bytes, cleanup: contextlib.ExitStack) -> str:
+    """A synced temporary file beside its destination, removed if it is not renamed."""
+    handle, path = tempfile.mkstemp(dir=folder, prefix=".edge-", suffix=".tmp")
+    cleanup.callback(lambda: Path(path).unlink(missing_ok=True))
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(path, 0o666 & ~mask)
+    return path
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """An exclusive lock on the folder itself: nothing is left behind in it, and a killed process releases it."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows: renames stay atomic there, only the order between processes is open
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Has the system write down which names a folder holds, where it can."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
