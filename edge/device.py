@@ -89,6 +89,8 @@ def _device(arguments: argparse.Namespace, terminal: Terminal, clock: Clock | No
 
 def _measured(phone: Phone, made: Any, hashes: set[str] | None, arguments: argparse.Namespace, progress: Progress) -> tuple[Any, Any]:
     """Runs the benchmark; whatever happens, the app is not left measuring and the pushed files do not stay."""
+    from edge.phone_benchmark import wait
+
     name = secrets.token_hex(8)
     with contextlib.ExitStack() as cleanup:
         if made:
@@ -100,7 +102,7 @@ def _measured(phone: Phone, made: Any, hashes: set[str] | None, arguments: argpa
         with progress.stage("start the app"):
             phone.require_screen()
             phone.start(arguments.preset, name, bool(made))
-        status = phone.wait(name, 60 * arguments.timeout, progress)
+        status = wait(phone, name, 60 * arguments.timeout, progress)
         if status.failures and status.finished == len(status.failures):
             raise EnvironmentUnusableError(
                 "no model ran on the phone",

@@ -1,4 +1,4 @@
-"""The app on a phone, through adb: is it there and can it run, its bundle, its benchmark, its report.
+"""The app on a phone, through adb: is it there and can it run, its bundle, a benchmark's start, status and report.
 
 The protocol is the one of android_demo (docs/device.md): an intent starts a benchmark under a name, the app says in a status file how far
 it is, and the report carries the same name.
@@ -6,7 +6,6 @@ it is, and the report carries the same name.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -17,10 +16,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edge.adb import PASSING, Adb, AdbError, Output
-from edge.device_status import DONE, FAILED, LEFT, STOPPED, Status, parse_status
+from edge.adb import Adb, Output
+from edge.device_status import Status, parse_status
 from tfvit.errors import EnvironmentUnusableError, InputError
-from tfvit.terminal import Progress
 
 APP = "tfvit.edge.app"
 ACTIVITY = f"{APP}/.BenchmarkActivity"
@@ -30,14 +28,7 @@ PACKAGE, STATUS, REPORT = f"{FILES}/edge", f"{FILES}/benchmark_status.json", f"{
 ASSET = "assets/edge/edge_package.json"
 
 POLL_SECONDS = 1.0
-# From the intent to the first word of the app; a phone that is busy starts an app in a few seconds
-START_SECONDS = 60.0
-# So long a phone may be away: its cable is moved, its USB port resets
-AWAY_SECONDS = 20.0
 _FOLDER_SECONDS = 20.0
-# A process that was just started may not be listed yet
-_SETTLING_SECONDS = 5.0
-_MOST_UNREADABLE = 5
 _MOST_REPORT_BYTES = 8 << 20
 # A slow cable moves more than this
 _PUSH_BYTES_PER_SECOND, _PUSH_SECONDS = 1 << 20, 60.0
@@ -48,7 +39,7 @@ _ASLEEP = ("Asleep", "Dozing", "Dreaming")
 _LOCKED = re.compile(
     r"\b(mIsShowing|showing|mShowingLockscreen|mDreamingLockscreen|isStatusBarKeyguard|isKeyguardShowing|mKeyguardShowing)=true"
 )
-_INSTALL = "install it (android_demo/README.md): ./gradlew :app:installDebug in android_demo"
+INSTALL = "install it (android_demo/README.md): ./gradlew :app:installDebug in android_demo"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +55,11 @@ class Phone:
 
     Args:
         adb: with the device's serial.
-        clock: for the time that passes between two looks at the status.
+        clock: for the time that passes between two looks.
     """
 
     def __init__(self, adb: Adb, clock: Clock) -> None:
-        self._adb, self._clock = adb, clock
+        self._adb, self.clock = adb, clock
 
     def name(self) -> str:
         """What its reports' files are called: manufacturer, model and a hash of the serial, of safe characters alone."""
@@ -87,7 +78,7 @@ class Phone:
         paths = [line.removeprefix("package:").strip() for line in output.stdout.splitlines() if line.startswith("package:")]
         if not paths:
             raise EnvironmentUnusableError(
-                "the app is not installed", expected=f"{APP} on the phone", received="pm path finds none", action=_INSTALL
+                "the app is not installed", expected=f"{APP} on the phone", received="pm path finds none", action=INSTALL
             )
         return paths[0]
 
@@ -97,7 +88,7 @@ class Phone:
         Raises:
             EnvironmentUnusableError: the screen is off, or locked.
         """
-        asleep = self._asleep()
+        asleep = self.asleep()
         if asleep:
             raise EnvironmentUnusableError(
                 "the phone's screen is off",
@@ -131,16 +122,16 @@ class Phone:
         if self._has(FILES):
             return
         self._start_activity()
-        started = self._clock.now()
+        started = self.clock.now()
         while not self._has(FILES):
-            if self._clock.now() - started > _FOLDER_SECONDS:
+            if self.clock.now() - started > _FOLDER_SECONDS:
                 raise EnvironmentUnusableError(
                     "the app has no folder on shared storage",
                     expected=f"{FILES}, which the app makes when it starts",
                     received=f"none within {_FOLDER_SECONDS:g} s",
                     action="open the app's benchmark on the phone once, and run this again",
                 )
-            self._clock.sleep(POLL_SECONDS)
+            self.clock.sleep(POLL_SECONDS)
         self.stop()
 
     def push(self, files: Mapping[str, bytes]) -> None:
@@ -185,59 +176,6 @@ class Phone:
         self._adb.shell("rm", "-f", STATUS, REPORT)
         self._start_activity("--es", "preset", preset, "--es", "run", run, *(("--es", "bundle", "pushed") if pushed else ()))
 
-    def wait(self, run: str, patience_seconds: float, progress: Progress) -> Status:
-        """Waits until the benchmark has ended by itself.
-
-        Args:
-            run: the name that it was started with.
-            patience_seconds: how long nothing may change.
-            progress: its bar follows the share.
-
-        Raises:
-            AdbError: the phone is gone.
-            EnvironmentUnusableError: the app never spoke, ended or got stuck, or someone stopped or left it.
-        """
-        with progress.stage("benchmark, %", total=100) as advance:
-            return self._wait(run, patience_seconds, advance, progress)
-
-    def _wait(self, run: str, patience_seconds: float, advance: Callable[[], None], progress: Progress) -> Status:
-        started = changed = seen = self._clock.now()
-        last: Status | None = None
-        percent = unreadable = 0
-        while True:
-            now = self._clock.now()
-            try:
-                status = self._status(run)
-                alive = (status is not None and status.ending is not None) or self._is_alive() or now - started < _SETTLING_SECONDS
-                # it may have ended between the two looks
-                status = status if alive else self._status(run)
-                seen, unreadable = now, 0
-            except ValueError as error:
-                status, alive, unreadable = last, True, unreadable + 1
-                if unreadable >= _MOST_UNREADABLE:
-                    raise _unreadable_status(str(error)) from error
-            except AdbError as error:
-                status, alive = last, True
-                if error.kind not in PASSING or now - seen > AWAY_SECONDS:
-                    raise _lost(error, last) from error
-            if status is not None and status != last:
-                changed = now
-                if last is None or status.current != last.current:
-                    self._note(status, progress)
-                while percent < int(100 * status.share):
-                    percent += 1
-                    advance()
-                last = status
-            if last is not None and last.ending is not None:
-                return self._ended(last)
-            if not alive:
-                raise _died(last)
-            if last is None and now - started > START_SECONDS:
-                raise _silent()
-            if now - changed > patience_seconds:
-                raise _stuck(last, patience_seconds)
-            self._clock.sleep(POLL_SECONDS)
-
     def report(self, folder: Path) -> Path:
         """Pulls the report.
 
@@ -267,7 +205,7 @@ class Phone:
         """Ends the app."""
         self._adb.shell("am", "force-stop", APP)
 
-    def _asleep(self) -> str | None:
+    def asleep(self) -> str | None:
         """The word for how the phone sleeps; None where it is awake, or does not say."""
         found = _WAKEFULNESS.search(self._adb.shell("dumpsys", "power").stdout)
         return found.group(1) if found and found.group(1) in _ASLEEP else None
@@ -283,7 +221,7 @@ class Phone:
                 "the app has no benchmark",
                 expected=f"an activity {ACTIVITY}",
                 received=output.last_line,
-                action=f"this is another app, or an old one: {_INSTALL}",
+                action=f"this is another app, or an old one: {INSTALL}",
             )
         if output.code != 0 or re.search(r"^(Error|Exception|java\.lang\.)|SecurityException", said, re.MULTILINE):
             wrong = next((line.strip() for line in said.splitlines() if re.search("Error|Exception", line)), output.last_line)
@@ -291,7 +229,7 @@ class Phone:
                 "the app could not be started", expected=f"am start of {ACTIVITY}", received=wrong[:300], action="open it on the phone once"
             )
 
-    def _status(self, run: str) -> Status | None:
+    def status(self, run: str) -> Status | None:
         """The status of this run; None where there is none yet.
 
         Raises:
@@ -305,44 +243,11 @@ class Phone:
         status = parse_status(output.stdout)
         return status if status.run == run else None
 
-    def _is_alive(self) -> bool:
+    def is_alive(self) -> bool:
+        """Whether the app has a process."""
         output = self._adb.shell("pidof", APP)
         # some phones have no pidof: then only the time without a change counts
         return bool(output.stdout.strip()) or output.code == 127
-
-    @staticmethod
-    def _note(status: Status, progress: Progress) -> None:
-        if status.current is not None:
-            where = f"{status.finished + 1} of {status.tasks}: " if status.tasks else ""
-            progress.note(f"{where}{status.current}")
-
-    def _ended(self, status: Status) -> Status:
-        if status.ending == DONE:
-            return status
-        if status.ending == LEFT:
-            asleep = None
-            with contextlib.suppress(AdbError):
-                asleep = self._asleep()
-            raise EnvironmentUnusableError(
-                "the screen was switched off during the benchmark" if asleep else "the benchmark was left for another app",
-                expected="the benchmark on the screen until its end",
-                received=f"left {_so_far(status)}",
-                action="run this again and leave the phone alone; nothing was saved",
-            )
-        if status.ending == STOPPED:
-            raise EnvironmentUnusableError(
-                "the benchmark was stopped on the phone",
-                expected="its end",
-                received=f"stopped {_so_far(status)}",
-                action="run this again; nothing was saved",
-            )
-        assert status.ending == FAILED
-        raise EnvironmentUnusableError(
-            "the app could not start the benchmark",
-            expected="a bundle that the app can read",
-            received="; ".join(status.failures) or "no reason given",
-            action="bundle models into the app (edge.bundle FILE... --app android_demo, install it), or name files to be pushed",
-        )
 
 
 def bundle_hashes(document: Mapping[str, Any]) -> set[str]:
@@ -350,60 +255,8 @@ def bundle_hashes(document: Mapping[str, Any]) -> set[str]:
     return {model["sha256"] for model in document["models"]}
 
 
-def _so_far(status: Status | None) -> str:
-    return "before its first word" if status is None else f"after {status.finished} of {status.tasks}, {status.share:.0%}"
-
-
 def _unpushed(wrong: str, output: Output, action: str) -> EnvironmentUnusableError:
     said = [line.strip() for line in f"{output.stderr}\n{output.stdout}".splitlines() if "error" in line]
     return EnvironmentUnusableError(
         wrong, expected=f"the package in {PACKAGE}", received=(said[0] if said else output.last_line)[:300], action=action
-    )
-
-
-def _lost(error: AdbError, last: Status | None) -> AdbError:
-    if error.kind not in PASSING:
-        return error
-    return AdbError(
-        "the phone was lost during the benchmark",
-        expected="a phone that stays plugged in",
-        received=f"{error.received}, {_so_far(last)}",
-        action="see to the cable and the port, unlock the phone, and run this again; nothing was saved",
-        kind=error.kind,
-    )
-
-
-def _unreadable_status(why: str) -> EnvironmentUnusableError:
-    return EnvironmentUnusableError(
-        "the app's status cannot be read",
-        expected=f"the JSON of android_demo in {STATUS}",
-        received=why,
-        action=f"install the app of this version of the tools: {_INSTALL}",
-    )
-
-
-def _died(last: Status | None) -> EnvironmentUnusableError:
-    return EnvironmentUnusableError(
-        "the app ended during the benchmark",
-        expected=f"a process {APP}",
-        received=f"none, {_so_far(last)}{f', at {last.current}' if last and last.current else ''}",
-        action="see adb logcat -b crash; without a crash there, Android ended it for want of memory: try fewer or smaller models",
-    )
-
-
-def _silent() -> EnvironmentUnusableError:
-    return EnvironmentUnusableError(
-        "the app does not say how far it is",
-        expected=f"its status within {START_SECONDS:g} s",
-        received="none",
-        action=f"the app is older than this command: {_INSTALL}",
-    )
-
-
-def _stuck(last: Status | None, seconds: float) -> EnvironmentUnusableError:
-    return EnvironmentUnusableError(
-        "the benchmark got stuck",
-        expected=f"some progress in {seconds / 60:g} min (--timeout)",
-        received=f"none, {_so_far(last)}{f', at {last.current}' if last and last.current else ''}",
-        action="look at the phone; for slow models raise --timeout",
     )
