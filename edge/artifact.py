@@ -13,7 +13,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,42 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
+def require_fields(manifest: Mapping[str, Any], fields: Mapping[str, type | tuple[type, ...]]) -> None:
+    """Checks that a manifest says what a command needs.
+
+    Args:
+        manifest: as `load` gives it.
+        fields: path with dots -> type, for example {"weights.random": bool}.
+
+    Raises:
+        InputError: the first field that is missing or of another type.
+    """
+    for path, kind in fields.items():
+        value: Any = manifest
+        for key in path.split("."):
+            if not isinstance(value, dict) or key not in value:
+                raise unusable_manifest(manifest, f"without {path}")
+            value = value[key]
+        if not isinstance(value, kind):
+            raise unusable_manifest(manifest, f"with {path} {json.dumps(value)[:40]}")
+
+
+def unusable_manifest(manifest: Mapping[str, Any], what: str) -> InputError:
+    """The error for a manifest that says too little, or something else."""
+    return InputError(
+        "a manifest that cannot be used",
+        expected="the JSON that edge.convert wrote",
+        received=f"{manifest['name']}.json {what}",
+        action="convert the model again with --force",
+    )
+
+
+def is_whole_on_xnnpack(manifest: Mapping[str, Any]) -> bool:
+    """Whether XNNPACK takes every operation, in one piece."""
+    xnnpack = manifest["delegates"]["xnnpack"]
+    return xnnpack["partitions"] == 1 and xnnpack["delegated_ops"] == xnnpack["total_ops"]
+
+
 def embed_labels(file: bytes, labels: Sequence[str]) -> bytes:
     """Appends labels as an associated file: a zip behind the flatbuffer, as TFLite metadata readers (and `unzip`) expect it."""
     archive = io.BytesIO(file)
@@ -78,6 +114,10 @@ def load(path: Path, verify: bool = True) -> Artifact:
         InputError: a part is missing, unreadable, or the file is not the one its manifest describes.
     """
     name = path.name.removesuffix(".tflite")
+    if name == path.name:
+        raise InputError(
+            "not an artifact", expected="a .tflite file with its manifest beside it", received=str(path), action="name the file"
+        )
     manifest_path = path.with_name(f"{name}.json")
     if not path.is_file() or not manifest_path.is_file():
         missing = path if not path.is_file() else manifest_path

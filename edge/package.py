@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from calibration import builtin
-from edge.artifact import Artifact, sha256
+from edge.artifact import Artifact, is_whole_on_xnnpack, require_fields, sha256, unusable_manifest
 from edge.drift import softmax
 from edge.runtime import Interpreter, Tensor, runtime_package
 from tfvit.errors import InputError
@@ -148,7 +148,7 @@ def recommended(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[st
         "cpu", "gpu" and "npu", each with `name` and `why`, or None where nothing fits.
     """
     names = sorted(manifests, key=lambda name: (manifests[name]["file"]["size_bytes"], name))
-    whole = [name for name in names if _whole_on_xnnpack(manifests[name])]
+    whole = [name for name in names if is_whole_on_xnnpack(manifests[name])]
     on_cpu = [name for recipe in _CPU_ORDER for name in whole if manifests[name]["recipe"] == recipe]
     on_gpu = [name for name in names if manifests[name]["delegates"]["gpu"]["verdict"] == "whole"]
     on_gpu = [name for name in on_gpu if manifests[name]["recipe"] == "float16"] or on_gpu
@@ -202,29 +202,13 @@ def _require_name(name: str) -> None:
 
 
 def _require_fields(artifact: Artifact) -> None:
-    for path, kind in _FIELDS.items():
-        value: Any = artifact.manifest
-        for key in path.split("."):
-            if not isinstance(value, dict) or key not in value:
-                raise _unusable_manifest(artifact, f"without {path}")
-            value = value[key]
-        if not isinstance(value, kind):
-            raise _unusable_manifest(artifact, f"with {path} {json.dumps(value)[:40]}")
+    require_fields(artifact.manifest, _FIELDS)
     for key, needed in (("range", [0, 255]), ("layout", "NHWC"), ("channels", "RGB")):
         if artifact.manifest["input"][key] != needed:
-            raise _unusable_manifest(artifact, f"with input.{key} {json.dumps(artifact.manifest['input'][key])[:40]}")
+            raise unusable_manifest(artifact.manifest, f"with input.{key} {json.dumps(artifact.manifest['input'][key])[:40]}")
     geometry = artifact.manifest["preprocessing"]
     if geometry["interpolation"] not in _INTERPOLATIONS or min(geometry["resize_px"], geometry["crop_px"]) < 1:
-        raise _unusable_manifest(artifact, f"with preprocessing {json.dumps(geometry)}")
-
-
-def _unusable_manifest(artifact: Artifact, what: str) -> InputError:
-    return InputError(
-        "a manifest that an app cannot be built from",
-        expected="the JSON that edge.convert wrote",
-        received=f"{artifact.name}.json {what}",
-        action="convert the model again with --force",
-    )
+        raise unusable_manifest(artifact.manifest, f"with preprocessing {json.dumps(geometry)}")
 
 
 def _refusals(artifacts: Sequence[Artifact], allow_random: bool) -> list[str]:
@@ -325,11 +309,6 @@ def _described(block: Mapping[str, Any]) -> str:
 
 def _described_tensors(tensors: Mapping[str, Tensor]) -> str:
     return " and ".join(f"{one.dtype.name} {list(one.shape)}, scale {one.scale:g}, zero point {one.zero_point}" for one in tensors.values())
-
-
-def _whole_on_xnnpack(manifest: Mapping[str, Any]) -> bool:
-    xnnpack = manifest["delegates"]["xnnpack"]
-    return xnnpack["partitions"] == 1 and xnnpack["delegated_ops"] == xnnpack["total_ops"]
 
 
 def _label_bytes(labels: Sequence[str]) -> bytes:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from calibration.files import shown
 from calibration.image_set import ImageReference, ImageSet
-from edge import answers, evidence, machine
+from edge import answers, evidence, flatbuffer, machine
 from edge.artifact import Artifact, sha256
 from edge.collapse import signs_of_collapse
 from edge.conversion import tool_versions
@@ -22,7 +22,7 @@ from edge.drift import ImageDrifts, compare, summary
 from edge.layer_drift import layer_drifts
 from edge.recipes import Limits
 from edge.reference import Reference, preprocessing_of
-from edge.runtime import runtime_version
+from edge.runtime import Interpreter, runtime_version
 from edge.sources import Source
 from tfvit.errors import InputError
 from tfvit.preprocessing import Preprocessing
@@ -122,9 +122,11 @@ def validate(artifact: Artifact, source: Source, images: Images, settings: Setti
         The document of docs/validation.md.
 
     Raises:
-        InputError: too many unreadable images, a model that is not finite itself, a manifest that does not fit.
+        InputError: a damaged file, too many unreadable images, a model that is not finite itself, a manifest that does not fit.
     """
     manifest = artifact.manifest
+    flatbuffer.read_model(artifact.file)
+    ran_on = Interpreter(artifact.file).ran_on
     reference = Reference(source, manifest, progress)
     app = _app_preprocessing(preprocessing_of(manifest), settings.app_preprocessing)
     models = _models(artifact, reference, app)
@@ -182,7 +184,7 @@ def validate(artifact: Artifact, source: Source, images: Images, settings: Setti
             "proof": [] if is_random else evidence.proofs(total, limits, labels is not None),
         },
         "layers": layers,
-        "runtime": f"{runtime_version()} CPU (XNNPACK), 1 thread an image",
+        "runtime": f"{ran_on}, 1 thread an image",
         "machine": machine.environment(),
         "tools": tool_versions(),
     }

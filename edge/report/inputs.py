@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edge.artifact import sha256
+from edge.artifact import is_whole_on_xnnpack, sha256
 from edge.report import device, documents
 from edge.report.documents import Document, read_document
 from tfvit.errors import InputError
@@ -93,8 +93,7 @@ class FileFacts:
 
     @property
     def whole_on_xnnpack(self) -> bool:
-        xnnpack = self.manifest["delegates"]["xnnpack"]
-        return xnnpack["partitions"] == 1 and xnnpack["delegated_ops"] == xnnpack["total_ops"]
+        return is_whole_on_xnnpack(self.manifest)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -291,8 +291,12 @@ def test_one_clear_error(validated, made, weights, pictures, tmp_path):
     file = made / "micro-int8.tflite"
     empty = tmp_path / "empty"
     empty.mkdir()
+    truncated = made / "micro-float32.tflite"
+    truncated.write_bytes(truncated.read_bytes()[:5000])
     for arguments, code, words in (
         ((tmp_path / "none.tflite",), EXIT_UNUSABLE, "artifact not found"),
+        ((made,), EXIT_UNUSABLE, "not an artifact"),
+        ((truncated, "--weights", weights, "--images", pictures), EXIT_UNUSABLE, "damaged TFLite file"),
         ((file,), EXIT_USAGE, "--weights"),
         ((file, "--weights", weights, "--images", empty), EXIT_UNUSABLE, "no images"),
         ((file, "--weights", weights, "--images", pictures, "--samples", "0"), EXIT_USAGE, "--samples"),
