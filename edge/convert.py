@@ -132,10 +132,11 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
 def _resolve_variants(variants: Sequence[Variant], text: str, terminal: Terminal) -> list[Any]:
     """Each variant with its weights. Where the network was silent once, the next ones wait only a moment for it."""
     from edge import sources
+    from tfvit.weights_choice import NETWORK_TIMEOUT_S, resolve_weights
 
     chosen, warned = [], False
     for variant in variants:
-        weights = sources.resolve_weights(text, variant, timeout_s=1.0 if warned else sources.NETWORK_TIMEOUT_S)
+        weights = resolve_weights(text, variant, timeout_s=1.0 if warned else NETWORK_TIMEOUT_S)
         if weights.warning and not warned:
             terminal.progress.warn(weights.warning)
             warned = True

@@ -19,6 +19,7 @@ from tfvit.errors import InputError, UsageError
 from tfvit.preprocessing import Preprocessing
 from tfvit.terminal import Progress
 from tfvit.variants import PUBLISHED_WEIGHTS, find_variant
+from tfvit.weights_choice import resolve_weights
 
 # Pixels of a batch of the Keras model: more images at once where they are small
 _BATCH_PIXELS = 2**20
@@ -82,7 +83,7 @@ def source_of(manifest: Mapping[str, Any], weights: Path | None, model: Path | N
         source = sources.resolve_model(model, takes_pixels)
     else:
         variant = find_variant(manifest["variant"])
-        source = sources.Source(variant.id, variant, sources.resolve_weights(str(weights or recorded["source"]), variant))
+        source = sources.Source(variant.id, variant, resolve_weights(str(weights or recorded["source"]), variant))
     if not recorded["random"] and source.weights.sha256 != recorded["sha256"]:
         raise InputError(
             "other weights than the artifact's",

@@ -1,0 +1,131 @@
+"""Which weights a variant gets: what `--weights` names, found, fetched and hashed before anything heavy is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from tfvit.errors import UsageError, UserError, WeightsError
+from tfvit.variants import PUBLISHED_WEIGHTS, WEIGHTS_ENDINGS, Variant
+
+NETWORK_TIMEOUT_S = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsChoice:
+    """What `--weights` asked for, resolved as far as it can be without building a model.
+
+    Attributes:
+        random_seed: for random weights, else None.
+        path, sha256: of a weights file, else None.
+        published: "imagenet", "imagenet21k" or "cifar10" where the weights are published ones.
+        license, origin: of published weights.
+        warning: what the user must be told, if anything.
+    """
+
+    random_seed: int | None = None
+    path: Path | None = None
+    sha256: str | None = None
+    published: str | None = None
+    license: str | None = None
+    origin: str | None = None
+    warning: str | None = None
+
+    @property
+    def is_random(self) -> bool:
+        return self.random_seed is not None
+
+
+def resolve_weights(text: str, variant: Variant, timeout_s: float = NETWORK_TIMEOUT_S) -> WeightsChoice:
+    """`--weights` for a variant, without building anything; published weights are fetched here.
+
+    Args:
+        timeout_s: how long to wait for the network's first answer.
+
+    Raises:
+        UsageError, WeightsError: a seed that is no number; a file that is not there; weights that cannot be had.
+    """
+    if text == "auto":
+        return _published(variant, variant.weights, timeout_s) if variant.weights == "cifar10" else _imagenet_or_random(variant, timeout_s)
+    kind, _, seed = text.partition(":")
+    if kind == "random":
+        if seed and not seed.isdecimal():
+            raise UsageError(
+                "unusable seed",
+                expected="random or random:SEED with a whole number",
+                received=repr(text),
+                action="for example --weights random:1",
+            )
+        return WeightsChoice(random_seed=int(seed or 0))
+    if text in PUBLISHED_WEIGHTS:
+        return _published(variant, text, timeout_s)
+    path = Path(text)
+    if not path.name.endswith(WEIGHTS_ENDINGS):
+        raise WeightsError(
+            "unknown weights",
+            expected=f"auto, {', '.join(PUBLISHED_WEIGHTS)}, random[:SEED], or a path ending in {', '.join(WEIGHTS_ENDINGS)}",
+            received=repr(text),
+            action="check the spelling",
+        )
+    return WeightsChoice(path=path, sha256=file_sha256(path))
+
+
+def build(variant: Variant, choice: WeightsChoice) -> tuple[Any, Any]:
+    """The Keras model of a variant with logits out, and where its weights came from (`tfvit.weights.WeightsOrigin`)."""
+    from tfvit import weights
+    from tfvit.model import build_variant
+
+    classes = weights.checkpoint_classes(choice.path) if choice.path else None
+    model = build_variant(variant, weights=None, classifier_activation=None, classes=classes)
+    if choice.random_seed is not None:
+        return model, weights.randomize(model, choice.random_seed)
+    origin = weights.load_weights(model, choice.path, variant)
+    if choice.published:
+        origin = weights.WeightsOrigin(choice.published, choice.sha256, choice.license, choice.origin)
+    return model, origin
+
+
+def _published(variant: Variant, weights: str, timeout_s: float) -> WeightsChoice:
+    from tfvit.published import published_checkpoint
+
+    found = published_checkpoint(variant.id, weights, timeout_s)
+    return WeightsChoice(path=found.path, sha256=found.sha256, published=weights, license=found.license, origin=found.origin)
+
+
+def _imagenet_or_random(variant: Variant, timeout_s: float) -> WeightsChoice:
+    from tfvit.hub import REPOSITORIES
+
+    if variant.id in REPOSITORIES["imagenet"]:
+        try:
+            return _published(variant, "imagenet", timeout_s)
+        except WeightsError as error:
+            if getattr(error, "kind", None) not in ("offline", "unreachable"):
+                raise
+            why = f"no ImageNet weights in the cache and no network ({error.received})"
+    else:
+        why = f"no published ImageNet weights for {variant.id}"
+    return WeightsChoice(
+        random_seed=0,
+        warning=f"{why}: using RANDOM weights (seed 0). The files are for measuring size and latency only and are marked .random; give "
+        "trained weights with --weights FILE",
+    )
+
+
+def file_sha256(path: Path, error_type: type[UserError] = WeightsError, kind: str = "weights") -> str:
+    """SHA-256 of a file of the user's.
+
+    Raises:
+        UserError: of `error_type`: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.sha256()
+            while block := file.read(1 << 20):
+                digest.update(block)
+            return digest.hexdigest()
+    except OSError as error:
+        raise error_type(
+            f"{kind} file not readable", expected="an existing file", received=f"{path}: {error.strerror}", action="check the path"
+        ) from error
