@@ -17,11 +17,13 @@ import numpy as np
 from calibration.checks import FAIL, OK, WARN, Check, check_channel_order, check_content, check_statistics
 from calibration.files import shown
 from calibration.image_set import MAX_UNREADABLE_FRACTION, FileImageSet, open_image_set
+from calibration.stability import LayerRange, check_stability, layer_extremes, layer_ranges
 from calibration.survey import Overlap, Survey, channel_mean, channel_std, overlap, survey
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError
 from tfvit.preprocessing import Preprocessing
 from tfvit.terminal import Parser, Progress, Terminal, run, stepping
 from tfvit.variants import find_variant
+from tfvit.weights_choice import WeightsChoice, build, resolve_weights
 
 EXIT_CODES = "Exit codes: 0 passed (warnings included), 1 a check failed, 2 wrong usage, 3 unusable input."
 
@@ -31,11 +33,12 @@ MAX_SMALL_FRACTION = 0.1  # images that must be enlarged, which removes the fine
 _NAMED = 5  # paths named in a table; --json has all of them
 
 
-def run_checks(found: Survey, preprocessing: Preprocessing, shared: Overlap | None) -> list[Check]:
-    """All checks of a survey with at least one readable image; `shared` with a validation set where there is one."""
+def run_checks(found: Survey, preprocessing: Preprocessing, shared: Overlap | None, ranges: Sequence[LayerRange] | None) -> list[Check]:
+    """All checks of a survey with at least one readable image; `shared` where there is a validation set, `ranges` where a model ran."""
     checks = [_check_readable(found), _check_count(found), _check_duplicates(found), _check_sizes(found, preprocessing)]
     checks += [check_content(found.images), _check_color(found), *check_statistics(found.images, preprocessing)]
     checks += [check_channel_order(found.images)]
+    checks += [] if ranges is None else [check_stability(ranges)]
     return checks + ([] if shared is None else [_check_overlap(shared)])
 
 
@@ -79,18 +82,22 @@ def _check_overlap(shared: Overlap) -> Check:
     return Check("overlap", FAIL, detail)
 
 
-def inspect(directory: str, variant_id: str, validation: str | None, progress: Progress) -> dict[str, Any]:
+def inspect(directory: str, variant_id: str, validation: str | None, weights: str | None, progress: Progress) -> dict[str, Any]:
     """The document that `--json` prints.
 
+    Args:
+        weights: as `--weights` of edge.convert, for the model that gives the ranges; None runs no model.
+
     Raises:
-        UserError: unknown variant, or a set without a readable image.
+        UserError: unknown variant, a set without a readable image, weights that cannot be had.
     """
     preprocessing = find_variant(variant_id).preprocessing
-    image_set, found = _read(directory, preprocessing, "reading", progress)
-    shared = None
-    if validation is not None:
-        shared = overlap(found, _read(validation, preprocessing, "reading validation", progress)[1])
-    checks = run_checks(found, preprocessing, shared)
+    image_set, against = _open(directory), None if validation is None else _open(validation)
+    choice = None if weights is None else resolve_weights(weights, find_variant(variant_id))
+    found = _read(image_set, preprocessing, "reading", progress)
+    shared = None if against is None else overlap(found, _read(against, preprocessing, "reading validation", progress))
+    ranges = None if choice is None or len(found.images) < 2 else _ranges(image_set, variant_id, choice, progress)
+    checks = run_checks(found, preprocessing, shared, None if ranges is None else ranges[1])
     labels = collections.Counter(reference.label for reference in image_set.references if reference.label is not None)
     return {
         "schema_version": 1,
@@ -118,10 +125,31 @@ def inspect(directory: str, variant_id: str, validation: str | None, progress: P
         "one_colour": [image.path for image in found.images if image.plain],
         "grayscale": sum(image.gray for image in found.images),
         "overlap": None if shared is None else dataclasses.asdict(shared),
+        "ranges": None if ranges is None else _ranges_document(choice, *ranges),
     }
 
 
-def _read(directory: str, preprocessing: Preprocessing, what: str, progress: Progress) -> tuple[FileImageSet, Survey]:
+def _ranges(image_set: FileImageSet, variant_id: str, choice: WeightsChoice, progress: Progress) -> tuple[int, list[LayerRange]]:
+    """How many images ran, those that edge.convert would choose, and the layers' ranges on them."""
+    variant = find_variant(variant_id)
+    images = image_set.split(ADVISED_IMAGES, 0, 0).calibration
+    if choice.warning:
+        progress.warn(choice.warning)
+    with progress.stage("load TensorFlow", subject=variant.id):
+        model, _ = build(variant, choice)
+    with progress.stage("ranges", total=len(images)) as advance:
+        pixels = stepping(image_set.read(images, variant.preprocessing), advance)
+        layers, extremes = layer_extremes(model, pixels, variant.preprocessing)
+    return len(extremes), layer_ranges(layers, extremes)
+
+
+def _ranges_document(choice: WeightsChoice, images: int, ranges: Sequence[LayerRange]) -> dict[str, Any]:
+    source = choice.published or (f"random:{choice.random_seed}" if choice.is_random else choice.path.name)
+    weights = {"source": source, "sha256": choice.sha256, "random": choice.is_random}
+    return {"images": images, "weights": weights, "layers": [dataclasses.asdict(one) for one in ranges]}
+
+
+def _open(directory: str) -> FileImageSet:
     image_set = open_image_set(directory)
     if not isinstance(image_set, FileImageSet):
         raise UsageError(
@@ -130,6 +158,10 @@ def _read(directory: str, preprocessing: Preprocessing, what: str, progress: Pro
             received=directory,
             action="name your own images; a folder called builtin is ./builtin",
         )
+    return image_set
+
+
+def _read(image_set: FileImageSet, preprocessing: Preprocessing, what: str, progress: Progress) -> Survey:
     with progress.stage(what, total=len(image_set.references)) as advance:
         found = survey(image_set, stepping(image_set.references, advance), preprocessing)
     if not found.images:
@@ -140,7 +172,7 @@ def _read(directory: str, preprocessing: Preprocessing, what: str, progress: Pro
             received=f"{len(found.unreadable)} that cannot, first {shown(first.path)} ({shown(first.reason)})",
             action="check how these files were made",
         )
-    return image_set, found
+    return found
 
 
 def table(document: dict[str, Any]) -> str:
@@ -158,7 +190,11 @@ def table(document: dict[str, Any]) -> str:
     for name in ("mean", "std"):
         values, expected = (" ".join(f"{value:6.1f}" for value in channels[key]) for key in (name, f"expected_{name}"))
         lines.append(f"  RGB {name:8} {values}   (variant {expected})")
-    lines += [f"{check['status']:>4}  {check['name']:14} {check['detail']}" for check in document["checks"]]
+    if document["ranges"]:
+        weights = document["ranges"]["weights"]
+        label = "RANDOM weights" if weights["random"] else f"weights {shown(weights['source'])}"
+        lines.append(f"  ranges       of {len(document['ranges']['layers'])} layers on {document['ranges']['images']} images, {label}")
+    lines += [f"{check['status']:>4}  {check['name']:15} {check['detail']}" for check in document["checks"]]
     lines += _named("unreadable", [f"{shown(image['path'])}: {shown(image['reason'])}" for image in document["unreadable"]])
     lines += _named("duplicates", [" = ".join(map(shown, paths[:_NAMED])) for paths in document["duplicates"]])
     lines += _named("one colour", [shown(path) for path in document["one_colour"]])
@@ -178,6 +214,13 @@ def parser() -> Parser:
     parser.add_argument("directory", metavar="DIR", help="folder or zip of images")
     parser.add_argument("--variant", default="small224", help="what the images are to calibrate (%(default)s)")
     parser.add_argument("--validation", metavar="DIR2", help="folder or zip of validation images that must not be among them")
+    parser.add_argument(
+        "--ranges",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help=f"run the model on up to {ADVISED_IMAGES} of them: would half give the same activation ranges? (on)",
+    )
+    parser.add_argument("--weights", default="auto", help="of that model, as for edge.convert (%(default)s)")
     return parser
 
 
@@ -187,7 +230,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    document = inspect(arguments.directory, arguments.variant, arguments.validation, terminal.progress)
+    document = inspect(
+        arguments.directory, arguments.variant, arguments.validation, arguments.weights if arguments.ranges else None, terminal.progress
+    )
     terminal.text(document, table(document))
     return EXIT_OK if document["passed"] else EXIT_CHECK_FAILED
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calibration import builtin, checks, inspect, survey
+from calibration import builtin, checks, inspect, stability, survey
 from calibration.decoding import decode
-from calibration.inspect import main
+from calibration.inspect import main as command
 from tfvit.preprocessing import to_rgb
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +31,11 @@ def write(folder, contents):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)
     return str(folder)
+
+
+def main(arguments):
+    """The command without the model, which has tests of its own below."""
+    return command([*arguments, "--no-ranges"])
 
 
 @pytest.fixture(scope="module")
@@ -286,3 +291,45 @@ def test_help_is_quick_and_needs_no_framework():
     rc, loaded, seconds = done.stderr.split()
     assert (rc, loaded) == ("0", "[]")
     assert float(seconds) < HELP_SECONDS
+
+
+@pytest.mark.parametrize(("odd", "status"), [(False, "ok"), (True, "warn")])
+def test_range_stability(tmp_path, capfd, monkeypatch, odd, status):
+    monkeypatch.undo()
+    pictures = [builtin.generate(index, 32, 0) for index in range(24)]
+    if odd:  # all but one have hardly any contrast: that one makes every range
+        pictures = [pixels // 16 + 112 for pixels in pictures[1:]] + [np.indices((32, 32, 3)).sum(0) % 2 * 255]
+    contents = {f"{index:02}.png": encoded(Image.fromarray(pixels.astype(np.uint8))) for index, pixels in enumerate(pictures)}
+    code = command([write(tmp_path, contents), "--variant", "nano32", "--json", "--quiet"])
+    found = json.loads(capfd.readouterr().out)
+    assert (code, statuses(found)["range stability"]) == (0, status)
+    ranges = found["ranges"]
+    assert ranges["images"] == 24
+    assert ranges["weights"]["source"] == "cifar10"
+    assert not ranges["weights"]["random"]
+    assert {"patch_embedding", "stage3_block2", "head"} <= {layer["layer"] for layer in ranges["layers"]}
+    assert ranges["layers"] == sorted(ranges["layers"], key=lambda layer: layer["stability"])
+
+
+def test_stability_of_known_extremes():
+    steady = np.tile([-1.0, 1.0], (10, 1))
+    one_makes_it = np.tile([0.0, 1.0], (10, 1))
+    one_makes_it[3] = [0.0, 4.0]
+    constant = np.zeros((10, 2))
+    ranges = stability.layer_ranges(["steady", "one", "constant"], np.stack([steady, one_makes_it, constant], axis=1))
+    assert ranges[0] == stability.LayerRange("one", 0.0, 4.0, 0.25)
+    assert {one.layer: one.stability for one in ranges} == {"one": 0.25, "steady": 1.0, "constant": 1.0}
+
+
+@pytest.mark.slow
+def test_random_weights_are_labelled(tmp_path, scenes, capfd, monkeypatch):
+    monkeypatch.undo()
+    assert command([write(tmp_path, scenes), "--variant", "nano32", "--weights", "random:3"]) == 0
+    captured = capfd.readouterr()
+    assert "RANDOM weights" in captured.out
+
+
+def test_unknown_weights(tmp_path, scenes, capfd, monkeypatch):
+    monkeypatch.undo()
+    assert command([write(tmp_path, scenes), "--variant", "nano32", "--weights", "imagenot"]) == 3
+    assert "unknown weights" in capfd.readouterr().err
