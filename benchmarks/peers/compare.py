@@ -1,6 +1,6 @@
 """Our files beside what other tools make of the same architecture with the same random weights, in one interleaved run: results/peers.csv.
 
-    make bench-peers                                                        # builds the peers' environments and runs everything
+    make bench-peers                                                  # builds the peers' environments and runs everything for tiny224
     python benchmarks/peers/compare.py [--models tiny224,v2_tiny256] [--threads 1,2] [--preset default] [--no-make]
 
 `--environments` holds one virtual environment a peer, `--files` what they made; files that are there are kept. Rows of models that are not
@@ -44,7 +44,7 @@ LEAST_FLOAT_SNR_DB = 60.0
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default="tiny224,v2_tiny256")
+    parser.add_argument("--models", default="tiny224")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--preset", choices=latency.PRESETS, default="default")
     parser.add_argument("--environments", type=Path, default=ROOT / "build" / "peers")
