@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench bench-peers coverage lint matrix fidelity accuracy runtimes vulkan gpu training example-report android
+.PHONY: check test slow bench bench-peers coverage lint matrix fidelity accuracy runtimes vulkan gpu training example-report android package
 
 check: lint test
 
@@ -32,6 +32,13 @@ gpu: $(INSTALLED) vulkan
 # examples/train_cifar10.py trains, is killed and goes on
 training: $(INSTALLED)
 	$(BIN)/python -m pytest -m training
+
+# the wheel and the source distribution built, checked and installed into fresh environments, the main command run there: two minutes and
+# 2 GB for an interpreter, and more of them where PYTHONS names them
+PYTHONS ?= $(PYTHON)
+package: $(INSTALLED)
+	$(BIN)/pip install --quiet -e '.[package]'
+	PYTHONS="$(PYTHONS)" $(BIN)/python -m pytest -m package
 
 # the Android app's core and inference class on the JVM, with real LiteRT, two to four minutes; after make vulkan also on the GPU delegate.
 # Fetches a Kotlin compiler (PyPI), JUnit and JNA (Debian), once; exit code 3 where these are not to be had.

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edge.extras import require_extra
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError
 from tfvit.terminal import Parser, Terminal, run
 
@@ -43,6 +44,8 @@ def _bundle(arguments: argparse.Namespace, terminal: Terminal) -> int:
             received="neither" if arguments.app is None else "both",
             action="for example --zip package.zip",
         )
+
+    require_extra("edge", "making a bundle", "ai_edge_litert")
 
     from edge import artifact, package, package_folder
 

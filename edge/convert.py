@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.drawing import require_matplotlib
+from edge.extras import require_extra
 from edge.recipes import RECIPES, find_recipe
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError
 from tfvit.labels import read_labels
@@ -94,10 +95,12 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
             action="leave --weights out",
         )
 
-    from edge import conversion, repair, saving, sources
-
+    require_extra("edge", "converting")
     if arguments.explain:
         require_matplotlib("--explain")
+
+    from edge import conversion, repair, saving, sources
+
     limits = {"min_snr_db": arguments.min_snr, "min_agreement": arguments.min_agreement, "max_top1_drop": arguments.max_top1_drop}
     settings = conversion.Settings(
         calibration=arguments.calibration,

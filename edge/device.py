@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import importlib.util
 import math
 import os
 import secrets
@@ -19,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge.extras import require_extra
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EnvironmentUnusableError, InputError, UserError
 from tfvit.terminal import Parser, Progress, Terminal, run
 
@@ -53,7 +53,9 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
 
 
 def _device(arguments: argparse.Namespace, terminal: Terminal, clock: Clock | None) -> int:
-    _require_schema_package()
+    require_extra("report", "checking a phone's report", "jsonschema")
+    if arguments.files:
+        require_extra("edge", "making a bundle", "ai_edge_litert")
     from edge import artifact, saving
     from edge.adb import Adb, choose, find_adb
     from edge.phone import Clock, Phone, bundle_hashes
@@ -204,16 +206,6 @@ def _parity(parity: Any) -> str:
         return "not checked"
     error = "NaN" if parity["max_abs_err"] is None else f"{parity['max_abs_err']:.2g}"
     return f"passed, {error}" if parity["passed"] else f"FAILED, {error} of {parity['tolerance']:g}"
-
-
-def _require_schema_package() -> None:
-    if importlib.util.find_spec("jsonschema") is None:
-        raise EnvironmentUnusableError(
-            "a package is missing",
-            expected="jsonschema, which checks the phone's report",
-            received="not installed",
-            action="pip install 'tfvit[report]'",
-        )
 
 
 def _minutes(text: str) -> float:

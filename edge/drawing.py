@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from typing import Any
 
-from tfvit.errors import EnvironmentUnusableError
+from edge.extras import require_extra
 
 _DPI = 110
 
@@ -17,13 +16,7 @@ def require_matplotlib(flag: str) -> None:
     Raises:
         EnvironmentUnusableError: matplotlib is not installed.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise EnvironmentUnusableError(
-            f"{flag} draws with matplotlib",
-            expected="the package matplotlib",
-            received="it is not installed",
-            action=f"pip install 'tfvit[plots]', or leave {flag} out",
-        )
+    require_extra("plots", flag, otherwise=f", or leave {flag} out")
 
 
 def png(figure: Any) -> bytes:

@@ -78,7 +78,7 @@ class GpuModel:
                 "no GPU runtime",
                 expected="the package ai-edge-litert with its GPU accelerator",
                 received=str(error),
-                action="pip install ai-edge-litert; it has no GPU on every platform",
+                action="pip install 'tfvit[edge]'; LiteRT has no GPU on every platform",
             ) from error
         os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
         options = Options(hardware_accelerators=HardwareAccelerator.GPU, gpu_options=GpuOptions(enforce_f32=precision == F32))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.util
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfvit.errors import EXIT_OK, EXIT_UNUSABLE, EnvironmentUnusableError, InputError
+from edge.extras import require_extra
+from tfvit.errors import EXIT_OK, EXIT_UNUSABLE, InputError
 from tfvit.terminal import Parser, Terminal, run
 
 # Constants listed one by one; the rest is summed up
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    _require_schema()
+    require_extra("edge", "reading a .tflite", "ai_edge_litert")  # its schema; tflite-runtime beside it is fine
     try:
         data = arguments.file.read_bytes()
     except OSError as error:
@@ -53,16 +53,6 @@ def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:
             document["delegates"]["gpu"]["measured"] = measured_on_gpu(arguments.file)
     terminal.text(document, _page(document))
     return EXIT_UNUSABLE if arguments.gpu and document["delegates"]["gpu"]["measured"]["status"] == _NOT_TESTED else EXIT_OK
-
-
-def _require_schema() -> None:
-    if importlib.util.find_spec("ai_edge_litert") is None:
-        raise EnvironmentUnusableError(
-            "files are read with LiteRT's schema",
-            expected="the package ai-edge-litert",
-            received="it is not installed",
-            action="pip install ai-edge-litert; tflite-runtime beside it is fine",
-        )
 
 
 def description(data: bytes) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edge.extras import require_extra
 from edge.machine import usable_cores
 from edge.recipes import Limits
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError
@@ -84,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     _check_numbers(arguments)
+    require_extra("edge", "validating", "ai_edge_litert", "scipy", "platformdirs")
     from edge import artifact, saving
 
     if arguments.save:

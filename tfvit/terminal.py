@@ -25,10 +25,17 @@ Item = TypeVar("Item")
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with our errors: one to four lines, exit code 2, no usage dump."""
+    """argparse with our errors: one to four lines, exit code 2, no usage dump.
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+    Args:
+        prog: "python -m PACKAGE.COMMAND"; started by its console script, a command calls itself PACKAGE-COMMAND instead.
+    """
+
+    def __init__(self, prog: str, **kwargs: Any) -> None:
+        script = prog.removeprefix("python -m ").replace(".", "-")
+        started = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+        prog = script if started == script else prog
+        super().__init__(prog=prog, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
         output = self.add_argument_group("output")
         output.add_argument("--json", action="store_true", help="print one JSON document on stdout instead of the table")
         output.add_argument("--quiet", action="store_true", help="no progress on stderr")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EnvironmentUnusableError, InputError, UsageError
+from edge.extras import require_extra
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError
 from tfvit.terminal import Parser, Terminal, run
 
-_PAGE_NEEDS, _COMPARISON_NEEDS = ("jsonschema", "matplotlib", "jinja2"), ("jsonschema",)
 # flag, its default, the field of compare.Tolerances it sets, what it says
 _TOLERANCES = (
     ("--max-growth", 2.0, "size_percent", "percent that a file may grow"),
@@ -68,7 +67,7 @@ def _command(arguments: argparse.Namespace, terminal: Terminal) -> int:
 def _report(arguments: argparse.Namespace, terminal: Terminal) -> int:
     output = arguments.output or arguments.directory / "report.html"
     _require_ending(output, ".html")
-    _require_packages(_PAGE_NEEDS)
+    require_extra("report", "the page")
     _require_folder(arguments.directory)
     _require_folder(output.parent)
 
@@ -124,7 +123,7 @@ def _compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if arguments.output:
         _require_ending(arguments.output, ".md")
         _require_folder(arguments.output.parent)
-    _require_packages(_COMPARISON_NEEDS)
+    require_extra("report", "a comparison", "jsonschema")
 
     from edge import saving
     from edge.report import compare
@@ -153,22 +152,6 @@ def _require_ending(output: Path, ending: str) -> None:
 def _require_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError("no such folder", expected="an existing folder", received=str(folder), action="create it, or check the path")
-
-
-def _require_packages(names: Sequence[str]) -> None:
-    """Checks that the packages of the extra are there.
-
-    Raises:
-        EnvironmentUnusableError: one is not installed.
-    """
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
-    if missing:
-        raise EnvironmentUnusableError(
-            "reports need packages of their own",
-            expected=f"the packages {', '.join(names)}",
-            received=f"not installed: {', '.join(missing)}",
-            action="pip install 'tfvit[report]'",
-        )
 
 
 if __name__ == "__main__":

@@ -488,12 +488,6 @@ def test_a_file_that_is_no_artifact(ran, phone, tmp_path):
     assert "artifact not found" in said
 
 
-def test_the_missing_package_is_named(monkeypatch, capfd):
-    monkeypatch.setattr(device.importlib.util, "find_spec", lambda name: None)
-    assert device.main([]) == EXIT_UNUSABLE
-    assert "jsonschema" in capfd.readouterr().err
-
-
 # -- what a phone may send instead
 
 _GARBAGE = ["", "\0\1\2", "null", "[]", "{", '{"kind": "device_status"}', "[" * 100_000, '{"kind":"device_report"}', "x" * (5 << 20)]

@@ -18,9 +18,6 @@ import sys
 print(" ".join(sorted(name for name in {heavy} if name in sys.modules)), file=sys.__stderr__)
 """
 _HELP = "from edge.convert import main\nassert main(['--help']) == 0"
-_VALIDATE_HELP = _HELP.replace("edge.convert", "edge.validate")
-_BUNDLE_HELP = _HELP.replace("edge.convert", "edge.bundle")
-_DEVICE_HELP = _HELP.replace("edge.convert", "edge.device")
 _NO_IMAGES = (
     "from edge.convert import main\n"
     "assert main(['--variant', 'nano32', '--weights', 'random:0', '--quant', 'int8', '--calibration', '/no/such/images']) == 3"
@@ -35,13 +32,10 @@ _FRAMEWORKS = HEAVY[:4]
     [
         ("import edge", HEAVY),
         (_HELP, HEAVY[:4] + HEAVY[6:]),
-        (_VALIDATE_HELP, HEAVY[:4] + HEAVY[6:]),
-        (_BUNDLE_HELP, HEAVY[:4] + HEAVY[6:]),
-        (_DEVICE_HELP, HEAVY[:4] + HEAVY[6:]),
         (_WRONG, _FRAMEWORKS),
         (_NO_IMAGES, _FRAMEWORKS),
     ],
-    ids=["import edge", "--help", "validate --help", "bundle --help", "device --help", "misspelt variant", "no calibration images"],
+    ids=["import edge", "--help", "misspelt variant", "no calibration images"],
 )
 def test_nothing_heavy_is_loaded(statement, heavy):
     code = _LOADED.format(statement=statement, heavy=heavy)

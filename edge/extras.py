@@ -1,0 +1,42 @@
+"""Optional packages: the extras of pyproject.toml, and one error that names the extra where one of its packages is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from tfvit.errors import EnvironmentUnusableError
+
+# Extra -> the packages of it that are imported, by module
+EXTRAS = {
+    "edge": ("ai_edge_litert", "ai_edge_quantizer", "scipy", "platformdirs"),
+    "report": ("jsonschema", "matplotlib", "jinja2"),
+    "plots": ("matplotlib",),
+}
+
+
+def require_extra(extra: str, purpose: str, *modules: str, otherwise: str = "") -> None:
+    """Checks that packages of an extra are installed, without importing them.
+
+    Args:
+        extra: the name in `pip install 'tfvit[EXTRA]'`.
+        purpose: what needs it; begins the message.
+        modules: which of its packages; all where none is named.
+        otherwise: another way out, after the command that installs the extra.
+
+    Raises:
+        EnvironmentUnusableError: one is not installed.
+    """
+    modules = modules or EXTRAS[extra]
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise EnvironmentUnusableError(
+            f"{purpose} needs the extra '{extra}'",
+            expected=f"installed: {_packages(modules)}",
+            received=f"not installed: {_packages(missing)}",
+            action=f"pip install 'tfvit[{extra}]'{otherwise}",
+            extra=extra,
+        )
+
+
+def _packages(modules: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(module.replace("_", "-") for module in modules)

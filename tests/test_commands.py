@@ -1,0 +1,101 @@
+"""Every command has a console script of the same name, and calls itself as it was called."""
+
+import ast
+import importlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from edge import extras
+from edge.extras import EXTRAS
+from tfvit.errors import EXIT_UNUSABLE
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+SCRIPTS = PROJECT["scripts"]
+HEAVY = ("tensorflow", "keras", "jax", "torch", "ai_edge_litert", "ai_edge_quantizer", "scipy", "matplotlib", "jinja2", "jsonschema")
+# Started by edge.latency alone, with arguments of its own
+NOT_FOR_PEOPLE = {"edge.latency_process"}
+
+
+def _commands() -> dict[str, str]:
+    """Module as after `python -m` -> module that holds its main()."""
+    found = {}
+    for package in ("tfvit", "edge", "calibration"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            names = {node.name for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)}
+            if "main" in names and module not in NOT_FOR_PEOPLE:
+                found[module.removesuffix(".__main__")] = module
+    return found
+
+
+def test_every_command_has_its_script():
+    commands = _commands()
+    assert len(commands) >= 10
+    assert {name.replace(".", "-"): f"{module}:main" for name, module in commands.items()} == SCRIPTS
+
+
+@pytest.mark.parametrize("script", sorted(SCRIPTS))
+def test_help_names_the_way_it_was_called(script, monkeypatch):
+    module = importlib.import_module(SCRIPTS[script].removesuffix(":main"))
+    monkeypatch.setattr(sys, "argv", [module.__file__])
+    assert module.parser().format_usage().startswith(f"usage: python -m {script.replace('-', '.')} ")
+    monkeypatch.setattr(sys, "argv", [os.path.join("bin", script)])
+    assert module.parser().format_usage().startswith(f"usage: {script} ")
+
+
+def test_help_loads_no_framework():
+    """All in one process: starting one takes longer than all the help."""
+    code = "import importlib, sys\n"
+    code += f"for script, module in {[(script, target.removesuffix(':main')) for script, target in SCRIPTS.items()]}:\n"
+    code += "    assert importlib.import_module(module).main(['--help']) == 0, script\n"
+    code += f"    heavy = [name for name in {HEAVY} if name in sys.modules]\n"
+    code += "    assert not heavy, (script, heavy)\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    print(done.stderr)
+    assert done.returncode == 0
+    assert done.stdout.count("usage: ") == len(SCRIPTS)
+
+
+def test_what_the_extras_bring_is_what_is_asked_for():
+    """edge/extras.py against pyproject.toml."""
+    for extra, modules in EXTRAS.items():
+        listed = {re.split(r"[=<>~! ]", requirement)[0] for requirement in PROJECT["optional-dependencies"][extra]}
+        assert {module.replace("_", "-") for module in modules} == listed, extra
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        (["edge.convert", "--variant", "nano32", "--quant", "float32"], "edge"),
+        (["edge.validate", "x.tflite"], "edge"),
+        (["edge.inspect", "x.tflite"], "edge"),
+        (["edge.bundle", "x.tflite", "--zip", "x.zip"], "edge"),
+        (["edge.device"], "report"),
+        (["edge.report", "."], "report"),
+        (["edge.report", "--compare", ".", "."], "report"),
+        (["edge.benchmark", "x.tflite", "--plot", "x.png"], "plots"),
+        (["edge.convert", "--variant", "nano32", "--quant", "int8", "--explain"], "plots"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
+)
+def test_a_missing_extra_is_named(command, extra, monkeypatch, tmp_path, capfd):
+    """`make package` asks the same of an environment that has none of them."""
+    found = importlib.util.find_spec
+    missing = {*EXTRAS[extra]}
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None if name in missing else found(name))
+    module = importlib.import_module(SCRIPTS[command[0].replace(".", "-")].removesuffix(":main"))
+    monkeypatch.chdir(tmp_path)
+    Path("x.tflite").write_bytes(b"\x1c\0\0\0TFL3")
+    assert module.main([*command[1:], "--quiet"]) == EXIT_UNUSABLE
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) <= 4
+    assert said[0].startswith("error: ")
+    assert f"pip install 'tfvit[{extra}]'" in said[-1]
