@@ -17,6 +17,7 @@ $(INSTALLED): pyproject.toml
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto --dist loadgroup

@@ -13,6 +13,7 @@ rounded operation at a time (+ - * / sqrt on whole arrays): no sums of floats, n
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, overload
 
 import numpy as np
 
@@ -57,35 +58,55 @@ def generate(index: int, size_px: int, seed: int = 0) -> np.ndarray:
     return _finish(draws, _shrink(scene, factor))
 
 
+_Shape = int | tuple[int, ...]
+
+
 class _Draws:
     """Random numbers made from PCG64's raw words."""
 
     def __init__(self, *key: int) -> None:
         self._words = np.random.PCG64(np.random.SeedSequence(key))
 
-    def uniform(self, low: float = 0.0, high: float = 1.0, shape: int | tuple[int, ...] | None = None) -> np.ndarray | float:
+    @overload
+    def uniform(self, low: float = ..., high: float = ...) -> float: ...
+    @overload
+    def uniform(self, low: float, high: float, shape: _Shape) -> np.ndarray: ...
+    def uniform(self, low: float = 0.0, high: float = 1.0, shape: _Shape | None = None) -> np.ndarray | float:
         """Uniform in [low, high)."""
+        return self._drawn(low, high, shape)
+
+    def _drawn(self, low: float, high: float, shape: _Shape | None) -> Any:
         count = 1 if shape is None else int(np.prod(shape))
         values = (self._words.random_raw(count) >> np.uint64(11)).astype(np.float64) * 2.0**-53 * (high - low) + low
         return float(values[0]) if shape is None else values.reshape(shape)
 
-    def bell(self, shape: int | tuple[int, ...] | None = None) -> np.ndarray | float:
+    @overload
+    def bell(self) -> float: ...
+    @overload
+    def bell(self, shape: _Shape) -> np.ndarray: ...
+    def bell(self, shape: _Shape | None = None) -> np.ndarray | float:
         """Bell-shaped: mean 0, standard deviation 1, within 3.5 (the sum of four uniform numbers)."""
-        return (
-            self.uniform(-1, 1, shape) + self.uniform(-1, 1, shape) + self.uniform(-1, 1, shape) + self.uniform(-1, 1, shape)
-        ) * 0.8660254
+        return (self._drawn(-1, 1, shape) + self._drawn(-1, 1, shape) + self._drawn(-1, 1, shape) + self._drawn(-1, 1, shape)) * 0.8660254
 
     def chance(self, probability: float) -> bool:
         return self.uniform() < probability
 
-    def small(self, low: float, high: float, shape: int | tuple[int, ...] | None = None) -> np.ndarray | float:
+    @overload
+    def small(self, low: float, high: float) -> float: ...
+    @overload
+    def small(self, low: float, high: float, shape: _Shape) -> np.ndarray: ...
+    def small(self, low: float, high: float, shape: _Shape | None = None) -> np.ndarray | float:
         """In [low, high), mostly near low: the cube of a uniform number."""
-        share = self.uniform(0.0, 1.0, shape)
+        share = self._drawn(0.0, 1.0, shape)
         return low + (high - low) * (share * share * share)
 
-    def integer(self, limit: int, shape: int | tuple[int, ...] | None = None) -> np.ndarray | int:
+    @overload
+    def integer(self, limit: int) -> int: ...
+    @overload
+    def integer(self, limit: int, shape: _Shape) -> np.ndarray: ...
+    def integer(self, limit: int, shape: _Shape | None = None) -> np.ndarray | int:
         """0 to limit - 1."""
-        values = self.uniform(0, limit, shape)
+        values = self._drawn(0, limit, shape)
         return int(values) if shape is None else values.astype(np.int64)
 
     def bytes(self, count: int) -> np.ndarray:
@@ -265,7 +286,7 @@ def _rasterize(leaves: _Leaves, scene_px: int) -> np.ndarray:
         stamped[places] = numbers  # they rise: of several leaves the front one stays
         labels = np.maximum(labels, stamped.reshape(labels.shape))
     for i in np.flatnonzero(reach > smaller):
-        leaf = leaves.take(i)
+        leaf = leaves.take(int(i))
         left, right = max(0, int(leaf.x - reach[i])), min(scene_px, int(leaf.x + reach[i]) + 2)
         top, bottom = max(0, int(leaf.y - reach[i])), min(scene_px, int(leaf.y + reach[i]) + 2)
         if left < right and top < bottom:

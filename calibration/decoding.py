@@ -70,7 +70,7 @@ def _load(content, finish):
     except Image.UnidentifiedImageError:
         raise UnreadableImageError("not an image in a known format") from None
     except Image.DecompressionBombError:
-        raise UnreadableImageError(f"more than {2 * Image.MAX_IMAGE_PIXELS // 10**6} megapixels") from None
+        raise UnreadableImageError(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} megapixels") from None
     except Exception as error:  # decoders meet broken files with errors of every type
         raise UnreadableImageError(f"cannot be decoded: {error or type(error).__name__}") from error
 
@@ -83,5 +83,11 @@ def _check_header(image: Image.Image) -> None:
         raise UnreadableImageError(f"a strip, not a picture ({width} x {height})")
     if image.mode == "F":
         raise UnreadableImageError("floating-point pixels, whose range is not known")
-    if image.mode == "I" and not 0 <= image.getextrema()[0] <= image.getextrema()[1] <= 65535:
+    if image.mode == "I" and not _within_16_bits(image):
         raise UnreadableImageError("32-bit pixels, whose range is not known")
+
+
+def _within_16_bits(image: Image.Image) -> bool:
+    """Of an image with one channel."""
+    pixels = np.asarray(image)
+    return int(pixels.min()) >= 0 and int(pixels.max()) <= 65535

@@ -5,7 +5,9 @@ from __future__ import annotations
 import collections
 import os
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from calibration.decoding import EXTENSIONS, MAX_FILE_BYTES, UnreadableImageError
 from tfvit.errors import InputError
@@ -41,17 +43,17 @@ class Files:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
             raise UnreadableImageError(f"cannot be read: {reason}") from error
 
-    def _list(self, location: Path):
+    def _list(self, location: Path) -> Iterator[tuple[str, Any]]:
         raise NotImplementedError
 
-    def _read(self, item) -> bytes:
+    def _read(self, item: Any) -> bytes:
         raise NotImplementedError
 
 
 class FolderFiles(Files):
     """The files under a folder, in subfolders too. Links are followed, each folder once."""
 
-    def _list(self, location: Path):
+    def _list(self, location: Path) -> Iterator[tuple[str, str]]:
         yield from _walk(os.fspath(location), "", set())
 
     def _read(self, item: str) -> bytes:
@@ -64,7 +66,7 @@ class FolderFiles(Files):
 class ZipFiles(Files):
     """The members of a zip, which stays open. A single folder around everything in it, as file managers add, is not part of the paths."""
 
-    def _list(self, location: Path):
+    def _list(self, location: Path) -> Iterator[tuple[str, zipfile.ZipInfo]]:
         try:
             self._zip = zipfile.ZipFile(location)
         except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
@@ -112,7 +114,7 @@ def shown(path: str) -> str:
     return "".join(character if character.isprintable() else character.encode("unicode_escape").decode() for character in path)
 
 
-def _walk(folder: str, prefix: str, seen: set[tuple[int, int]]):
+def _walk(folder: str, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
     try:
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in seen:

@@ -125,7 +125,7 @@ def inspect(directory: str, variant_id: str, validation: str | None, weights: st
         "one_colour": [image.path for image in found.images if image.plain],
         "grayscale": sum(image.gray for image in found.images),
         "overlap": None if shared is None else dataclasses.asdict(shared),
-        "ranges": None if ranges is None else _ranges_document(choice, *ranges),
+        "ranges": None if ranges is None or choice is None else _ranges_document(choice, *ranges),
     }
 
 
@@ -144,7 +144,7 @@ def _ranges(image_set: FileImageSet, variant_id: str, choice: WeightsChoice, pro
 
 
 def _ranges_document(choice: WeightsChoice, images: int, ranges: Sequence[LayerRange]) -> dict[str, Any]:
-    source = choice.published or (f"random:{choice.random_seed}" if choice.is_random else choice.path.name)
+    source = choice.published or (f"random:{choice.random_seed}" if choice.is_random else choice.file[0].name)
     weights = {"source": source, "sha256": choice.sha256, "random": choice.is_random}
     return {"images": images, "weights": weights, "layers": [dataclasses.asdict(one) for one in ranges]}
 

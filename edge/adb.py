@@ -164,8 +164,8 @@ def failure(output: Output) -> str | None:
         return None
     for line in f"{output.stderr}\n{output.stdout}".splitlines():
         said = re.match(r"(?:adb(?:\.exe)?|error|\* failed|ADB server)\b.*", line)
-        for pattern, kind in _MEANINGS if said else ():
-            if pattern.search(said.group()):
+        for pattern, kind in _MEANINGS:
+            if said and pattern.search(said.group()):
                 return kind
     return None
 

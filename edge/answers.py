@@ -81,13 +81,13 @@ class Store:
         self._folder, self._limit_bytes = folder, limit_bytes
 
     def __contains__(self, key: str) -> bool:
-        return self._folder is not None and self._path(key).is_file()
+        return self._folder is not None and _path(self._folder, key).is_file()
 
     def read(self, key: str) -> np.ndarray | None:
         """What was kept; None where it was not, or is damaged."""
         if self._folder is None:
             return None
-        path = self._path(key)
+        path = _path(self._folder, key)
         try:
             values = np.load(path, allow_pickle=False)
             os.utime(path)
@@ -99,7 +99,7 @@ class Store:
         """Keeps an array, if the disk lets it: a cache that cannot be written costs time later and nothing else."""
         if self._folder is None:
             return
-        path, buffer = self._path(key), io.BytesIO()
+        path, buffer = _path(self._folder, key), io.BytesIO()
         np.save(buffer, values, allow_pickle=False)
         temporary = None
         try:
@@ -130,8 +130,9 @@ class Store:
             path.unlink(missing_ok=True)
             excess -= size
 
-    def _path(self, key: str) -> Path:
-        return self._folder / key[:2] / f"{key}.npy"
+
+def _path(folder: Path, key: str) -> Path:
+    return folder / key[:2] / f"{key}.npy"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -133,9 +133,10 @@ def _measured(group: _Group, arguments: argparse.Namespace, preset: Any, termina
         for file, process, difference in zip(arguments.files, processes, differences, strict=True):
             own = times.get(process.pid)
             result = _result(file, group, process, difference, own, preset, loads.get(process.pid))
-            comparable = own is not None and first is not None and not process.loaded.software_gpu and not arguments.sustained
-            found = latency.ratio(own, first) if comparable else (None, None, None)
-            result |= {"ratio": found[0], "ratio_low": found[1], "ratio_high": found[2]}
+            ratio: tuple[float | None, ...] = (None, None, None)
+            if own is not None and first is not None and not process.loaded.software_gpu and not arguments.sustained:
+                ratio = latency.ratio(own, first)
+            result |= dict(zip(("ratio", "ratio_low", "ratio_high"), ratio, strict=True))
             if arguments.sustained and own is not None:
                 result |= {"curve": latency.curve(own), "slowdown": latency.drift_over_rounds(own)}
             yield result, own

@@ -47,7 +47,7 @@ def output_error(rows: np.ndarray, low: float, high: float, weights: np.ndarray)
 def _smaller(weights: np.ndarray) -> np.ndarray:
     """Weights that make equal errors of equal inputs, no more of them than inputs: many layers may read one activation."""
     outputs, inputs = weights.shape
-    return weights if outputs <= inputs else np.linalg.qr(weights, mode="r")
+    return weights if outputs <= inputs else np.asarray(np.linalg.qr(weights, mode="r"))
 
 
 def snr_db(values: np.ndarray, low: float, high: float) -> float:

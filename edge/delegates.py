@@ -290,7 +290,10 @@ def _xnnpack_reason(model: schema.ModelT, name: str, operator: schema.OperatorT)
     if name in ("ADD", "SUB") and types & {"INT8", "UINT8"}:
         output = flatbuffer.quantization(model, int(operator.outputs[0]))
         for index in operator.inputs:
-            ratio = flatbuffer.quantization(model, int(index))["scale"] / output["scale"]
+            read = flatbuffer.quantization(model, int(index))
+            if read is None or output is None:
+                return "integers without a scale"
+            ratio = read["scale"] / output["scale"]
             if not _LEAST_SCALE_RATIO <= ratio < _MOST_SCALE_RATIO:
                 return f"scales of input and output {ratio:.2g} apart"
     return None

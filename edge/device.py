@@ -77,7 +77,7 @@ def _device(arguments: argparse.Namespace, terminal: Terminal, clock: Clock | No
 
         paths = list({path.resolve(): path for path in arguments.files}.values())
         made = package.build([artifact.load(path, verify=False) for path in paths], arguments.allow_random, progress)
-        if made.refusals:
+        if made.refusals or made.document is None:
             document = {"kind": "device", "serial": device.serial, "report": None, "refused": list(made.refusals)}
             terminal.text(document, "\n".join([*(f"REFUSED: {refusal}" for refusal in made.refusals), "nothing was measured"]))
             return EXIT_CHECK_FAILED

@@ -134,13 +134,13 @@ def compare(reference: np.ndarray, target: np.ndarray, labels: np.ndarray | None
         raise ValueError(f"reference and target must be equal [N, classes]. Received: {reference.shape} and {target.shape}")
     p, q = softmax(reference), softmax(target)
     reference, target = _centred(reference), _centred(target)
-    finite_target = np.isfinite(target).all(1)
+    finite_target = np.asarray(np.isfinite(target).all(1))
     k = min(5, reference.shape[1])
     best = [np.argsort(-values, axis=1, kind="stable")[:, :k] for values in (reference, target)]
     shared = (best[0][:, :, None] == best[1][:, None, :]).any(axis=2)
     with np.errstate(divide="ignore", invalid="ignore"):
         kl = np.sum(np.where(p == 0, 0.0, p * (np.log(p) - np.log(np.maximum(q, SMALLEST_PROBABILITY)))), axis=1)
-    finite = finite_target & np.isfinite(reference).all(1)
+    finite = np.asarray(finite_target & np.isfinite(reference).all(1))
     unlabelled = np.full(len(reference), -1)
     return ImageDrifts(
         top1_reference=best[0][:, 0],

@@ -63,7 +63,7 @@ class Difference:
         }
 
 
-def finite(value: float) -> float | None:
+def finite(value: float | np.floating[Any]) -> float | None:
     """None for what JSON cannot say."""
     return float(value) if math.isfinite(value) else None
 
@@ -130,11 +130,11 @@ def reliability(right: np.ndarray, confidence: np.ndarray) -> list[dict[str, Any
     return bins
 
 
-def paired_change(lost: int, won: int, samples: int) -> dict[str, float]:
+def paired_change(lost: float, won: float, samples: int) -> dict[str, float]:
     """Change of accuracy (target - reference, a fraction) with its interval.
 
     Args:
-        lost, won: images that only the reference, only the target answers rightly.
+        lost, won: images that only the reference, only the target answers rightly; expected numbers need not be whole.
         samples: all images.
     """
     b, c, n = lost + 0.5, won + 0.5, samples + 2

@@ -230,6 +230,18 @@ def constant(model: schema.ModelT, index: int) -> np.ndarray | None:
     return None if data is None or len(data) == 0 else data
 
 
+def float_constant(model: schema.ModelT, index: int) -> np.ndarray:
+    """The values of a constant float32 tensor: [values].
+
+    Raises:
+        ValueError: the tensor is computed.
+    """
+    data = constant(model, index)
+    if data is None:
+        raise ValueError(f"a constant expected. Received: {tensor_name(model, index)!r}, which is computed")
+    return np.frombuffer(data.tobytes(), np.float32)
+
+
 def max_rank(model: schema.ModelT) -> int:
     """The largest number of dimensions of any tensor."""
     return max(len(tensor_shape(model, index)) for index in range(len(model.subgraphs[0].tensors)))

@@ -152,7 +152,9 @@ def _tensor(file: bytes, details: Mapping[str, Any]) -> Tensor:
 
     tensor = Tensor.of(details)
     parameters = flatbuffer.quantization(flatbuffer.read_model(file), tensor.index) if tensor.dtype.kind in "iu" else None
-    return tensor if parameters is None else dataclasses.replace(tensor, **parameters)
+    if parameters is None:
+        return tensor
+    return dataclasses.replace(tensor, scale=float(parameters["scale"]), zero_point=int(parameters["zero_point"]))
 
 
 def _first(pattern: re.Pattern[str], text: str) -> str | None:

@@ -47,7 +47,7 @@ def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:
             "unreadable file", expected="a .tflite file", received=f"{arguments.file}: {error.strerror}", action="check the path"
         ) from error
     with terminal.progress.stage("read", subject=arguments.file.name):
-        document = {"file": str(arguments.file), **description(data)}
+        document: dict[str, Any] = {"file": str(arguments.file), **description(data)}
     if arguments.gpu:
         with terminal.progress.stage("compile and run on the GPU", subject=arguments.file.name):
             document["delegates"]["gpu"]["measured"] = measured_on_gpu(arguments.file)
@@ -66,15 +66,15 @@ def description(data: bytes) -> dict[str, Any]:
     model = flatbuffer.read_model(data)
     graph = model.subgraphs[0]
     indices = range(len(graph.tensors))
-    constants = [index for index in indices if flatbuffer.constant(model, index) is not None]
-    computed = [index for index in indices if flatbuffer.constant(model, index) is None]
+    sizes = {index: len(found) for index in indices if (found := flatbuffer.constant(model, index)) is not None}
+    computed = [index for index in indices if index not in sizes]
     by_type: Counter[str] = Counter()
-    buffers = {}
-    for index in constants:
+    buffers: dict[int, int] = {}
+    for index in sizes:
         buffers.setdefault(graph.tensors[index].buffer, index)  # equal constants share one
     for index in buffers.values():
-        by_type[flatbuffer.tensor_type(model, index)] += len(flatbuffer.constant(model, index))
-    largest = sorted(buffers.values(), key=lambda index: (-len(flatbuffer.constant(model, index)), index))[:_LARGEST]
+        by_type[flatbuffer.tensor_type(model, index)] += sizes[index]
+    largest = sorted(buffers.values(), key=lambda index: (-sizes[index], index))[:_LARGEST]
     return {
         "sha256": artifact.sha256(data),
         "size_bytes": len(data),
@@ -86,7 +86,7 @@ def description(data: bytes) -> dict[str, Any]:
         "ranks": dict(sorted(Counter(str(len(flatbuffer.tensor_shape(model, index))) for index in computed).items())),
         "activation_types": dict(Counter(flatbuffer.tensor_type(model, index) for index in computed).most_common()),
         "constant_bytes": dict(by_type.most_common()),
-        "largest_constants": [{**_tensor(flatbuffer, model, index), "bytes": len(flatbuffer.constant(model, index))} for index in largest],
+        "largest_constants": [{**_tensor(flatbuffer, model, index), "bytes": sizes[index]} for index in largest],
         "min_runtime_version": flatbuffer.min_runtime_version(model),
         "delegates": {
             "xnnpack": {**_xnnpack(data), "by_rule": _xnnpack_by_rule(delegates, model)},

@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 # Delegate -> what it is, as the commands list it
 DELEGATES = {
@@ -78,6 +78,7 @@ class LatencyProcess:
             env={**os.environ, "PYTHONPATH": path},
             start_new_session=True,  # Ctrl-C is the parent's to handle
         )
+        self._questions, self._answers = cast(IO[str], self._process.stdin), cast(IO[str], self._process.stdout)  # both are pipes
         self.loaded = self._read_loaded()
 
     @property
@@ -114,7 +115,7 @@ class LatencyProcess:
     def close(self) -> None:
         self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._log):
+        for stream in (self._questions, self._answers, self._log):
             with contextlib.suppress(OSError):  # the child may have closed its end with something left unsent
                 stream.close()
 
@@ -129,18 +130,19 @@ class LatencyProcess:
             answer = self._read()
         except RuntimeError as error:
             return Loaded(REFUSED, str(error))
-        return Loaded(**{**answer, "refused": tuple(tuple(pair) for pair in answer.get("refused", ()))})
+        refused = tuple((operation, reason) for operation, reason in answer.pop("refused", ()))
+        return Loaded(**answer, refused=refused)
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
         try:
-            self._process.stdin.write(json.dumps(question) + "\n")
-            self._process.stdin.flush()
+            self._questions.write(json.dumps(question) + "\n")
+            self._questions.flush()
         except OSError:
             pass  # it died: reading says how
         return self._read()
 
     def _read(self) -> dict[str, Any]:
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         if line:
             answer = json.loads(line)
             if "failed" in answer:

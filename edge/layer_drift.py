@@ -120,7 +120,7 @@ class _Weights:
     def of(cls, model: schema.ModelT, layer: DenseLayer) -> _Weights:
         bias = None
         if layer.bias is not None:
-            bias = np.frombuffer(flatbuffer.constant(model, layer.bias).tobytes(), np.float32)
+            bias = flatbuffer.float_constant(model, layer.bias)
         patch = flatbuffer.tensor_shape(model, layer.weights)[1] if layer.operation == "CONV_2D" else 1
         options = layer.operator.builtinOptions
         relu = options is not None and options.fusedActivationFunction == schema.ActivationFunctionType.RELU

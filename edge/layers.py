@@ -76,7 +76,7 @@ def _layer(output: str, weights: str) -> str:
 def weight_matrix(model: schema.ModelT, layer: DenseLayer) -> np.ndarray:
     """A layer's float32 weights as [outputs, inputs]; those of a convolution flattened in the order of its patches."""
     shape = flatbuffer.tensor_shape(model, layer.weights)
-    values = np.frombuffer(flatbuffer.constant(model, layer.weights).tobytes(), np.float32)
+    values = flatbuffer.float_constant(model, layer.weights)
     return values.reshape(shape[0], -1)
 
 

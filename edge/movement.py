@@ -44,8 +44,8 @@ class _Graph:
         if self._names[id(operator)] not in _MOVES:
             return
         read = self._moved(operator)
-        sources = [self._made_by.get(index) for index in read]
-        if any(source is None or self._names[id(source)] != "DEQUANTIZE" for source in sources):
+        sources = [self._made_by[index] for index in read if index in self._made_by]
+        if len(sources) < len(read) or any(self._names[id(source)] != "DEQUANTIZE" for source in sources):
             return
         stored = [int(source.inputs[0]) for source in sources]
         if any(self._is_constant(index) or self._scale(index) != self._scale(stored[0]) for index in stored):

@@ -142,7 +142,7 @@ def _rounded(
     for layer, before, after in zip(layers, exact, rounded, strict=True):
         bias = None
         if layer.bias is not None:
-            bias = np.frombuffer(flatbuffer.constant(model, layer.bias).tobytes(), np.float32)
+            bias = flatbuffer.float_constant(model, layer.bias)
             bias = rounding.corrected_bias(bias, before, after, rows[name])
         made[layer.name] = (after, bias)
     return made
@@ -204,7 +204,7 @@ def _clamp_masks(model: schema.ModelT) -> None:
     """Every mask gets `INTEGER_MASK` for what is not zero."""
     for index, tensor in enumerate(model.subgraphs[0].tensors):
         if flatbuffer.tensor_name(model, index).startswith(MASK) and flatbuffer.constant(model, index) is not None:
-            values = np.frombuffer(flatbuffer.constant(model, index).tobytes(), np.float32)
+            values = flatbuffer.float_constant(model, index)
             clamped = np.where(values == 0.0, np.float32(0.0), np.float32(INTEGER_MASK))
             model.buffers[tensor.buffer].data = clamped.view(np.uint8)
 

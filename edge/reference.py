@@ -79,7 +79,7 @@ def source_of(manifest: Mapping[str, Any], weights: Path | None, model: Path | N
             received=f"no {needed}",
             action=f"name the file {manifest['name']} was made from",
         )
-    if of_model:
+    if model is not None:  # the checks above: exactly where the manifest is of a saved model
         source = sources.resolve_model(model, takes_pixels)
     else:
         variant = find_variant(manifest["variant"])

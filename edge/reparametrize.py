@@ -77,9 +77,9 @@ def fold_normalization(model: keras.Model, preprocessing: Preprocessing) -> None
     The model's input must go straight into the patch embedding, and need no padding to whole patches (see `takes_normalization`).
     """
     (embedding,) = (layer for layer in _tfvit_layers(model) if isinstance(layer, PatchEmbedding))
-    kernel, std = _value(embedding.projection.kernel).astype(np.float64), np.float64(preprocessing.std)
+    kernel, std = _value(embedding.projection.kernel).astype(np.float64), np.asarray(preprocessing.std, np.float64)
     scaled = kernel / std[:, None]
-    bias = _value(embedding.projection.bias) - np.einsum("hwio,i->o", scaled, np.float64(preprocessing.mean))
+    bias = _value(embedding.projection.bias) - np.einsum("hwio,i->o", scaled, np.asarray(preprocessing.mean, np.float64))
     embedding.projection.kernel.assign(scaled.astype(np.float32))
     embedding.projection.bias.assign(bias.astype(np.float32))
 

@@ -138,11 +138,11 @@ class Interpreter:
         signatures = self._interpreter.get_signature_list()
         if signatures:
             runner = self._interpreter.get_signature_runner(next(iter(signatures)))
-            found = runner.get_input_details(), runner.get_output_details()
+            inputs, outputs = runner.get_input_details(), runner.get_output_details()
         else:
-            details = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-            found = tuple({tensor["name"]: tensor for tensor in tensors} for tensors in details)
-        return tuple({name: Tensor.of(tensor) for name, tensor in tensors.items()} for tensors in found)
+            inputs = {tensor["name"]: tensor for tensor in self._interpreter.get_input_details()}
+            outputs = {tensor["name"]: tensor for tensor in self._interpreter.get_output_details()}
+        return {name: Tensor.of(tensor) for name, tensor in inputs.items()}, {name: Tensor.of(tensor) for name, tensor in outputs.items()}
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -54,6 +54,6 @@ def build(source: Source) -> tuple[Any, Any]:
     from tfvit import weights as tfvit_weights
 
     if source.variant is None:
-        choice = source.weights
-        return tfvit_weights.load_keras_model(choice.path), tfvit_weights.WeightsOrigin(choice.path.name, choice.sha256)
+        path, sha256 = source.weights.file
+        return tfvit_weights.load_keras_model(path), tfvit_weights.WeightsOrigin(path.name, sha256)
     return weights_choice.build(source.variant, source.weights)

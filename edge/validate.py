@@ -151,10 +151,10 @@ def _labelled(validation: Any, image_set: Any, references: Sequence[Any], artifa
 
     number = artifact.manifest["classes"]
     names = conversion.checked_labels(read_labels(labels) if labels else artifact.labels, number)
-    folders = {reference.label for reference in references}
+    folders = {reference.label for reference in references if reference.label is not None}
     indices: dict[str, int] = {}
-    if folders and None not in folders:
-        indices = class_indices(folders, names, number) or ({} if labels else class_indices(folders, None, number))
+    if folders and all(reference.label is not None for reference in references):
+        indices = class_indices(sorted(folders), names, number) or ({} if labels else class_indices(sorted(folders), None, number))
         if not indices and labels:
             raise InputError(
                 "the folders are not the labels'",
@@ -183,7 +183,7 @@ def _note_calibration_images(calibration: Mapping[str, Any] | None, image_set: A
 
 def _report(document: dict[str, Any], terminal: Terminal) -> int:
     columns = ("difference", "same top-1", "95 %", "SNR dB", "cosine", "KL", "max abs", "mean abs", "between")
-    rows = []
+    rows: list[Sequence[str]] = []
     for difference in document["differences"]:
         metrics, name = difference["metrics"], difference["name"]
         if difference["identical"]:

@@ -95,7 +95,7 @@ class Images:
 
     def labels(self, references: Sequence[ImageReference]) -> np.ndarray | None:
         """Class indices, or None without labels."""
-        return np.asarray([self.indices[reference.label] for reference in references]) if self.indices else None
+        return np.asarray([self.indices[reference.label or ""] for reference in references]) if self.indices else None
 
 
 @dataclasses.dataclass
@@ -295,7 +295,7 @@ def _collapse(seen: _Seen) -> list[str]:
 
 
 def _not_finite(references: Sequence[ImageReference], images: ImageDrifts) -> list[str]:
-    broken = [shown(references[index].path) for index in np.flatnonzero(~images.finite_target)]
+    broken = [shown(references[index].path) for index in np.flatnonzero(~images.finite_target).tolist()]
     more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
     return [f"NaN or infinity on {len(broken)} of {len(references)} images: {', '.join(broken[:3])}{more}"] if broken else []
 
@@ -304,7 +304,7 @@ def _flipped(
     total: ImageDrifts, references: Sequence[ImageReference], images: Images, preprocessing: Preprocessing, thumbnails: bool
 ) -> dict[str, Any]:
     """The images with another answer, those first of which the reference was surest."""
-    flipped = np.flatnonzero(~total.same_top1 & total.finite)
+    flipped = np.flatnonzero(~total.same_top1 & total.finite).tolist()
     order = sorted(flipped, key=lambda index: (-total.confidence_reference[index], references[index].path))
     listed = []
     for index in order[:_FLIPPED_SHOWN]:
@@ -312,7 +312,7 @@ def _flipped(
         listed.append(
             {
                 "path": shown(reference.path),
-                "label": shown(reference.label) if images.indices else None,
+                "label": shown(reference.label) if images.indices and reference.label is not None else None,
                 "reference": _answer(images, total.top1_reference[index], total.confidence_reference[index]),
                 "target": _answer(images, total.top1_target[index], total.confidence_target[index]),
                 "thumbnail": _thumbnail(images.image_set.pixels(reference, preprocessing)) if thumbnails else None,

@@ -64,7 +64,7 @@ class _WindowAttention(layers.Layer):
         self.projection_dropout = projection_dropout
         self.substitute: Substitute | None = None
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         channels = input_shape[-1]
         if channels % self.num_heads:
             raise ValueError(f"channels must be a multiple of num_heads. Received: channels={channels}, num_heads={self.num_heads}")
@@ -84,7 +84,8 @@ class _WindowAttention(layers.Layer):
         return input_shape
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        plan = windows.plan_windows(*ops.shape(inputs)[1:3], self.window_size, self.shifted)
+        height, width = ops.shape(inputs)[1:3]
+        plan = windows.plan_windows(height, width, self.window_size, self.shifted)
         grid = windows.roll(windows.pad_bottom_right(inputs, *plan.padded), *plan.shift)
         tokens = windows.partition(grid, plan)
         tokens = self.projection(self._attend(tokens, plan, training))

@@ -110,7 +110,7 @@ class MLP(layers.Layer):
         self.mlp_ratio = mlp_ratio
         self.dropout = dropout
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         channels = input_shape[-1]
         hidden = int(channels * self.mlp_ratio)
         self.fc1 = channel_dense(hidden, "fc1", self.dtype_policy)
@@ -239,7 +239,7 @@ class PatchMerging(layers.Layer):
         super().__init__(**kwargs)
         self.post_norm = post_norm
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         channels = input_shape[-1]
         self.reduction = channel_dense(2 * channels, "reduction", self.dtype_policy, use_bias=False)
         self.reduction.build((None, None, None, 4 * channels))
@@ -247,7 +247,7 @@ class PatchMerging(layers.Layer):
         self.norm.build((None, None, None, (2 if self.post_norm else 4) * channels))
         self.built = True
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
         return (input_shape[0], *(side and -(-side // 2) for side in input_shape[1:3]), 2 * input_shape[-1])
 
     def call(self, inputs: Any) -> Any:

@@ -125,7 +125,7 @@ def evaluate(
     return Accuracy(samples, right1 / samples, right5 / samples, wilson_interval(right1, samples), wilson_interval(right5, samples))
 
 
-def wilson_interval(right: int, samples: int) -> tuple[float, float]:
+def wilson_interval(right: float, samples: int) -> tuple[float, float]:
     """95 % score interval of a proportion (E. B. Wilson 1927)."""
     share, z = right / samples, CONFIDENCE_Z
     centre = (share + z * z / (2 * samples)) / (1 + z * z / samples)

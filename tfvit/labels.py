@@ -26,7 +26,8 @@ def cifar10_labels() -> tuple[str, ...]:
 
 def published_labels(weights: str | None) -> tuple[str, ...] | None:
     """The classes of published weights, where their names are known: not those of "imagenet21k"."""
-    return {"imagenet": imagenet_labels, "cifar10": cifar10_labels}.get(weights, lambda: None)()
+    known = {"imagenet": imagenet_labels, "cifar10": cifar10_labels}
+    return known[weights]() if weights in known else None
 
 
 def class_indices(names: Sequence[str], classes: Sequence[str] | None, number: int) -> dict[str, int]:

@@ -88,12 +88,12 @@ def normalize(pixels: Any, preprocessing: Preprocessing) -> Any:
     if isinstance(pixels, np.ndarray):
         dtype = pixels.dtype if pixels.dtype.kind == "f" else np.dtype("float32")
         values = pixels.astype(np.float32)
-        return ((values - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)).astype(dtype)
+        return ((values - np.asarray(preprocessing.mean, np.float32)) / np.asarray(preprocessing.std, np.float32)).astype(dtype)
     import keras
 
     dtype = keras.backend.standardize_dtype(pixels.dtype)
     if "float" not in dtype:
         dtype = keras.config.floatx()
     values = keras.ops.cast(pixels, "float32")
-    values = (values - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
+    values = (values - np.asarray(preprocessing.mean, np.float32)) / np.asarray(preprocessing.std, np.float32)
     return keras.ops.cast(values, dtype)

@@ -115,10 +115,10 @@ class TerminalProgress(Progress):
             yield lambda: None
             self._console.print(f"{label}{f' ({total})' if total else ''}: {time.perf_counter() - start:.1f} s", markup=False)
             return
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
-        columns = [TextColumn("{task.description:<40}"), BarColumn(), TimeElapsedColumn()]
+        columns: list[ProgressColumn] = [TextColumn("{task.description:<40}"), BarColumn(), TimeElapsedColumn()]
         if total:
             columns[2:2] = [MofNCompleteColumn()]
             columns.append(TimeRemainingColumn())

@@ -121,8 +121,9 @@ class _Archive:
         byteorder = self.size_bytes("byteorder")
         if byteorder is not None and (byteorder > 16 or self.read("byteorder") != b"little"):
             raise unusable(name, "storages that are not little-endian")
-        if self.size_bytes("data.pkl") > MAX_PICKLE_BYTES:
-            raise unusable(name, f"a data.pkl of {self.size_bytes('data.pkl')} bytes (at most {MAX_PICKLE_BYTES})")
+        pickle_bytes = self.size_bytes("data.pkl") or 0
+        if pickle_bytes > MAX_PICKLE_BYTES:
+            raise unusable(name, f"a data.pkl of {pickle_bytes} bytes (at most {MAX_PICKLE_BYTES})")
 
     def size_bytes(self, record: str) -> int | None:
         member = self.members.get(f"{self.root}/{record}")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import pickletools
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -287,7 +288,7 @@ _LITERALS = {
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
 }
-_INSTRUCTIONS = {
+_INSTRUCTIONS: dict[str, Callable[[_Interpreter, Any], None]] = {
     "PROTO": lambda interpreter, argument: None,
     "FRAME": lambda interpreter, argument: None,
     "MARK": _Interpreter.mark,

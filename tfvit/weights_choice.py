@@ -37,6 +37,17 @@ class WeightsChoice:
     def is_random(self) -> bool:
         return self.random_seed is not None
 
+    @property
+    def file(self) -> tuple[Path, str]:
+        """Path and SHA-256.
+
+        Raises:
+            ValueError: random weights, which lie in no file.
+        """
+        if self.path is None or self.sha256 is None:
+            raise ValueError(f"weights from a file expected. Received: {self}")
+        return self.path, self.sha256
+
 
 def resolve_weights(text: str, variant: Variant, timeout_s: float = NETWORK_TIMEOUT_S) -> WeightsChoice:
     """`--weights` for a variant, without building anything; published weights are fetched here.
@@ -81,9 +92,10 @@ def build(variant: Variant, choice: WeightsChoice) -> tuple[Any, Any]:
     model = build_variant(variant, weights=None, classifier_activation=None, classes=classes)
     if choice.random_seed is not None:
         return model, weights.randomize(model, choice.random_seed)
-    origin = weights.load_weights(model, choice.path, variant)
+    path, sha256 = choice.file
+    origin = weights.load_weights(model, path, variant)
     if choice.published:
-        origin = weights.WeightsOrigin(choice.published, choice.sha256, choice.license, choice.origin)
+        origin = weights.WeightsOrigin(choice.published, sha256, choice.license, choice.origin)
     return model, origin
 
 

@@ -61,15 +61,16 @@ class WindowPlan:
 
 def plan_windows(height: Any, width: Any, window_size: int, shifted: bool) -> WindowPlan:
     """The windows of a `height` x `width` grid: along an axis no longer than the window, the window shrinks and nothing shifts."""
-    if isinstance(height, int) and isinstance(width, int):
-        grid = (height, width)
-        window = tuple(min(size, window_size) for size in grid)
-        shift = tuple(window_size // 2 if shifted and size > window_size else 0 for size in grid)
-    else:
-        grid = tuple(ops.convert_to_tensor(size, dtype="int32") for size in (height, width))
-        window = tuple(ops.minimum(size, window_size) for size in grid)
-        shift = tuple(ops.where(size > window_size, window_size // 2 if shifted else 0, 0) for size in grid)
-    return WindowPlan(grid, window, shift)
+    half = window_size // 2 if shifted else 0
+
+    def along(size: Any) -> tuple[Any, Any, Any]:
+        if isinstance(height, int) and isinstance(width, int):
+            return size, min(size, window_size), half if size > window_size else 0
+        size = ops.convert_to_tensor(size, dtype="int32")
+        return size, ops.minimum(size, window_size), ops.where(size > window_size, half, 0)
+
+    rows, columns = along(height), along(width)
+    return WindowPlan((rows[0], columns[0]), (rows[1], columns[1]), (rows[2], columns[2]))
 
 
 def partition(grid: Any, plan: WindowPlan) -> Any:

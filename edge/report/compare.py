@@ -103,13 +103,13 @@ def _changes(old: FileFacts, new: FileFacts, before: Inputs, after: Inputs, tole
     first, second = old.manifest, new.manifest
     changes.append(_percent(label, "size, bytes", old.size_bytes, new.size_bytes, tolerances.size_percent, "{:d}"))
     ops = [sum(manifest["file"]["ops"].values()) for manifest in (first, second)]
-    changes.append(_percent(label, "operations", *ops, tolerances.ops_percent, "{:d}"))
+    changes.append(_percent(label, "operations", ops[0], ops[1], tolerances.ops_percent, "{:d}"))
     xnnpack = [manifest["delegates"]["xnnpack"] for manifest in (first, second)]
     changes.append(
         _points(label, "XNNPACK partitions", xnnpack[0]["partitions"], xnnpack[1]["partitions"], tolerances.partitions, -1, "{:g}")
     )
     left = [one["total_ops"] - one["delegated_ops"] for one in xnnpack]
-    changes.append(_points(label, "operations XNNPACK leaves", *left, 0.0, -1, "{:g}"))
+    changes.append(_points(label, "operations XNNPACK leaves", left[0], left[1], 0.0, -1, "{:g}"))
     changes.append(_gpu(label, first["delegates"]["gpu"]["verdict"], second["delegates"]["gpu"]["verdict"]))
     changes.append(_runtime(label, first["file"]["min_runtime_version"], second["file"]["min_runtime_version"]))
     changes += _drift(label, first, second, tolerances)
@@ -129,7 +129,7 @@ def _checked(old: FileFacts, new: FileFacts, before: Inputs, after: Inputs) -> C
     names = [{check.name for check in found} for found in failed]
     status = SAME if names[0] == names[1] else WORSE if names[1] - names[0] else BETTER
     why = "; ".join(f"{check.name}: {check.detail}" for check in failed[1]) if status == WORSE else ""
-    return Change(old.label, "checks", *words, "" if status == SAME else status, status, why)
+    return Change(old.label, "checks", words[0], words[1], "" if status == SAME else status, status, why)
 
 
 def _percent(label: str, what: str, before: float, after: float, tolerance: float, form: str) -> Change:
@@ -143,7 +143,7 @@ def _percent(label: str, what: str, before: float, after: float, tolerance: floa
 
 def _points(label: str, what: str, before: float | None, after: float | None, tolerance: float, better: int, form: str) -> Change:
     """Judged by the difference; `better` is +1 where more is better, -1 where less is."""
-    shown = [None if value is None else form.format(value) for value in (before, after)]
+    shown = _shown(before, form), _shown(after, form)
     if before is None or after is None:
         if before is None and after is None:
             return Change(label, what, *shown, "", SAME)
@@ -153,6 +153,14 @@ def _points(label: str, what: str, before: float | None, after: float | None, to
     status = SAME if gain == 0 else BETTER if gain > 0 else WORSE if -gain > tolerance + 1e-9 else CHANGED
     why = f"more than {tolerance:g} lost" if status == WORSE and better > 0 else f"more than {tolerance:g} more" if status == WORSE else ""
     return Change(label, what, *shown, "" if gain == 0 else f"{after - before:+.4g}", status, why)
+
+
+def _shown(value: float | None, form: str) -> str | None:
+    return None if value is None else form.format(value)
+
+
+def _median(row: HostRow | None) -> str | None:
+    return None if row is None else f"{row.result['median_ms']:.3f}"
 
 
 def _gpu(label: str, before: str, after: str) -> Change:
@@ -195,13 +203,13 @@ def _drift(label: str, first: Mapping[str, Any], second: Mapping[str, Any], tole
     images = [(drift["source"], drift["samples"]) for drift in (one, other)]
     if images[0] != images[1]:
         why = f"on other images: {images[0][1]} of {images[0][0]}, then {images[1][1]} of {images[1][0]}"
-        shown = [None if drift["logits_snr_db"] is None else f"{drift['logits_snr_db']:.2f}" for drift in (one, other)]
+        shown = _shown(one["logits_snr_db"], "{:.2f}"), _shown(other["logits_snr_db"], "{:.2f}")
         return [Change(label, snr, *shown, "", NOT_COMPARED, why)]
     changes = [_points(label, snr, one["logits_snr_db"], other["logits_snr_db"], tolerances.snr_db, 1, "{:.2f}")]
     if first["weights"]["random"] or second["weights"]["random"]:
         return changes  # their top-1 means nothing
     agreement = [None if drift["top1_agreement"] is None else 100 * drift["top1_agreement"] for drift in (one, other)]
-    return [*changes, _points(label, same, *agreement, tolerances.agreement_points, 1, "{:.2f}")]
+    return [*changes, _points(label, same, agreement[0], agreement[1], tolerances.agreement_points, 1, "{:.2f}")]
 
 
 def _validation(old: FileFacts, new: FileFacts, tolerances: Tolerances) -> list[Change]:
@@ -213,7 +221,7 @@ def _validation(old: FileFacts, new: FileFacts, tolerances: Tolerances) -> list[
         source = next(content for content in contents if content)["images"]["source"]
         top1 = [100 * content["accuracy"]["target"]["top1"]["value"] if content else None for content in contents]
         if None in top1:
-            shown = [None if value is None else f"{value:.2f}" for value in top1]
+            shown = _shown(top1[0], "{:.2f}"), _shown(top1[1], "{:.2f}")
             found.append(
                 Change(old.label, f"top-1 on {source}, %", *shown, "", NOT_COMPARED, "only one of them was validated on these images")
             )
@@ -234,7 +242,7 @@ def _latency(old: FileFacts, new: FileFacts, tolerances: Tolerances) -> list[Cha
         one, other = rows[0].get(key), rows[1].get(key)
         why = _why_not(one, other)
         if why or one is None or other is None:
-            shown = [None if row is None else f"{row.result['median_ms']:.3f}" for row in (one, other)]
+            shown = _median(one), _median(other)
             found.append(Change(old.label, what, *shown, "", NOT_COMPARED, why))
         else:
             found.append(

@@ -222,8 +222,8 @@ def _calibration(inputs: Inputs) -> Section:
             Block(f"Checks of {content['source']}", words, (), (tables.image_checks_table(content, f"Checks of {content['source']}"),))
         )
     if not inputs.calibrations:
-        sources = {(facts.manifest.get("calibration") or {}).get("source") for facts in inputs.files} - {None}
-        own = sorted(source for source in sources if source != "builtin")
+        sources = {(facts.manifest.get("calibration") or {}).get("source") for facts in inputs.files}
+        own = sorted(source for source in sources if source is not None and source != "builtin")
         missing = (
             f"; python -m calibration.inspect {own[0]} --json checks it"
             if own
