@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench bench-peers coverage lint matrix fidelity accuracy runtimes vulkan gpu training example-report android package
+.PHONY: check test slow bench bench-peers coverage lint matrix fidelity accuracy runtimes vulkan gpu training example-report android package docs guides
 
 check: lint test
 
@@ -40,6 +40,15 @@ PYTHONS ?= $(PYTHON)
 package: $(INSTALLED)
 	$(BIN)/pip install --quiet -e '.[package]'
 	PYTHONS="$(PYTHONS)" $(BIN)/python -m pytest -m package
+
+# the documentation site in build/site, from docs/ and the docstrings; a dead link is an error. Half a minute, most of it importing.
+docs: $(INSTALLED)
+	$(BIN)/pip install --quiet -e '.[docs]'
+	$(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees docs build/site
+
+# runs the code on the guides' pages, about ten minutes on two cores
+guides: $(INSTALLED)
+	$(BIN)/python -m pytest -m guides -n auto
 
 # the Android app's core and inference class on the JVM, with real LiteRT, two to four minutes; after make vulkan also on the GPU delegate.
 # Fetches a Kotlin compiler (PyPI), JUnit and JNA (Debian), once; exit code 3 where these are not to be had.
