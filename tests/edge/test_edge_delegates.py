@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 
 from edge import delegates, flatbuffer, quantize
 from edge.recipes import RECIPES
@@ -43,6 +44,13 @@ def test_int64_is_refused(small_graph):
     found = refusals(small_graph(lambda x: tf.cast(x, tf.int64) + 1, (1, 4, 4, 2), dtype="int32"))
     assert {refusal.reason for refusal in found} == {"INT64 tensor; use float32, int8 or int32"}
     assert {refusal.op for refusal in found} == {"CAST", "ADD"}
+
+
+def test_integers_without_a_scale_are_left_to_the_runtime(small_graph):
+    model = flatbuffer.read_model(small_graph(lambda x, y: x + y, (1, 4), (1, 4)))
+    for tensor in model.subgraphs[0].tensors:
+        tensor.type = schema.TensorType.INT8
+    assert [found.reason for found in delegates.xnnpack_left_over(model)] == ["integers without a scale"]
 
 
 def test_a_quantized_dense_layer_that_flattens_a_grid_is_refused(small_graph):
