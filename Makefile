@@ -34,7 +34,7 @@ gpu: $(INSTALLED) vulkan
 training: $(INSTALLED)
 	$(BIN)/python -m pytest -m training
 
-# the wheel and the source distribution built, checked and installed into fresh environments, the main command run there: two minutes and
+# the wheel and the source distribution built, checked and installed into fresh environments, the main command run there: some minutes and
 # 2 GB for an interpreter, and more of them where PYTHONS names them
 PYTHONS ?= $(PYTHON)
 package: $(INSTALLED)
@@ -46,7 +46,7 @@ docs: $(INSTALLED)
 	$(BIN)/pip install --quiet -e '.[docs]'
 	$(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees docs build/site
 
-# runs the code on the guides' pages, about ten minutes on two cores
+# runs the code on the guides' pages, each for itself; minutes
 guides: $(INSTALLED)
 	$(BIN)/python -m pytest -m guides -n auto
 
