@@ -32,6 +32,7 @@ def names(resources: Path) -> dict[str, set[str]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--app", type=Path, required=True)
+    parser.add_argument("--version-suffix", default="")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     gradle = (arguments.app / "build.gradle.kts").read_text()
@@ -43,8 +44,8 @@ def main() -> int:
             number += 1
             fields.append(f"        public static final int {name} = {number};")
         classes.append(f"    public static final class {kind} {{\n" + "\n".join(fields) + "\n    }")
-    fields = [("VERSION_NAME", re.search(r'versionName = "([^"]+)"', gradle)[1])]
-    fields += [(name, "") for name in re.findall(r'buildConfigField\("String", "(\w+)"', gradle)]
+    fields = [("VERSION_NAME", re.search(r'versionName = "([^"]+)"', gradle)[1] + arguments.version_suffix)]
+    fields += [(name, "none") for name in re.findall(r'buildConfigField\("String", "(\w+)"', gradle)]
     constants = "\n".join(f'    public static final String {name} = "{value}";' for name, value in fields)
     folder = arguments.out / package.replace(".", "/")
     folder.mkdir(parents=True, exist_ok=True)

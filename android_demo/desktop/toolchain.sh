@@ -14,7 +14,7 @@ fi
 PYTHON="${PYTHON:-python3}"
 mkdir -p "$1"
 folder="$(realpath "$1")"
-mirrors="${DEBIAN_MIRROR:-http://deb.debian.org/debian} http://ftp.debian.org/debian http://archive.debian.org/debian"
+mirror="${DEBIAN_MIRROR:-Debian}"
 
 kernel=kotlin-jupyter-kernel==0.19.0.944
 kernel_sha256=dc654a426a28e6621aeb0bd7772d268a9a877aabae4a17b73383752a416281a3
@@ -29,22 +29,9 @@ for tool in java curl dpkg-deb sha256sum; do
 done
 [ "$(uname -m)" = x86_64 ] || skip "the JVM tests load a native library of Debian's amd64 package; received: $(uname -m)"
 
-# deb POOL_PATH SHA256: unpacked into DIR, once
+# deb POOL_PATH SHA256
 deb() {
-    local file="$folder/debs/${1##*/}"
-    [ -e "$file.done" ] && return 0
-    mkdir -p "$folder/debs"
-    local mirror
-    for mirror in $mirrors; do
-        if curl -fsSL --retry 2 --connect-timeout 10 -o "$file" "$mirror/pool/main/$1" 2> /dev/null && echo "$2  $file" | sha256sum --check --status; then
-            dpkg-deb -x "$file" "$folder/sysroot"
-            rm "$file"
-            touch "$file.done"
-            return 0
-        fi
-    done
-    rm -f "$file"
-    return 1
+    "$(dirname "$0")/deb.sh" "$folder" "$@"
 }
 
 if ! [ -e "$folder/kotlin/.done" ]; then
@@ -59,11 +46,11 @@ if ! [ -e "$folder/kotlin/.done" ]; then
     touch "$folder/kotlin/.done"
 fi
 
-deb j/junit4/junit4_4.13.2-3_all.deb 2f516bef5fa0f714da4f8b95c367c00aea64159c099c5157579fb95823dbcc56 || skip "no JUnit 4 from $mirrors"
+deb j/junit4/junit4_4.13.2-3_all.deb 2f516bef5fa0f714da4f8b95c367c00aea64159c099c5157579fb95823dbcc56 || skip "no JUnit 4 from $mirror"
 deb libh/libhamcrest-java/libhamcrest-java_2.2-1_all.deb a3e84b0462e4bd75bfcd34dd46c9a5db6b9e7174da2d120339f4dc89aab90a56 ||
-    skip "no Hamcrest from $mirrors"
-deb libj/libjna-java/libjna-java_5.13.0-2_all.deb f5d08621f8d98eb0c7c18da6874e6bd8cb8ba7a768b0539180d19e3d5b7d6d75 || skip "no JNA from $mirrors"
-deb libj/libjna-java/libjna-jni_5.13.0-2_amd64.deb d5b384c75aad597509307308055302ded15227c00f778c46b0b5294800feddd1 || skip "no JNA from $mirrors"
+    skip "no Hamcrest from $mirror"
+deb libj/libjna-java/libjna-java_5.13.0-2_all.deb f5d08621f8d98eb0c7c18da6874e6bd8cb8ba7a768b0539180d19e3d5b7d6d75 || skip "no JNA from $mirror"
+deb libj/libjna-java/libjna-jni_5.13.0-2_amd64.deb d5b384c75aad597509307308055302ded15227c00f778c46b0b5294800feddd1 || skip "no JNA from $mirror"
 # Debian's JNA looks for its library in /usr/lib alone, and then on the class path under this name
 native="$folder/jna/com/sun/jna/linux-x86-64"
 mkdir -p "$native"

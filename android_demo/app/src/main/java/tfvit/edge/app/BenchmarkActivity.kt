@@ -186,7 +186,7 @@ class BenchmarkActivity : Activity() {
     }
 
     private fun describe(parity: Parity): String {
-        val error = parity.maxAbsErr?.toString() ?: "NaN"
+        val error = parity.maxAbsErr?.let { "%.1e".format(it) } ?: "NaN"
         val pixels = getString(if (parity.pixelsSame) R.string.pixels_same else R.string.pixels_differ)
         return if (parity.passed) getString(R.string.parity_passed, error) else getString(R.string.parity_failed, error, parity.tolerance.toString(), pixels)
     }

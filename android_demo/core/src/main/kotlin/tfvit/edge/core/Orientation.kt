@@ -41,7 +41,7 @@ enum class Orientation(val exif: Int, private val transposed: Boolean, private v
 
         /** Of a camera frame that has to be turned clockwise by [degrees], a multiple of 90. */
         fun ofClockwiseDegrees(degrees: Int): Orientation =
-            when (Math.floorMod(degrees, 360)) {
+            when (degrees.mod(360)) {
                 0 -> UPRIGHT
                 90 -> ROTATED_90
                 180 -> ROTATED_180
