@@ -219,8 +219,9 @@ def benchmark_screen(resources: Resources, report: dict[str, Any]) -> Screen:
         if row["invalid_reasons"]:
             lines.append(resources.text("result_not_valid", "; ".join(row["invalid_reasons"])))
         pixels = resources.texts["pixels_same" if parity["pixels_same"] else "pixels_differ"]
+        error = "NaN" if parity["max_abs_err"] is None else format(parity["max_abs_err"], ".1e")
         passed = "parity_passed" if parity["passed"] else "parity_failed"
-        return "\n".join([*lines, resources.text(passed, format(parity["max_abs_err"], ".1e"), parity["tolerance"], pixels)])
+        return "\n".join([*lines, resources.text(passed, error, parity["tolerance"], pixels)])
 
     rows = report["results"]
     return Screen(

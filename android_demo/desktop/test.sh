@@ -3,7 +3,7 @@
 #
 # Converts nano32 and bundles it into a copy of the app, writes what Python expects, and compiles core/ alone; then the whole app against
 # stubs of the Android framework; then the app's inference class and the tests against a stand-in for LiteRT's Kotlin API over the Python
-# package's libLiteRt.so. The tests write BUILD_DIR/device_report.json, labelled host_jvm.
+# package's libLiteRt.so. The tests write BUILD_DIR/device_report.json, labelled host_jvm; edge.report has to show it so.
 # PYTHON is this project's interpreter; PHOTOS a folder of JPEG photos that are compared as well; with VK_ICD_FILENAMES, a Vulkan driver, the
 # inference class is also run on LiteRT's GPU delegate. Exit code 3: tools are not to be had.
 set -euo pipefail
@@ -55,14 +55,10 @@ tests() {
 # without LD_LIBRARY_PATH LiteRT finds no GPU accelerator: the tests of what happens then
 # shellcheck disable=SC2046
 LD_LIBRARY_PATH="" tests $(cd "$here/src/test" && find . -name '*Test.kt' | sed 's|^\./||; s|\.kt$||' | tr / . | sort)
-"$PYTHON" - "$build/device_report.json" edge/report/device_report.schema.json << 'END'
-import json, sys
-import jsonschema
-
-report, schema = (json.load(open(path)) for path in sys.argv[1:])
-jsonschema.Draft202012Validator(schema).validate(report)
-print(f"{sys.argv[1]}: {len(report['results'])} results, as {sys.argv[2]} has them")
-END
+# beside what this side measures
+"$PYTHON" -m edge.benchmark "$build"/artifacts/nano32-{int8,float16}.tflite --preset quick --save "$build/artifacts/benchmark.json" --quiet > /dev/null
+"$PYTHON" -m edge.report "$build/artifacts" --device "$build/device_report.json" -o "$build/report.html" --quiet > /dev/null
+"$PYTHON" "$here/check_report.py" --device "$build/device_report.json" --benchmark "$build/artifacts/benchmark.json" --report "$build/report.json"
 if [ -n "${VK_ICD_FILENAMES:-}" ]; then
     LD_LIBRARY_PATH="$litert" tests tfvit.edge.OnGpu
 else

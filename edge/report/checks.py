@@ -51,9 +51,8 @@ def file_checks(facts: FileFacts, inputs: Inputs) -> list[Check]:
     for row in facts.phone:
         parity = row.result["parity"]
         if parity is not None:
-            detail = (
-                f"on {row.device}, {row.result['backend_used']}: largest difference {parity['max_abs_err']}, at most {parity['tolerance']}"
-            )
+            error = "not a number" if parity["max_abs_err"] is None else f"{parity['max_abs_err']:.2g}"
+            detail = f"on {row.device}, {row.result['backend_used']}: largest difference {error}, at most {parity['tolerance']}"
             found.append(Check(facts.label, PARITY, parity["passed"], detail))
     calibration = facts.manifest.get("calibration")
     for document in inputs.calibrations:
