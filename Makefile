@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench bench-peers coverage lint matrix fidelity accuracy runtimes vulkan gpu training example-report android package docs guides apk
+.PHONY: check test slow bench bench-peers coverage lint matrix fidelity accuracy runtimes vulkan gpu training example-report android package docs guides apk android-screens
 
 check: lint test
 
@@ -55,6 +55,10 @@ guides: $(INSTALLED)
 PHOTOS ?= ../shared/data/photos
 android: $(INSTALLED)
 	VK_ICD_FILENAMES="$(realpath build/vulkan/lavapipe.json)" PHOTOS="$(PHOTOS)" PYTHON="$(BIN)/python" android_demo/desktop/test.sh build/android
+
+# docs/figures/android_demo.png: the app's layouts drawn by Chromium, with what the JVM run of make android answered
+android-screens: $(INSTALLED)
+	PYTHON="$(BIN)/python" android_demo/desktop/screens.sh build/android docs/figures/android_demo.png
 
 # an APK of the app without LiteRT, built, signed and checked with Debian's tools, two minutes; exit code 3 where they are not to be had
 apk: $(INSTALLED)
