@@ -87,6 +87,17 @@ mv "$log" "$out/proguard.log"
 step "making classes.dex" java -Xmx1g -cp "$jars/com.android.dx.jar" com.android.dx.command.Main --dex --min-sdk-version="$(catalog minSdk)" \
     --output="$out/classes.dex" "$out/classes.jar"
 
+# what dx is given, Kotlin's library included, in front of the classes that make android has tested
+tests="$build/classes/desktop"
+if [ -e "$tests/tfvit/edge/OnApk.class" ]; then
+    step "testing the converted classes" java -cp "$out/classes.jar:$tests:$jars/junit4.jar:$jars/hamcrest-2.2.jar:$framework" \
+        -Dandroid.project="$project" -Dandroid.package="$build/project/app/src/main/assets/edge" -Dandroid.golden="$build/golden" \
+        -Dandroid.report="$out/none" org.junit.runner.JUnitCore \
+        tfvit.edge.{OnApk,BackendsTest,BenchmarkTest,JsonTest,PackageReaderTest,PreprocessingTest,RunStatusTest,ScoresTest}
+else
+    echo "not run on the converted classes: the JVM tests (make android compiles them)" >&2
+fi
+
 pack() { # aapt stores a file under the path that it is given
     (cd "$out" && native aapt add unsigned.apk classes.dex)
 }
@@ -118,4 +129,7 @@ mv "$log" "$out/badging.txt"
 step "reading its manifest" native aapt2 dump xmltree --file AndroidManifest.xml "$apk"
 mv "$log" "$out/manifest.txt"
 trap - ERR
-"$PYTHON" "$here/check_apk.py" --apk "$apk" --app "$project/app" --bundle "$out/project/app/src/main/assets/edge" --dumps "$out"
+"$PYTHON" "$here/check_apk.py" --apk "$apk" --app "$project/app" --bundle "$out/project/app/src/main/assets/edge" --dumps "$out" || {
+    rm -f "$apk"
+    exit 1
+}
