@@ -258,7 +258,7 @@ def main() -> int:
 
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": 792, "height": 600}, device_scale_factor=1.5)
+        opened = browser.new_page(viewport={"width": 792, "height": 600}, device_scale_factor=1.25)
         opened.goto(page.resolve().as_uri())
         opened.evaluate("() => document.fonts.ready")
         opened.screenshot(path=arguments.out, full_page=True)
