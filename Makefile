@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench bench-peers coverage lint matrix fidelity accuracy runtimes vulkan gpu training example-report android package docs guides apk android-screens
+.PHONY: check test slow bench bench-peers coverage lint matrix scale fidelity accuracy runtimes vulkan gpu training example-report android package docs guides apk android-screens
 
 check: lint test
 
@@ -67,9 +67,16 @@ apk: $(INSTALLED)
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow -n auto --dist loadgroup --durations 12
 
-# full-size variants through every recipe, about 45 minutes on two cores; rows already in results/convert_matrix.csv are kept
+# full-size variants through every recipe by one command, hours on two cores, 17 GB and up to 10 GiB of cache; stopped, it goes on where it was.
+# make matrix VARIANTS=tiny224,v2_tiny256 JOBS=2
+VARIANTS ?=
+JOBS ?= 1
 matrix: $(INSTALLED)
-	$(BIN)/python benchmarks/convert_matrix.py --out build/matrix
+	$(BIN)/python benchmarks/convert_matrix.py --out build/matrix --jobs $(JOBS) $(if $(VARIANTS),--variants $(VARIANTS))
+
+# the same files from one process, several, a killed run and a dask cluster of two workers, about five minutes on two cores
+scale: $(INSTALLED)
+	$(BIN)/python -m pytest -m scale
 
 # what XNNPACK and the GPU delegate take of every variant: results/delegate_coverage.csv, about 90 minutes on software Vulkan; rows there are kept
 coverage: $(INSTALLED) vulkan

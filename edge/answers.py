@@ -9,27 +9,23 @@ import dataclasses
 import hashlib
 import io
 import itertools
-import os
 import queue
-import tempfile
 import threading
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
 from calibration.decoding import UnreadableImageError
 from calibration.image_set import ImageReference, ImageSet
 from edge.artifact import canonical_json
+from edge.cache import Store
 from edge.drift import logits_of_probabilities
 from edge.runtime import Interpreter
 from tfvit.preprocessing import Preprocessing
 
 # Images; part of what a chunk on disk is found by
 CHUNK = 64
-STORE_LIMIT_BYTES = 2 * 2**30
 # Chunks that the first model may be ahead of the others while they are loaded: its logits of them are in memory
 _AHEAD = 128
 
@@ -67,72 +63,6 @@ class Answers:
     references: tuple[ImageReference, ...]
     unreadable: tuple[tuple[ImageReference, str], ...]
     logits: dict[str, np.ndarray]
-
-
-class Store:
-    """Arrays by key, each in a file of its own.
-
-    Args:
-        folder: where; None keeps nothing.
-        limit_bytes: `prune` removes what was not used for longest above this.
-    """
-
-    def __init__(self, folder: Path | None, limit_bytes: int = STORE_LIMIT_BYTES) -> None:
-        self._folder, self._limit_bytes = folder, limit_bytes
-
-    def __contains__(self, key: str) -> bool:
-        return self._folder is not None and _path(self._folder, key).is_file()
-
-    def read(self, key: str) -> np.ndarray | None:
-        """What was kept; None where it was not, or is damaged."""
-        if self._folder is None:
-            return None
-        path = _path(self._folder, key)
-        try:
-            values = np.load(path, allow_pickle=False)
-            os.utime(path)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-            return None
-        return values
-
-    def write(self, key: str, values: np.ndarray) -> None:
-        """Keeps an array, if the disk lets it: a cache that cannot be written costs time later and nothing else."""
-        if self._folder is None:
-            return
-        path, buffer = _path(self._folder, key), io.BytesIO()
-        np.save(buffer, values, allow_pickle=False)
-        temporary = None
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".chunk-")
-            with os.fdopen(handle, "wb") as file:
-                file.write(buffer.getvalue())
-            os.replace(temporary, path)
-        except OSError:
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
-
-    def prune(self) -> None:
-        """Removes the files that were not used for longest, until the rest is within the limit."""
-        if self._folder is None or not self._folder.is_dir():
-            return
-        found = []
-        for path in self._folder.glob("*/*.npy"):
-            try:
-                status = path.stat()
-            except OSError:  # another process removed it
-                continue
-            found.append((status.st_mtime, status.st_size, path))
-        excess = sum(size for _, size, _ in found) - self._limit_bytes
-        for _, size, path in sorted(found):
-            if excess <= 0:
-                return
-            path.unlink(missing_ok=True)
-            excess -= size
-
-
-def _path(folder: Path, key: str) -> Path:
-    return folder / key[:2] / f"{key}.npy"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,12 +152,12 @@ class Run:
         rows: dict[str, np.ndarray] = {}
         decoded: dict[Preprocessing, list[np.ndarray | str]] = {}
         for model in models:
-            kept = self._store.read(chunk.keys[model.name])
+            kept = _array(self._store.read(chunk.keys[model.name]))
             if kept is None or len(kept) != len(chunk.references):
                 if model.preprocessing not in decoded:
                     decoded[model.preprocessing] = [self._pixels_or_reason(one, model.preprocessing) for one in chunk.references]
                 kept = _answered(loaded.answer(model), model.batch, decoded[model.preprocessing], stopped)
-                self._store.write(chunk.keys[model.name], kept)
+                self._store.write(chunk.keys[model.name], _bytes(kept), "answers", model.name)
             rows[model.name] = kept
         return rows
 
@@ -277,6 +207,16 @@ def _answered(
     rows["read"] = [not isinstance(image, str) for image in decoded]
     rows["logits"][rows["read"]] = logits
     return rows
+
+
+def _bytes(rows: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, rows, allow_pickle=False)
+    return file.getvalue()
+
+
+def _array(content: bytes | None) -> np.ndarray | None:
+    return None if content is None else np.load(io.BytesIO(content), allow_pickle=False)
 
 
 def _key(model: Model, identities: Sequence[str]) -> str:

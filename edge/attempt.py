@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from edge import export, flatbuffer, quantize, repair
+from edge import flatbuffer, quantize, repair
 from edge.collapse import signs_of_collapse
 from edge.drift import Drift, logits_of_probabilities, measure
 from edge.ranges import Calibration
 from edge.recipes import Limits, Recipe
-from edge.reparametrize import reparametrize
 from edge.runtime import Interpreter
-from tfvit.terminal import Progress, stepping
+from tfvit.terminal import stepping
 
 
 @dataclasses.dataclass
@@ -27,11 +26,15 @@ class FloatGraph:
 
 
 class FloatGraphs:
-    """The float file of each recipe: recipes that want the same one share it, and only the last one is kept."""
+    """The float graph of each recipe: recipes that want the same one share it, and only the last one is kept.
 
-    def __init__(self, exportable: export.ExportableModel, input_dtype: str, output: str, progress: Progress, subject: str) -> None:
-        self._exportable, self._input_dtype, self._output = exportable, input_dtype, output
-        self._progress, self._subject = progress, subject
+    Args:
+        float_file: of (rewrites, input type, output), as `edge.float_model.FloatModel.float_file`.
+        input_dtype, output: what was asked for.
+    """
+
+    def __init__(self, float_file: Callable[[tuple[str, ...], str, str], bytes], input_dtype: str, output: str) -> None:
+        self._float_file, self._input_dtype, self._output = float_file, input_dtype, output
         self._key: tuple | None = None
         self._graph: FloatGraph | None = None
 
@@ -39,12 +42,10 @@ class FloatGraphs:
         key = (recipe.rewrites, bool(recipe.integer_bits), recipe.integer_interface)
         if key != self._key or self._graph is None:
             self._graph = None
-            with self._progress.stage("export the float graph", subject=self._subject):
-                rewritten = reparametrize(self._exportable, recipe.rewrites)
-                # integers come in by quantizing a float input, not by a cast
-                input_dtype = "float32" if recipe.integer_interface else self._input_dtype
-                file = export.export_float(rewritten, input_dtype, self._output)
-                self._key, self._graph = key, FloatGraph(quantize.prepared(file, recipe), Calibration())
+            # integers come in by quantizing a float input, not by a cast
+            input_dtype = "float32" if recipe.integer_interface else self._input_dtype
+            file = self._float_file(recipe.rewrites, input_dtype, self._output)
+            self._key, self._graph = key, FloatGraph(quantize.prepared(file, recipe), Calibration())
         return self._graph
 
 

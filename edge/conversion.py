@@ -1,17 +1,16 @@
 """The line from a variant name to artifacts, one function per arrow. Nothing here prints or parses arguments.
 
-source = resolve_variant("small224", "auto", ...)      names and files checked, nothing heavy loaded
-for outcome in convert(source, recipes, settings): ... the model is built and exported once, recipes share it
+todo = plan(source, recipes, settings, progress, store)   names, files and images checked, nothing heavy loaded
+for outcome in convert(todo, progress): ...               the model is built and exported once, recipes share it
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-import functools
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,20 @@ import numpy as np
 
 from calibration.image_set import ImageSet, Split, open_image_set
 from edge import artifact
+from edge.cache import Store
+from edge.float_model import FloatModel, require_tensorflow_backend
+from edge.provenance import code_sha256, tool_versions
 from edge.recipes import Limits, Recipe
-from edge.sources import Source, build
-from tfvit.errors import EnvironmentUnusableError, InputError, UsageError
+from edge.sources import Source
+from tfvit.errors import InputError, UsageError
 from tfvit.labels import published_labels
 from tfvit.preprocessing import Preprocessing
-from tfvit.terminal import Progress, stepping
+from tfvit.terminal import Progress
 
 # Images the drift is measured on; never among the calibration images.
 DRIFT_SAMPLES = 32
 # Of the latency before and after a repair
 REPAIR_ROUNDS = 20
-TOOLS = ("tfvit", "tensorflow", "keras", "ai-edge-litert", "ai-edge-quantizer", "numpy", "pillow")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,11 +104,48 @@ class Outcome:
     repair_ms: tuple[float, float] | None = None
 
 
-def convert(source: Source, recipes: Sequence[Recipe], settings: Settings, progress: Progress) -> Iterator[Outcome]:
-    """Converts one model with every recipe; artifacts are saved one by one as they pass.
+@dataclasses.dataclass(frozen=True)
+class Failed:
+    """A recipe that came to nothing.
+
+    Attributes:
+        error: a `UserError` is something the user can mend.
+    """
+
+    name: str
+    error: Exception
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What there is to do for one model, before anything heavy is loaded.
+
+    Attributes:
+        model, settings, image_set, split: with what.
+        current: files that are there already.
+        outstanding: recipes that are to be made, and what identifies their inputs.
+    """
+
+    model: FloatModel
+    settings: Settings
+    image_set: ImageSet
+    split: Split
+    current: tuple[Outcome, ...]
+    outstanding: tuple[tuple[Recipe, str], ...]
+
+
+def plan(source: Source, recipes: Sequence[Recipe], settings: Settings, progress: Progress, store: Store) -> Plan:
+    """Looks at the images and at what is there. A saved model is built for it, once.
+
+    Args:
+        source: the model.
+        recipes: what to make of it.
+        settings: how.
+        progress: stages go there.
+        store: where the float file, the reference's answers and the activation ranges are kept for the next recipe or run.
 
     Raises:
-        UserError: of any kind named in the functions below; nothing is half-written then.
+        UsageError, InputError, EnvironmentUnusableError: from settings, images, a saved model, foreign files in the way.
     """
     if settings.labels is None:
         settings = dataclasses.replace(settings, labels=published_labels(source.weights.published))
@@ -124,79 +162,76 @@ def convert(source: Source, recipes: Sequence[Recipe], settings: Settings, progr
     split = image_set.split(settings.calibration_samples, settings.drift_samples, settings.seed)
     if split.note:
         progress.note(split.note)
-    geometry = source.variant.preprocessing if source.variant else None
-    outstanding = []
+    model = FloatModel(source, store, progress)
+    current, outstanding = [], []
     for recipe in recipes:
-        digest = _inputs_sha256(source, recipe, settings, image_set, split, geometry) if geometry else None
-        if settings.explain and recipe.can_be_explained:
-            digest = None
-        current = _current_outcome(source.artifact_name(recipe), digest, settings) if digest and not settings.force else None
-        if current:
-            yield current
+        digest = _inputs_sha256(source, recipe, settings, image_set, split, model.preprocessing)
+        explained = settings.explain and recipe.can_be_explained
+        found = None if explained or settings.force else _current_outcome(source.artifact_name(recipe), digest, settings)
+        if found:
+            current.append(found)
         else:
-            outstanding.append(recipe)
+            outstanding.append((recipe, digest))
     if not settings.force:
-        for recipe in outstanding:
+        for recipe, _ in outstanding:
             artifact.refuse_foreign_files(settings.folder, source.artifact_name(recipe))
-    if outstanding:
-        yield from _convert_outstanding(source, outstanding, settings, image_set, split, progress)
+    return Plan(model, settings, image_set, split, tuple(current), tuple(outstanding))
 
 
-def _convert_outstanding(
-    source: Source, recipes: Sequence[Recipe], settings: Settings, image_set: ImageSet, split: Split, progress: Progress
-) -> Iterator[Outcome]:
-    with progress.stage("load TensorFlow", subject=source.name):
-        require_tensorflow_backend()
-        from edge import expected_images, export, quantize, ranges
-        from edge.attempt import Attempt, FloatGraphs
-        from edge.runtime import interleaved_milliseconds
-    with progress.stage("build the model", subject=source.name):
-        model, origin = build(source)
-        preprocessing = source.variant.preprocessing if source.variant else None
-        exportable = export.exportable(model, preprocessing, takes_pixels=source.takes_pixels if source.variant is None else False)
-    preprocessing = exportable.preprocessing
-    labels = checked_labels(settings.labels, exportable.classes)
-    if source.variant is None and not settings.force:
-        recipes, current = _without_current(source, recipes, settings, image_set, split, preprocessing)
-        yield from current
-        if not recipes:
-            return
-    graphs = FloatGraphs(exportable, settings.input_dtype, settings.output, progress, source.name)
+def convert(todo: Plan, progress: Progress) -> Iterator[Outcome | Failed]:
+    """Converts one model with every outstanding recipe; artifacts are saved one by one as they pass. One that fails does not stop the next.
 
-    def pixels(references: Sequence[Any]) -> Iterator[np.ndarray]:
-        return image_set.read(references, preprocessing)
-
-    with progress.stage("run the float Keras model", total=len(split.held_out), subject=source.name) as advance:
-        images, reference = [], []
-        for image, logits in zip(pixels(split.held_out), export.reference_logits(exportable, pixels(split.held_out)), strict=True):
-            images.append(image)
-            reference.append(logits)
-            advance()
-    reference = np.stack(reference)
+    Raises:
+        UserError: what no recipe of this model can do without is missing.
+    """
+    if not todo.outstanding:
+        return
+    source = todo.model.source
+    require_tensorflow_backend()
+    with progress.stage("load the runtime", subject=source.name):
+        from edge.attempt import FloatGraphs
+    model, split, preprocessing = todo.model, todo.split, todo.model.preprocessing
+    labels = checked_labels(todo.settings.labels, model.facts.classes)
+    images = list(todo.image_set.read(split.held_out, preprocessing))
+    reference = model.reference_logits(iter(images), len(images), todo.image_set.digest(split.held_out, preprocessing))
     _require_finite_reference(reference, source.name)
+    indices = _label_indices(todo.image_set, split, preprocessing, labels)
+    conversion = _Conversion(
+        todo, FloatGraphs(model.float_file, todo.settings.input_dtype, todo.settings.output), images, reference, indices, labels, progress
+    )
+    for recipe, digest in todo.outstanding:
+        try:
+            yield conversion.outcome(recipe, digest)
+        except Exception as error:
+            progress.stop_where_interrupted()  # native code may have turned the one exception into another
+            yield Failed(source.artifact_name(recipe), error)
 
-    checked, indices = False, _label_indices(image_set, split, exportable, labels)
-    for recipe in recipes:
-        graph = graphs.of(recipe)
-        tensors, patches = quantize.watched_tensors(graph.file, recipe)
-        known = graph.calibration
-        tensors = {name: index for name, index in tensors.items() if name not in known.ranges or name in patches.keys() - known.rows.keys()}
-        if tensors:
-            with progress.stage("calibrate", total=len(split.calibration), subject=source.name) as advance:
-                watched = expected_images.WatchedImages()
-                samples = stepping((image[None] for image in watched.passing(pixels(split.calibration))), advance)
-                wanted = {name: side for name, side in patches.items() if name in tensors}
-                known.add(ranges.collect(graph.file, tensors, samples, settings.threads, wanted))
-            if not checked:
-                for check in expected_images.unfit(watched, image_set.source, exportable, origin.is_random, settings.gate):
-                    progress.warn(f"calibration images, {check.name}: {check.detail}")
-                checked = True
-        name = source.artifact_name(recipe)
-        limits, is_random = settings.limits(recipe), source.weights.is_random
-        attempt = Attempt(recipe, graph, images, indices, reference, limits, settings.output, is_random, settings.threads)
+
+@dataclasses.dataclass
+class _Conversion:
+    """One model with what all its recipes are made from and judged by."""
+
+    todo: Plan
+    graphs: Any
+    images: list[np.ndarray]
+    reference: np.ndarray
+    indices: np.ndarray | None
+    labels: tuple[str, ...] | None
+    progress: Progress
+    images_were_checked: bool = False
+
+    def outcome(self, recipe: Recipe, inputs_sha256: str) -> Outcome:
+        from edge.attempt import Attempt
+        from edge.runtime import interleaved_milliseconds
+
+        settings, source, progress = self.todo.settings, self.todo.model.source, self.progress
+        graph = self.graphs.of(recipe)
+        self._calibrate(graph, recipe)
+        name, limits, is_random = source.artifact_name(recipe), settings.limits(recipe), source.weights.is_random
+        attempt = Attempt(recipe, graph, self.images, self.indices, self.reference, limits, settings.output, is_random, settings.threads)
         with progress.stage("quantize", subject=name):
             file = attempt.file()
-        with progress.stage("check the file", total=len(images), subject=name) as advance:
+        with progress.stage("check the file", total=len(self.images), subject=name) as advance:
             target = attempt.logits(file, advance)
             failures = attempt.failures(target)
         found, repair, repair_ms = [], None, None
@@ -211,45 +246,61 @@ def _convert_outstanding(
                 before, (file, repair) = file, better
                 target = attempt.logits(file)
                 repair_ms = tuple(np.median(interleaved_milliseconds((before, file), 1, REPAIR_ROUNDS, 3), axis=1).tolist())
-        if labels:
-            file = artifact.embed_labels(file, labels)
+        if self.labels:
+            file = artifact.embed_labels(file, self.labels)
         with progress.stage("describe", subject=name):
-            manifest, failures = _describe(source, settings, image_set, split, exportable, origin, file, attempt, target, repair)
+            manifest, failures = _describe(self.todo, file, attempt, target, repair, inputs_sha256)
         path = settings.folder / f"{name}.tflite"
         outcome = Outcome(name, "written", path, manifest, tuple(failures), tuple(found), repair_ms)
         if failures and settings.gate:
-            yield dataclasses.replace(outcome, status="refused")
-            continue
+            return dataclasses.replace(outcome, status="refused")
         with progress.stage("save", subject=name):
-            artifact.save(artifact.Artifact(name, file, manifest, labels), settings.folder, force=settings.force)
-        yield outcome
+            artifact.save(artifact.Artifact(name, file, manifest, self.labels), settings.folder, force=settings.force)
+        return outcome
+
+    def _calibrate(self, graph: Any, recipe: Recipe) -> None:
+        """Adds to a graph's calibration what a recipe needs and is not there yet."""
+        from edge import expected_images, quantize
+
+        model, settings, known, split = self.todo.model, self.todo.settings, graph.calibration, self.todo.split
+        tensors, patches = quantize.watched_tensors(graph.file, recipe)
+        tensors = {name: index for name, index in tensors.items() if name not in known.ranges or name in patches.keys() - known.rows.keys()}
+        if not tensors:
+            return
+
+        def passing() -> Iterator[np.ndarray]:
+            return watched.passing(self.todo.image_set.read(split.calibration, model.preprocessing))
+
+        watched, wanted = expected_images.WatchedImages(), {name: side for name, side in patches.items() if name in tensors}
+        digest = self.todo.image_set.digest(split.calibration, model.preprocessing)
+        seen = model.calibrated(graph.file, tensors, wanted, passing(), len(split.calibration), digest, settings.threads)
+        if not self.images_were_checked:
+            if not watched.facts:  # the ranges were kept; what to think of the images is said each time
+                collections.deque(passing(), maxlen=0)
+            is_random = model.source.weights.is_random
+            for check in expected_images.unfit(watched, self.todo.image_set.source, model, is_random, settings.gate):
+                self.progress.warn(f"calibration images, {check.name}: {check.detail}")
+            self.images_were_checked = True
+        known.add(seen)
 
 
 def _describe(
-    source: Source,
-    settings: Settings,
-    image_set: ImageSet,
-    split: Split,
-    exportable: Any,
-    origin: Any,
-    file: bytes,
-    attempt: Any,
-    target: np.ndarray,
-    repair: dict[str, Any] | None,
+    todo: Plan, file: bytes, attempt: Any, target: np.ndarray, repair: dict[str, Any] | None, inputs_sha256: str
 ) -> tuple[dict[str, Any], list[str]]:
     """The manifest, and what missed its limit."""
     from edge.manifest import manifest
 
-    recipe, failures = attempt.recipe, attempt.failures(target)
+    model, settings, image_set, split = todo.model, todo.settings, todo.image_set, todo.split
+    source, recipe, failures = model.source, attempt.recipe, attempt.failures(target)
     document = manifest(
         name=source.artifact_name(recipe),
         variant=source.variant.id if source.variant else None,
         recipe=recipe,
-        weights=origin,
-        exportable=exportable,
+        weights=model.origin,
+        exportable=model.facts,
         input_dtype=recipe.input_dtype(settings.input_dtype),
         output=recipe.output(settings.output),
-        calibration=_calibration_block(settings, image_set, split, exportable.preprocessing) if recipe.needs_calibration else None,
+        calibration=_calibration_block(settings, image_set, split, model.preprocessing) if recipe.needs_calibration else None,
         file=file,
         drift=attempt.drift(target),
         drift_source=image_set.source,
@@ -258,7 +309,7 @@ def _describe(
         repair=repair,
         passed=not failures,
         tools=tool_versions(),
-        inputs_sha256=_inputs_sha256(source, recipe, settings, image_set, split, exportable.preprocessing),
+        inputs_sha256=inputs_sha256,
     )
     return document, [*failures, *_too_new(document, settings)]
 
@@ -306,22 +357,6 @@ def _inputs_sha256(
     return hashlib.sha256(artifact.canonical_json(inputs).encode()).hexdigest()
 
 
-def _without_current(
-    source: Source, recipes: Sequence[Recipe], settings: Settings, image_set: ImageSet, split: Split, preprocessing: Preprocessing
-) -> tuple[list[Recipe], list[Outcome]]:
-    """For a saved model, whose input size is known only once it is loaded."""
-    outstanding, current = [], []
-    for recipe in recipes:
-        digest = _inputs_sha256(source, recipe, settings, image_set, split, preprocessing)
-        explained = settings.explain and recipe.can_be_explained
-        outcome = None if explained else _current_outcome(source.artifact_name(recipe), digest, settings)
-        if outcome:
-            current.append(outcome)
-        else:
-            outstanding.append(recipe)
-    return outstanding, current
-
-
 def _current_outcome(name: str, digest: str, settings: Settings) -> Outcome | None:
     """What is already there. A file written without the gate goes on failing its check."""
     current = artifact.load_current(settings.folder, name, digest)
@@ -332,11 +367,11 @@ def _current_outcome(name: str, digest: str, settings: Settings) -> Outcome | No
     return Outcome(name, "current", settings.folder / f"{name}.tflite", current.manifest, failures)
 
 
-def _label_indices(image_set: ImageSet, split: Split, exportable: Any, labels: tuple[str, ...] | None) -> np.ndarray | None:
+def _label_indices(image_set: ImageSet, split: Split, preprocessing: Preprocessing, labels: tuple[str, ...] | None) -> np.ndarray | None:
     """Class indices of the held-out images, where every one has a label the model knows."""
     if labels is None or any(reference.label not in labels for reference in split.held_out):
         return None
-    kept = [reference for reference, _ in image_set.read_with_references(split.held_out, exportable.preprocessing)]
+    kept = [reference for reference, _ in image_set.read_with_references(split.held_out, preprocessing)]
     return np.asarray([labels.index(reference.label) for reference in kept])
 
 
@@ -364,28 +399,3 @@ def _require_finite_reference(logits: np.ndarray, name: str) -> None:
             received=f"{int((~np.isfinite(logits)).any(axis=1).sum())} of {len(logits)} images of {name} with non-finite logits",
             action="check the weights",
         )
-
-
-def require_tensorflow_backend() -> None:
-    backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    if backend != "tensorflow":
-        raise EnvironmentUnusableError(
-            "conversion needs Keras on TensorFlow",
-            expected="KERAS_BACKEND=tensorflow",
-            received=f"KERAS_BACKEND={backend}",
-            action="set KERAS_BACKEND=tensorflow for this command; models trained on another backend load there",
-        )
-
-
-def tool_versions() -> dict[str, str]:
-    return {tool: metadata.version(tool) for tool in TOOLS}
-
-
-@functools.cache
-def code_sha256() -> str:
-    """Our own source code: between two releases, a changed line makes every artifact outdated."""
-    digest = hashlib.sha256()
-    root = Path(__file__).parents[1]
-    for path in sorted(path for package in ("tfvit", "calibration", "edge") for path in (root / package).rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edge import cache
 from edge.drawing import require_matplotlib
 from edge.extras import require_extra
 from edge.recipes import RECIPES, find_recipe
-from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError
+from tfvit.errors import UsageError, UserError
 from tfvit.labels import read_labels
 from tfvit.terminal import Parser, Terminal, run
 from tfvit.variants import VARIANTS, Variant, find_variant
@@ -21,7 +21,8 @@ from tfvit.variants import VARIANTS, Variant, find_variant
 _EPILOG = """recipes:
 {recipes}
 
-exit codes: 0 done and all checks passed, 1 a drift check failed (that file is not written), 2 wrong usage, 3 unusable environment or input
+exit codes: 0 done and all checks passed, 1 a drift check failed (that file is not written) or some of several files came to nothing,
+2 wrong usage, 3 unusable environment or input
 """
 
 
@@ -69,6 +70,13 @@ def parser() -> Parser:
     parser.add_argument(
         "--min-runtime", type=_version, metavar="VERSION", help="refuse files that need a newer TensorFlow Lite than this, for example 2.14"
     )
+    cache.add_arguments(parser)
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="models side by side, each in a process (%(default)s)")
+    parser.add_argument("--cluster", metavar="ADDRESS", help="convert on the workers of this dask scheduler (tfvit[cluster])")
+    parser.add_argument(
+        "--memory-check", action=argparse.BooleanOptionalAction, default=True, help="refuse models that need more memory than there is"
+    )
+    parser.add_argument("--save", type=Path, metavar="FILE.json", help="keep the table there, cell by cell")
     parser.add_argument("--force", action="store_true", help="rebuild what is there and current")
     return parser
 
@@ -95,12 +103,19 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
             action="leave --weights out",
         )
 
+    if arguments.jobs < 1:
+        raise UsageError("nothing to do", expected="--jobs of at least 1", received=str(arguments.jobs), action="leave --jobs out")
     require_extra("edge", "converting")
     if arguments.explain:
         require_matplotlib("--explain")
+    if arguments.cluster:
+        require_extra("cluster", "--cluster")
+    store = cache.chosen_store(arguments)
 
-    from edge import conversion, repair, saving, sources
+    from edge import conversion, conversion_report, matrix, repair, saving
 
+    if arguments.save:
+        saving.require_replaceable(arguments.save, conversion_report.KIND)
     limits = {"min_snr_db": arguments.min_snr, "min_agreement": arguments.min_agreement, "max_top1_drop": arguments.max_top1_drop}
     settings = conversion.Settings(
         calibration=arguments.calibration,
@@ -118,123 +133,48 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
         min_runtime=arguments.min_runtime,
         **limits,
     )
-    if arguments.model:
-        takes_pixels = {"auto": None, "normalized": False, "pixels": True}[arguments.model_input]
-        chosen = [sources.resolve_model(arguments.model, takes_pixels)]
-    else:
-        chosen = _resolve_variants(variants, arguments.weights or "auto", terminal)
-    saving.prepare_folder(arguments.out)
-    outcomes = [outcome for source in chosen for outcome in conversion.convert(source, recipes, settings, terminal.progress)]
-    for outcome in outcomes:
-        if arguments.explain and outcome.sensitivities:
-            picture = repair.drawing(outcome.sensitivities, f"{outcome.name}: each layer quantized alone")
-            saving.save_picture(arguments.out, f"{outcome.name}.sensitivity", picture, arguments.force)
-    return _report(outcomes, terminal)
+    found: dict[tuple[str, str], matrix.Cell] = {}
+    groups = []
+    for name, source in _sources(variants, arguments, terminal):
+        if isinstance(source, UserError):
+            found |= {(name, recipe.name): matrix.Cell(name, recipe.name, f"{name}-{recipe.name}", error=source) for recipe in recipes}
+        else:
+            groups.append(matrix.Group(source, tuple(recipes), settings, store, check_memory=arguments.memory_check))
+    if groups:
+        saving.prepare_folder(arguments.out)
+    report = conversion_report.Report(arguments.save)
+    made = matrix.run(groups, arguments.jobs, arguments.cluster, terminal.progress, report.add) if groups else []
+    found |= {(cell.model, cell.recipe): cell for cell in made}
+    for cell in made:
+        if arguments.explain and cell.outcome and cell.outcome.sensitivities:
+            picture = repair.drawing(cell.outcome.sensitivities, f"{cell.name}: each layer quantized alone")
+            saving.save_picture(arguments.out, f"{cell.name}.sensitivity", picture, arguments.force)
+    order = [variant.id for variant in variants] or [group.source.name for group in groups]
+    return report.show([found[name, recipe.name] for name in order for recipe in recipes], terminal)
 
 
-def _resolve_variants(variants: Sequence[Variant], text: str, terminal: Terminal) -> list[Any]:
-    """Each variant with its weights. Where the network was silent once, the next ones wait only a moment for it."""
+def _sources(variants: Sequence[Variant], arguments: argparse.Namespace, terminal: Terminal) -> list[tuple[str, Any]]:
+    """Name and source of each model, or what is wrong with its weights. Where the network was silent once, the next ones wait only a moment
+    for it."""
     from edge import sources
     from tfvit.weights_choice import NETWORK_TIMEOUT_S, resolve_weights
 
+    if arguments.model:
+        takes_pixels = {"auto": None, "normalized": False, "pixels": True}[arguments.model_input]
+        source = sources.resolve_model(arguments.model, takes_pixels)
+        return [(source.name, source)]
     chosen, warned = [], False
     for variant in variants:
-        weights = resolve_weights(text, variant, timeout_s=1.0 if warned else NETWORK_TIMEOUT_S)
+        try:
+            weights = resolve_weights(arguments.weights or "auto", variant, 1.0 if warned else NETWORK_TIMEOUT_S)
+        except UserError as error:
+            chosen.append((variant.id, error))
+            continue
         if weights.warning and not warned:
             terminal.progress.warn(weights.warning)
             warned = True
-        chosen.append(sources.Source(variant.id, variant, weights))
+        chosen.append((variant.id, sources.Source(variant.id, variant, weights)))
     return chosen
-
-
-def _report(outcomes: Sequence[Any], terminal: Terminal) -> int:
-    columns = ("file", "MB", "SNR dB", "same top-1", "max abs err", "XNNPACK ops", "partitions", "GPU by rule", "status")
-    rows, closing = [], []
-    for outcome in outcomes:
-        manifest = outcome.manifest
-        drift, xnnpack = manifest["drift"], manifest["delegates"]["xnnpack"]
-        rows.append(
-            (
-                outcome.path.name,
-                f"{manifest['file']['size_bytes'] / 1e6:.1f}",
-                _shown(drift["logits_snr_db"], "{:.1f}"),
-                _shown(drift["top1_agreement"], "{:.1%}"),
-                _shown(drift["max_abs_err"], "{:.1e}"),
-                f"{xnnpack['delegated_ops']}/{xnnpack['total_ops']}",
-                str(xnnpack["partitions"]),
-                manifest["delegates"]["gpu"]["verdict"],
-                outcome.status if not outcome.failures or outcome.status == "refused" else f"{outcome.status}, drift check failed",
-            )
-        )
-        closing += [f"{outcome.path.name}: {failure}" for failure in outcome.failures]
-        closing += _repair_lines(outcome)
-        closing += _sensitivity_lines(outcome)
-    folders = sorted({str(outcome.path.parent) for outcome in outcomes})
-    if any(outcome.manifest["weights"]["random"] for outcome in outcomes):
-        closing.append("RANDOM weights: size, latency and drift mean something, the answers do not.")
-    seconds = terminal.progress.seconds()
-    peak_memory_mb = _peak_memory_mb()
-    if seconds:
-        closing.append(f"seconds: {', '.join(f'{name} {value:.1f}' for name, value in seconds.items())}; peak memory {peak_memory_mb} MB")
-    refused = [outcome for outcome in outcomes if outcome.status == "refused"]
-    if refused:
-        closing.append(f"{len(refused)} of {len(outcomes)} files were NOT written: they missed their limits (--no-gate writes them anyway)")
-    document = {
-        "folder": folders[0] if folders else None,
-        "artifacts": [
-            {
-                "name": outcome.name,
-                "status": outcome.status,
-                "failures": list(outcome.failures),
-                "seconds": terminal.progress.seconds(outcome.name),
-                "sensitivities": [dataclasses.asdict(sensitivity) for sensitivity in outcome.sensitivities],
-                "repair_ms": outcome.repair_ms,
-                "manifest": outcome.manifest,
-            }
-            for outcome in outcomes
-        ],
-        "seconds": seconds,
-        "peak_memory_mb": peak_memory_mb,
-    }
-    terminal.result(document, columns, rows, closing)
-    return EXIT_CHECK_FAILED if any(outcome.failures for outcome in outcomes) else EXIT_OK
-
-
-def _repair_lines(outcome: Any) -> list[str]:
-    block = outcome.manifest["repair"]
-    if not block:
-        return []
-    lines = [f"{outcome.path.name}: repaired ({'; '.join(block['why'])}), {len(block['demoted'])} layers demoted:"]
-    lines += [f"  {step['layer']}: {step['before']} to {step['after']}, alone {step['alone_snr_db']} dB" for step in block["demoted"]]
-    cost = f"  cost: {block['cost_bytes'] / 1e6:+.2f} MB"
-    if outcome.repair_ms:
-        before, after = outcome.repair_ms
-        cost += f", {before:.2f} to {after:.2f} ms an image (LiteRT CPU, 1 thread, this machine, interleaved)"
-    return [*lines, cost]
-
-
-def _sensitivity_lines(outcome: Any) -> list[str]:
-    if not outcome.sensitivities:
-        return []
-    worst = sorted(outcome.sensitivities, key=lambda sensitivity: sensitivity.snr_db)
-    lines = [f"{outcome.path.name}: logits with one layer quantized and the rest in float, worst first"]
-    width = max(len(sensitivity.layer) for sensitivity in worst)
-    lines += [
-        f"  {sensitivity.layer:<{width}}  {sensitivity.mode:<7}  {sensitivity.snr_db:6.1f} dB  KL {sensitivity.kl:.2e}  "
-        f"{sensitivity.multiplications / 1e6:8.2f} M multiplications"
-        for sensitivity in worst
-    ]
-    return lines
-
-
-def _peak_memory_mb() -> int | None:
-    """Of this process so far; None where the system does not say."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(kilobytes / (1024 * 1024 if sys.platform == "darwin" else 1024))
 
 
 def _listed(text: str, known: dict[str, Any], find: Any) -> list[Any]:
@@ -258,10 +198,6 @@ def _version(text: str) -> tuple[int, ...]:
     if not 2 <= len(parts) <= 3 or not all(part.isdigit() for part in parts):
         raise argparse.ArgumentTypeError(f"must be a version like 2.14. Received: {text}")
     return tuple(int(part) for part in parts)
-
-
-def _shown(value: float | None, form: str) -> str:
-    return "NaN" if value is None else form.format(value)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ EXTRAS = {
     "edge": ("ai_edge_litert", "ai_edge_quantizer", "scipy", "platformdirs"),
     "report": ("jsonschema", "matplotlib", "jinja2"),
     "plots": ("matplotlib",),
+    "cluster": ("distributed",),
 }
 
 

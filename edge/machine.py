@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,16 @@ def memory_mb(field: str) -> float | None:
     except OSError:
         return None
     return next((round(int(line.split()[1]) / 1024, 1) for line in lines if line.startswith(f"{field}:")), None)
+
+
+def peak_memory_mb() -> int | None:
+    """Of this process so far; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(kilobytes / (1024 * 1024 if sys.platform == "darwin" else 1024))
 
 
 def available_memory_bytes() -> int | None:

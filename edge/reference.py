@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from edge import artifact, conversion, sources
+from edge import artifact, sources
+from edge.cache import Store
+from edge.float_model import FloatModel
+from edge.provenance import code_sha256, tool_versions
 from edge.recipes import RECIPES, Recipe, find_recipe
 from tfvit.errors import InputError, UsageError
 from tfvit.preprocessing import Preprocessing
@@ -109,7 +112,8 @@ class Reference:
     """
 
     def __init__(self, source: sources.Source, manifest: Mapping[str, Any], progress: Progress) -> None:
-        self.source, self._manifest, self._progress = source, manifest, progress
+        self.source, self._manifest = source, manifest
+        self._model = FloatModel(source, Store(None), progress)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -125,8 +129,8 @@ class Reference:
             "weights": f"random:{weights.random_seed}" if weights.is_random else weights.sha256,
             "takes_pixels": self.source.takes_pixels,
             "output": self._manifest["output"]["activation"],
-            "tools": conversion.tool_versions(),
-            "code": conversion.code_sha256(),
+            "tools": tool_versions(),
+            "code": code_sha256(),
         }
         return hashlib.sha256(artifact.canonical_json(known).encode()).hexdigest()
 
@@ -139,21 +143,15 @@ class Reference:
         """
         # images run side by side, which scales better than threads inside each operation
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-        with self._progress.stage("load TensorFlow", subject=self.source.name):
-            conversion.require_tensorflow_backend()
-            from edge import export
-        with self._progress.stage("build the model", subject=self.source.name):
-            model, origin = sources.build(self.source)
-            recorded = self._manifest["weights"]
-            if origin.sha256 != recorded["sha256"]:
-                raise InputError(
-                    "random weights came out otherwise than when the artifact was made",
-                    expected=f"SHA-256 {recorded['sha256']}",
-                    received=f"SHA-256 {origin.sha256} from {recorded['source']}",
-                    action="convert again with this version",
-                )
-            preprocessing = self.source.variant.preprocessing if self.source.variant else None
-            return export.exportable(model, preprocessing, takes_pixels=False if self.source.variant else self.source.takes_pixels)
+        exportable, recorded, origin = self._model.exportable, self._manifest["weights"], self._model.origin
+        if origin.sha256 != recorded["sha256"]:
+            raise InputError(
+                "random weights came out otherwise than when the artifact was made",
+                expected=f"SHA-256 {recorded['sha256']}",
+                received=f"SHA-256 {origin.sha256} from {recorded['source']}",
+                action="convert again with this version",
+            )
+        return exportable
 
     @property
     def batch(self) -> int:
@@ -185,8 +183,8 @@ class Reference:
         return self._graph(find_recipe(self._manifest["recipe"]))
 
     def _graph(self, recipe: Recipe) -> bytes:
-        exportable = self.exportable
+        _ = self.exportable
         from edge.attempt import FloatGraphs
 
         output = "probabilities" if self._manifest["output"]["activation"] == "softmax" else "logits"
-        return FloatGraphs(exportable, "float32", output, self._progress, self.source.name).of(recipe).file
+        return FloatGraphs(self._model.float_file, "float32", output).of(recipe).file

@@ -57,3 +57,40 @@ def build(source: Source) -> tuple[Any, Any]:
         path, sha256 = source.weights.file
         return tfvit_weights.load_keras_model(path), tfvit_weights.WeightsOrigin(path.name, sha256)
     return weights_choice.build(source.variant, source.weights)
+
+
+def on_this_machine(source: Source) -> Source:
+    """A source that another machine has resolved: published weights are this machine's own.
+
+    Raises:
+        WeightsError: they cannot be had here.
+        InputError: here they are others.
+    """
+    weights = source.weights
+    if weights.path is None:
+        return source
+    if weights.published and source.variant:
+        weights = weights_choice.resolve_weights(weights.published, source.variant)
+    source = dataclasses.replace(source, weights=dataclasses.replace(source.weights, path=weights.path))
+    require_unchanged(source)
+    return source
+
+
+def require_unchanged(source: Source) -> None:
+    """Checks that the file of a model is the one that was chosen: what is kept goes by its hash.
+
+    Raises:
+        InputError: it was overwritten meanwhile, or is another on this machine.
+        WeightsError: it is not there.
+    """
+    path, expected = source.weights.path, source.weights.sha256
+    if path is None:
+        return
+    received = weights_choice.file_sha256(path)
+    if received != expected:
+        raise InputError(
+            "the file of the weights is another one",
+            expected=f"SHA-256 {expected}, as when the command began",
+            received=f"SHA-256 {received} of {path}",
+            action="convert again, with one file under this path on every machine",
+        )

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edge import cache
 from edge.extras import require_extra
 from edge.machine import usable_cores
 from edge.recipes import Limits
@@ -66,9 +67,8 @@ def parser() -> Parser:
     parser.add_argument("--max-top1-drop", type=_finite, help="limit in percentage points (the manifest's)")
     parser.add_argument("--min-agreement", type=_finite, help="limit, fraction of images with the same top-1 (the manifest's)")
     parser.add_argument("--min-snr", type=_finite, help="limit in dB (the manifest's)")
-    parser.add_argument("--threads", type=int, help="images side by side (all cores)")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="where answers are kept (the user's cache folder)")
-    parser.add_argument("--no-cache", action="store_true", help="keep nothing, use nothing")
+    parser.add_argument("--jobs", "--threads", dest="jobs", type=int, metavar="N", help="images side by side (as many as cores)")
+    cache.add_arguments(parser)
     parser.add_argument(
         "--thumbnails",
         action=argparse.BooleanOptionalAction,
@@ -86,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     _check_numbers(arguments)
     require_extra("edge", "validating", "ai_edge_litert", "scipy", "platformdirs")
+    store = cache.chosen_store(arguments)
     from edge import artifact, saving
 
     if arguments.save:
@@ -105,8 +106,8 @@ def _validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     _note_calibration_images(found.manifest["calibration"], image_set, references, terminal)
     settings = validation.Settings(
         app_preprocessing=arguments.app_preprocessing,
-        threads=arguments.threads or usable_cores(),
-        cache=None if arguments.no_cache else arguments.cache or default_cache(),
+        threads=arguments.jobs or usable_cores(),
+        store=store,
         layer_samples=arguments.layer_samples if arguments.layers else 0,
         limits=limits,
         thumbnails=arguments.thumbnails,
@@ -115,13 +116,6 @@ def _validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if arguments.save:
         saving.save_document(arguments.save, document)
     return _report(document, terminal)
-
-
-def default_cache() -> Path:
-    """Where answers are kept unless --cache says otherwise: the user's cache folder, as the system has it."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("tfvit")) / "answers"
 
 
 def _limits(manifest: Mapping[str, Any], arguments: argparse.Namespace) -> Limits:
@@ -305,13 +299,11 @@ def _shown(value: float | None, form: str) -> str:
 
 
 def _check_numbers(arguments: argparse.Namespace) -> None:
-    for flag, value in (("--samples", arguments.samples), ("--layer-samples", arguments.layer_samples), ("--threads", arguments.threads)):
+    for flag, value in (("--samples", arguments.samples), ("--layer-samples", arguments.layer_samples), ("--jobs", arguments.jobs)):
         if value is not None and value < 1:
             raise UsageError("nothing to do", expected=f"{flag} of at least 1", received=str(value), action=f"leave {flag} out")
     if arguments.seed < 0:
         raise UsageError("unusable seed", expected="--seed of at least 0", received=str(arguments.seed), action="leave it out")
-    if arguments.no_cache and arguments.cache:
-        raise UsageError("contradiction", expected="--cache or --no-cache", received="both", action="leave one out")
 
 
 def _finite(text: str) -> float:

@@ -6,7 +6,6 @@ import base64
 import dataclasses
 import io
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,11 @@ from calibration.files import shown
 from calibration.image_set import ImageReference, ImageSet
 from edge import answers, evidence, flatbuffer, machine
 from edge.artifact import Artifact, sha256
+from edge.cache import Store
 from edge.collapse import signs_of_collapse
-from edge.conversion import tool_versions
 from edge.drift import ImageDrifts, compare, summary
 from edge.layer_drift import layer_drifts
+from edge.provenance import tool_versions
 from edge.recipes import Limits
 from edge.reference import Reference, preprocessing_of
 from edge.runtime import Interpreter, runtime_version
@@ -59,7 +59,7 @@ class Settings:
     Attributes:
         app_preprocessing: one of `APP_PREPROCESSING`.
         threads: images side by side.
-        cache: folder where answers are kept, or None.
+        store: where answers are kept.
         layer_samples: on how many images the layers are compared; 0 leaves them out.
         limits: instead of the manifest's.
         thumbnails: whether the document holds pictures.
@@ -67,7 +67,7 @@ class Settings:
 
     app_preprocessing: str
     threads: int
-    cache: Path | None
+    store: Store
     layer_samples: int
     limits: Limits
     thumbnails: bool
@@ -130,17 +130,16 @@ def validate(artifact: Artifact, source: Source, images: Images, settings: Setti
     reference = Reference(source, manifest, progress)
     app = _app_preprocessing(preprocessing_of(manifest), settings.app_preprocessing)
     models = _models(artifact, reference, app)
-    store = answers.Store(settings.cache)
     subject = artifact.name
     with progress.stage("look at the images", total=len(images.references), subject=subject) as advance:
-        run = answers.Run(images.image_set, images.references, models, store, advance)
+        run = answers.Run(images.image_set, images.references, models, settings.store, advance)
         missing = run.missing()
     if missing & {_KERAS, _APP, _FLOAT32} or settings.layer_samples:
         _ = reference.exportable
     workers = _workers(settings.threads, reference.float32_bytes if _FLOAT32 in missing else len(artifact.file))
     with progress.stage("answer", total=len(images.references), subject=subject) as advance:
         seen = _seen(run.answers(workers, advance), images, len(images.references))
-    store.prune()
+    settings.store.prune()
     differences = _differences(seen, identical=len(models) == 3, app=settings.app_preprocessing)
     total = differences[-1].images
     labels = images.labels(seen.references)

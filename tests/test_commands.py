@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SCRIPTS = PROJECT["scripts"]
 HEAVY = ("tensorflow", "keras", "jax", "torch", "ai_edge_litert", "ai_edge_quantizer", "scipy", "matplotlib", "jinja2", "jsonschema")
-# Started by edge.latency alone, with arguments of its own
-NOT_FOR_PEOPLE = {"edge.latency_process"}
+# Started by edge.latency and edge.matrix alone, with arguments of their own
+NOT_FOR_PEOPLE = {"edge.latency_process", "edge.matrix_process"}
 
 
 def _commands() -> dict[str, str]:
@@ -83,6 +83,7 @@ def test_what_the_extras_bring_is_what_is_asked_for():
         (["edge.report", "--compare", ".", "."], "report"),
         (["edge.benchmark", "x.tflite", "--plot", "x.png"], "plots"),
         (["edge.convert", "--variant", "nano32", "--quant", "int8", "--explain"], "plots"),
+        (["edge.convert", "--variant", "nano32", "--quant", "int8", "--cluster", "tcp://127.0.0.1:1"], "cluster"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )

@@ -32,6 +32,10 @@ class UserError(Exception):
             setattr(self, name, value)
         super().__init__(f"{self.summary}\n  expected: {self.expected}\n  received: {self.received}\n  do: {self.action}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For the way from one process to another."""
+        return _again, (type(self), dict(vars(self)))
+
 
 class UsageError(UserError):
     """The command or call itself is wrong: unknown variant, recipe, flag or combination (exit 2)."""
@@ -57,6 +61,11 @@ def unknown_name(kind: str, received: str, known: Iterable[str], **facts: Any) -
     near = difflib.get_close_matches(received, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "choose one of the names above"
     return UsageError(f"unknown {kind}", expected="one of " + ", ".join(known), received=repr(received), action=hint, near=near, **facts)
+
+
+def _again(kind: type[UserError], parts: dict[str, Any]) -> UserError:
+    parts.pop("__notes__", None)
+    return kind(parts.pop("summary"), **parts)
 
 
 def _one_line(text: str) -> str:

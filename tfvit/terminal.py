@@ -21,6 +21,9 @@ EXIT_INTERRUPTED = 130
 EXIT_BUG = 70
 
 
+# On the screen at once
+_MOST_BARS = 8
+
 Item = TypeVar("Item")
 
 
@@ -67,10 +70,31 @@ class Progress:
         try:
             with self._show(name, total, subject) as advance:
                 yield advance
-            if self._interrupted():  # native code may have swallowed the exception
-                raise KeyboardInterrupt
+            self.stop_where_interrupted()  # native code may have swallowed the exception
         finally:
-            self._seconds[subject, name] = self._seconds.get((subject, name), 0.0) + time.perf_counter() - start
+            self._add(subject, name, time.perf_counter() - start)
+
+    def stage_elsewhere(self, name: str, total: int | None, subject: str, seconds: float) -> None:
+        """One piece of work that another process has done."""
+        self._add(subject, name, seconds)
+
+    @contextlib.contextmanager
+    def whole(self, steps: int) -> Iterator[Callable[[str, float, float | None], None]]:
+        """All the work of a command, its stages among it. Call what it gives with what is finished, the share of all, and the seconds left
+        where they are known."""
+        yield lambda text, share, seconds_left: None
+
+    def stop_where_interrupted(self) -> None:
+        """Goes on with a Ctrl-C that came to nothing.
+
+        Raises:
+            KeyboardInterrupt: there was one.
+        """
+        if self._interrupted():
+            raise KeyboardInterrupt
+
+    def _add(self, subject: str, name: str, seconds: float) -> None:
+        self._seconds[subject, name] = self._seconds.get((subject, name), 0.0) + seconds
 
     def note(self, text: str) -> None:
         """A sentence the user should know."""
@@ -81,6 +105,14 @@ class Progress:
     @contextlib.contextmanager
     def _show(self, name: str, total: int | None, subject: str) -> Iterator[Callable[[], None]]:
         yield lambda: None
+
+
+def duration(seconds: float) -> str:
+    """For example "40 s", "12 min", "2 h 5 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def stepping(items: Iterable[Item], advance: Callable[[], None]) -> Iterator[Item]:
@@ -107,13 +139,50 @@ class TerminalProgress(Progress):
     def warn(self, text: str) -> None:
         self._console.print(f"warning: {text}", style="bold yellow", markup=False)
 
+    def stage_elsewhere(self, name: str, total: int | None, subject: str, seconds: float) -> None:
+        super().stage_elsewhere(name, total, subject, seconds)
+        if not self._stream.isatty():
+            self._line(name, total, subject, seconds)
+
+    @contextlib.contextmanager
+    def whole(self, steps: int) -> Iterator[Callable[[str, float, float | None], None]]:
+        if steps < 2:
+            yield lambda text, share, seconds_left: None
+            return
+        done = 0
+
+        def sentence(text: str, seconds_left: float | None) -> str:
+            nonlocal done
+            done += 1
+            left = f", about {duration(seconds_left)} left" if seconds_left else ""
+            return f"{done} of {steps}: {text}{left}"
+
+        if not self._stream.isatty():
+            yield lambda text, share, seconds_left: self._console.print(sentence(text, seconds_left), markup=False)
+            return
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
+        with Bars(TextColumn("{task.description:<40}"), BarColumn(), TimeElapsedColumn(), console=self._console) as self._bars:
+            task = self._bars.add_task(f"0 of {steps}", total=1.0)
+            try:
+                yield lambda text, share, seconds_left: self._bars.update(
+                    task, description=_escaped(sentence(text, seconds_left)), completed=share
+                )
+            finally:
+                self._bars = None
+
+    def _line(self, name: str, total: int | None, subject: str, seconds: float) -> None:
+        label = f"{subject}: {name}" if subject else name
+        self._console.print(f"{label}{f' ({total})' if total else ''}: {seconds:.1f} s", markup=False)
+
     @contextlib.contextmanager
     def _show(self, name: str, total: int | None, subject: str) -> Iterator[Callable[[], None]]:
         label = f"{subject}: {name}" if subject else name
         if not self._stream.isatty():
             start = time.perf_counter()
             yield lambda: None
-            self._console.print(f"{label}{f' ({total})' if total else ''}: {time.perf_counter() - start:.1f} s", markup=False)
+            self._line(name, total, subject, time.perf_counter() - start)
             return
         from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
@@ -139,6 +208,9 @@ class TerminalProgress(Progress):
         task = bars.add_task(label, total=total)
         yield lambda: bars.advance(task)
         bars.update(task, total=total or 1, completed=total or 1)
+        finished = [other.id for other in bars.tasks if other.finished]
+        if len(finished) > _MOST_BARS:  # of a long command, the latest
+            bars.remove_task(finished[0])
 
 
 class Terminal:

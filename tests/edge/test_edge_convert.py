@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from edge import artifact, convert
-from edge.conversion import TOOLS
+from edge.provenance import TOOLS
 from edge.recipes import RECIPES
 from tfvit.checkpoints import official_tensors
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
@@ -237,6 +237,15 @@ def test_weights_too_large_for_float16(cli, tmp_path, micro_model):
     ran = cli("--variant", "micro", "--quant", "float16", *arguments)
     assert_one_error(ran, EXIT_UNUSABLE, "float16")
     assert listing(tmp_path / "out") == {}
+    ran = cli("--variant", "micro", "--quant", "float16,float32", *arguments, "--no-gate", "--json", "--save", tmp_path / "table.json")
+    document = json.loads(ran.out)
+    assert [(row["recipe"], row["status"]) for row in document["cells"]] == [("float16", "failed"), ("float32", "written")]
+    assert "float16" in document["cells"][0]["error"]
+    assert (ran.code, sorted(listing(tmp_path / "out"))) == (EXIT_CHECK_FAILED, ["micro-float32.json", "micro-float32.tflite"])
+    assert json.loads((tmp_path / "table.json").read_text())["cells"] == document["cells"]
+    ran = cli("--variant", "micro", "--quant", "float16,float32", *arguments, "--no-gate")
+    assert ran.code == EXIT_CHECK_FAILED
+    assert "1 of 2 files FAILED" in ran.out
 
 
 def test_labels_that_do_not_fit_the_model(cli, tmp_path):
@@ -459,6 +468,8 @@ def test_calibration_images_that_no_model_expects(cli, tmp_path, draw, words):
     ran = cli(*arguments, "--out", tmp_path / "out", "--no-gate")
     assert "warning: calibration images" in ran.err
     assert listing(tmp_path / "out")
+    ran = cli(*arguments, "--out", tmp_path / "out", "--force")  # also where their ranges are kept
+    assert_one_error(ran, EXIT_UNUSABLE, "not what the model expects", *words)
 
 
 def test_how_many_images_the_drift_is_measured_on(cli, tmp_path):

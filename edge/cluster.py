@@ -1,0 +1,130 @@
+"""Models converted by the workers of a dask cluster (`pip install 'tfvit[cluster]'`), each in a process of its own on its machine.
+
+Files come back whole and are saved where the command runs; each worker has its machine's own cache.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import queue
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from edge import artifact, cache, matrix, sources
+from edge.matrix_process import MatrixProcess
+from tfvit.errors import EnvironmentUnusableError, UserError
+from tfvit.terminal import Progress
+
+_CONNECT_S = 10
+
+
+def cells_on_cluster(address: str, groups: Sequence[matrix.Group], progress: Progress) -> Iterator[matrix.Cell]:
+    """Every cell, as the workers finish their groups.
+
+    Args:
+        address: of the scheduler, for example "tcp://10.0.0.1:8786".
+        groups: one for each model.
+        progress: notes go there.
+
+    Raises:
+        EnvironmentUnusableError: no dask, no scheduler at the address, or no worker.
+    """
+    client = _connect(address)
+    with client:
+        submitted = {}
+        for one in matrix.outstanding(groups, progress):
+            if isinstance(one, matrix.Group):
+                group = dataclasses.replace(one, store=cache.Store(None))
+                submitted[client.submit(cells_of, group, pure=False, retries=0)] = one
+            else:
+                yield one
+        from distributed import as_completed
+
+        try:
+            for future in as_completed(submitted):
+                group, saved = submitted[future], set()
+                error: Exception = (
+                    EnvironmentUnusableError(
+                        f"the cluster did not convert {group.source.name}",
+                        expected="a worker that lives until it is done",
+                        received=str(future.exception() or future.status).splitlines()[0],
+                        action="look at the workers' logs",
+                    )
+                    if future.status != "finished"
+                    else EnvironmentUnusableError(
+                        "the process of this conversion ended before it was done",
+                        expected="every recipe's outcome",
+                        received="none",
+                        action="look at the worker's log",
+                    )
+                )
+                for kind, content in future.result() if future.status == "finished" else ():
+                    if kind == "cell":
+                        saved.add(content[0].recipe)
+                        yield _saved(content[0], group)
+                    elif kind == "ended":
+                        (error,) = content
+                    else:
+                        {"note": progress.note, "warn": progress.warn, "stage": progress.stage_elsewhere}[kind](*content)
+                future.release()
+                yield from (group.failed(recipe, error) for recipe in group.recipes if recipe.name not in saved)
+        finally:
+            client.cancel([future for future in submitted if not future.done()], force=True)
+
+
+def cells_of(group: matrix.Group) -> list[tuple[str, tuple]]:
+    """What a worker does: the events of the group's process, cells with their artifacts. Its own machine's cache is used."""
+    events: queue.SimpleQueue[tuple[Any, str, tuple]] = queue.SimpleQueue()
+    with tempfile.TemporaryDirectory(prefix="tfvit-") as folder:
+        try:
+            source = sources.on_this_machine(group.source)
+        except UserError as error:
+            return [("cell", (group.failed(recipe, error),)) for recipe in group.recipes]
+        settings = dataclasses.replace(group.settings, folder=Path(folder))
+        process = MatrixProcess(dataclasses.replace(group, source=source, settings=settings, store=cache.open_store()), events)
+        told = []
+        try:
+            while not told or told[-1][0] != "ended":
+                _, kind, content = events.get()
+                if kind == "cell" and content[0].status == "written":
+                    content = (dataclasses.replace(content[0], artifact=artifact.load(content[0].outcome.path)),)
+                told.append((kind, content))
+        finally:
+            process.interrupt()
+            process.close()
+    return told
+
+
+def _saved(cell: matrix.Cell, group: matrix.Group) -> matrix.Cell:
+    """A worker's cell with its file in the command's own folder."""
+    if cell.outcome is None:
+        return cell
+    folder = group.settings.folder
+    try:
+        if cell.artifact is not None:
+            artifact.save(cell.artifact, folder, force=group.settings.force)
+    except UserError as error:
+        return dataclasses.replace(cell, outcome=None, error=error, artifact=None)
+    return dataclasses.replace(cell, outcome=dataclasses.replace(cell.outcome, path=folder / cell.outcome.path.name), artifact=None)
+
+
+def _connect(address: str) -> Any:
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=_CONNECT_S)
+    except (OSError, ValueError) as error:
+        raise EnvironmentUnusableError(
+            "no dask scheduler answers",
+            expected=f"one at {address}",
+            received=str(error) or type(error).__name__,
+            action="start one with `dask scheduler`, and workers with `dask worker ADDRESS --nthreads 1`",
+        ) from error
+    if not client.scheduler_info()["workers"]:
+        client.close()
+        raise EnvironmentUnusableError(
+            "the cluster has no workers", expected=f"some at {address}", received="none", action="dask worker ADDRESS --nthreads 1"
+        )
+    return client

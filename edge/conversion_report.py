@@ -1,0 +1,181 @@
+"""What `edge.convert` says of its cells: the table, the JSON document, the file it keeps, the exit code."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edge import machine, saving
+from edge.matrix import Cell
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError
+from tfvit.terminal import EXIT_BUG, Terminal
+
+KIND, SCHEMA_VERSION = "conversions", 1
+_COLUMNS = ("file", "MB", "SNR dB", "same top-1", "max abs err", "XNNPACK ops", "partitions", "GPU by rule", "status")
+
+
+class Report:
+    """Cells as they come, and all of them at the end.
+
+    Args:
+        path: a JSON file that holds what is known so far, or None. Where this run finds a file current that an earlier one made, the
+            seconds and the memory that were measured then are kept.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path, self._rows = path, _earlier_rows(path)
+
+    def add(self, cell: Cell) -> None:
+        if self._path is None:
+            return
+        row, before = _row(cell), self._rows.get(cell.name)
+        if before and cell.status == "current" and before.get("sha256") == row["sha256"]:
+            row |= {name: before.get(name) for name in ("seconds", "shared_seconds", "peak_memory_mb")}
+        self._rows[cell.name] = row
+        saving.save_document(self._path, {"kind": KIND, "schema_version": SCHEMA_VERSION, "cells": list(self._rows.values())})
+
+    def show(self, cells: Sequence[Cell], terminal: Terminal) -> int:
+        """Prints them; returns the exit code.
+
+        Raises:
+            Exception: what every cell failed of, if it is the same.
+        """
+        errors = [cell.error for cell in cells if cell.error is not None]
+        if len(errors) == len(cells) and len({str(error) for error in errors}) == 1:
+            raise errors[0]
+        outcomes = [cell.outcome for cell in cells if cell.outcome]
+        rows, closing = [], []
+        for cell in cells:
+            if cell.outcome is None:
+                rows.append((cell.name, *[""] * (len(_COLUMNS) - 2), "failed"))
+                closing.append(f"{cell.name}: {_failure(cell.error)}")
+                continue
+            rows.append(_table_row(cell.outcome))
+            closing += [f"{cell.outcome.path.name}: {failure}" for failure in cell.outcome.failures]
+            closing += [*_repair_lines(cell.outcome), *_sensitivity_lines(cell.outcome)]
+        if any(outcome.manifest["weights"]["random"] for outcome in outcomes):
+            closing.append("RANDOM weights: size, latency and drift mean something, the answers do not.")
+        seconds = terminal.progress.seconds()
+        peak_memory_mb = max((cell.peak_memory_mb for cell in cells if cell.peak_memory_mb), default=machine.peak_memory_mb())
+        if seconds:
+            closing.append(
+                f"seconds: {', '.join(f'{name} {value:.1f}' for name, value in seconds.items())}; peak memory {peak_memory_mb} MB"
+            )
+        refused = [outcome for outcome in outcomes if outcome.status == "refused"]
+        if refused:
+            closing.append(
+                f"{len(refused)} of {len(cells)} files were NOT written: they missed their limits (--no-gate writes them anyway)"
+            )
+        if errors:
+            closing.append(f"{len(errors)} of {len(cells)} files FAILED")
+        document = {
+            "folder": str(outcomes[0].path.parent) if outcomes else None,
+            "artifacts": [
+                {
+                    "name": cell.name,
+                    "status": cell.status,
+                    "failures": list(cell.outcome.failures),
+                    "seconds": cell.seconds,
+                    "sensitivities": [dataclasses.asdict(sensitivity) for sensitivity in cell.outcome.sensitivities],
+                    "repair_ms": cell.outcome.repair_ms,
+                    "manifest": cell.outcome.manifest,
+                }
+                for cell in cells
+                if cell.outcome
+            ],
+            "cells": [_row(cell) for cell in cells],
+            "seconds": seconds,
+            "peak_memory_mb": peak_memory_mb,
+        }
+        terminal.result(document, _COLUMNS, rows, closing)
+        return _exit_code(cells)
+
+
+def _exit_code(cells: Sequence[Cell]) -> int:
+    codes = {cell.error.exit_code if isinstance(cell.error, UserError) else EXIT_BUG for cell in cells if cell.error is not None}
+    if len(codes) == 1 and all(cell.error is not None for cell in cells):
+        return codes.pop()
+    return EXIT_CHECK_FAILED if codes or any(cell.outcome.failures for cell in cells) else EXIT_OK
+
+
+def _row(cell: Cell) -> dict[str, Any]:
+    file = cell.outcome.manifest["file"] if cell.outcome else {}
+    return {
+        "model": cell.model,
+        "recipe": cell.recipe,
+        "name": cell.name,
+        "status": cell.status,
+        "error": None if cell.error is None else _failure(cell.error),
+        "failures": list(cell.outcome.failures) if cell.outcome else [],
+        "sha256": file.get("sha256"),
+        "size_bytes": file.get("size_bytes"),
+        "seconds": cell.seconds,
+        "shared_seconds": cell.shared_seconds,
+        "peak_memory_mb": cell.peak_memory_mb,
+    }
+
+
+def _failure(error: Exception) -> str:
+    """One line."""
+    if isinstance(error, UserError):
+        return f"{error.summary}: expected {error.expected}; received {error.received}; {error.action}"
+    return f"a bug, please report it: {type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}"
+
+
+def _earlier_rows(path: Path | None) -> dict[str, dict[str, Any]]:
+    if path is None or not path.is_file():
+        return {}
+    try:
+        return {row["name"]: row for row in json.loads(path.read_text(encoding="utf-8"))["cells"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _table_row(outcome: Any) -> tuple[str, ...]:
+    manifest = outcome.manifest
+    drift, xnnpack = manifest["drift"], manifest["delegates"]["xnnpack"]
+    return (
+        outcome.path.name,
+        f"{manifest['file']['size_bytes'] / 1e6:.1f}",
+        _shown(drift["logits_snr_db"], "{:.1f}"),
+        _shown(drift["top1_agreement"], "{:.1%}"),
+        _shown(drift["max_abs_err"], "{:.1e}"),
+        f"{xnnpack['delegated_ops']}/{xnnpack['total_ops']}",
+        str(xnnpack["partitions"]),
+        manifest["delegates"]["gpu"]["verdict"],
+        outcome.status if not outcome.failures or outcome.status == "refused" else f"{outcome.status}, drift check failed",
+    )
+
+
+def _repair_lines(outcome: Any) -> list[str]:
+    block = outcome.manifest["repair"]
+    if not block:
+        return []
+    lines = [f"{outcome.path.name}: repaired ({'; '.join(block['why'])}), {len(block['demoted'])} layers demoted:"]
+    lines += [f"  {step['layer']}: {step['before']} to {step['after']}, alone {step['alone_snr_db']} dB" for step in block["demoted"]]
+    cost = f"  cost: {block['cost_bytes'] / 1e6:+.2f} MB"
+    if outcome.repair_ms:
+        before, after = outcome.repair_ms
+        cost += f", {before:.2f} to {after:.2f} ms an image (LiteRT CPU, 1 thread, this machine, interleaved)"
+    return [*lines, cost]
+
+
+def _sensitivity_lines(outcome: Any) -> list[str]:
+    if not outcome.sensitivities:
+        return []
+    worst = sorted(outcome.sensitivities, key=lambda sensitivity: sensitivity.snr_db)
+    lines = [f"{outcome.path.name}: logits with one layer quantized and the rest in float, worst first"]
+    width = max(len(sensitivity.layer) for sensitivity in worst)
+    lines += [
+        f"  {sensitivity.layer:<{width}}  {sensitivity.mode:<7}  {sensitivity.snr_db:6.1f} dB  KL {sensitivity.kl:.2e}  "
+        f"{sensitivity.multiplications / 1e6:8.2f} M multiplications"
+        for sensitivity in worst
+    ]
+    return lines
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "NaN" if value is None else form.format(value)

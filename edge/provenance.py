@@ -1,0 +1,59 @@
+"""What numbers depend on besides their inputs: our code, the tools, the processor, and how they are set."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from edge import machine
+
+TOOLS = ("tfvit", "tensorflow", "keras", "ai-edge-litert", "ai-edge-quantizer", "numpy", "pillow")
+# They change the arithmetic of TensorFlow and numpy
+_SETTINGS = (
+    "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE",
+    "DNNL_MAX_CPU_ISA", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "XLA_FLAGS",
+)  # fmt: skip
+# Of keras.json, with Keras's own values where it says nothing
+_KERAS = {"floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_last"}
+
+
+def tool_versions() -> dict[str, str]:
+    return {tool: metadata.version(tool) for tool in TOOLS}
+
+
+@functools.cache
+def code_sha256() -> str:
+    """Our own source code: between two releases, a changed line makes every artifact outdated."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parents[1]
+    for path in sorted(path for package in ("tfvit", "calibration", "edge") for path in (root / package).rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def computed_by() -> dict[str, Any]:
+    """All of it, for a key: equal inputs computed by equals give equal bytes."""
+    return {
+        "code": code_sha256(),
+        "tools": tool_versions(),
+        "python": platform.python_version(),
+        "processor": [machine.cpu_name(), machine.usable_cores()],
+        "settings": {name: os.environ[name] for name in _SETTINGS if name in os.environ},
+        "keras": _keras_configuration(),
+    }
+
+
+def _keras_configuration() -> dict[str, Any]:
+    """What the user's keras.json changes of the models; Keras writes the file with its own values where there is none."""
+    path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "keras.json"
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+        return {name: given.get(name, value) for name, value in _KERAS.items()}
+    except (OSError, ValueError, AttributeError):
+        return dict(_KERAS)
