@@ -60,13 +60,13 @@ class Store:
         self._folder, self._limit_bytes = folder, limit_bytes
 
     def __contains__(self, key: str) -> bool:
-        return self._folder is not None and self._path(key).is_file()
+        return self._folder is not None and _path(self._folder, key).is_file()
 
     def read(self, key: str) -> bytes | None:
         """What was kept; None where it was not, or is not what was written: such a file is removed."""
         if self._folder is None:
             return None
-        path = self._path(key)
+        path = _path(self._folder, key)
         try:
             with open(path, "rb") as file:
                 header, content = _header(file.readline(_HEADER_BYTES)), file.read()
@@ -83,7 +83,7 @@ class Store:
         if self._folder is None or len(content) > self._limit_bytes:
             return
         header = json.dumps({"key": key, "sha256": hashlib.sha256(content).hexdigest(), "kind": kind, "subject": subject[:200]})
-        path, temporary = self._path(key), None
+        path, temporary = _path(self._folder, key), None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
@@ -148,14 +148,16 @@ class Store:
         if self._folder is None:
             yield
             return
+        folder = _path(self._folder, key).parent
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(OSError):  # a folder that cannot be: then each makes its own
-                self._path(key).parent.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(locked(self._path(key).parent))
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(folder))
             yield
 
-    def _path(self, key: str) -> Path:
-        return self._folder / key[:2] / key
+
+def _path(folder: Path, key: str) -> Path:
+    return folder / key[:2] / key
 
 
 def default_folder() -> Path:

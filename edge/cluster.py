@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import queue
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tfvit.terminal import Progress
 _CONNECT_S = 10
 
 
-def cells_on_cluster(address: str, groups: Sequence[matrix.Group], progress: Progress) -> Iterator[matrix.Cell]:
+def cells_on_cluster(address: str, groups: Sequence[matrix.Group], progress: Progress) -> Generator[matrix.Cell]:
     """Every cell, as the workers finish their groups.
 
     Args:

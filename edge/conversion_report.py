@@ -49,9 +49,10 @@ class Report:
         outcomes = [cell.outcome for cell in cells if cell.outcome]
         rows, closing = [], []
         for cell in cells:
+            if cell.error is not None:
+                closing.append(f"{cell.name}: {_failure(cell.error)}")
             if cell.outcome is None:
                 rows.append((cell.name, *[""] * (len(_COLUMNS) - 2), "failed"))
-                closing.append(f"{cell.name}: {_failure(cell.error)}")
                 continue
             rows.append(_table_row(cell.outcome))
             closing += [f"{cell.outcome.path.name}: {failure}" for failure in cell.outcome.failures]
@@ -98,7 +99,7 @@ def _exit_code(cells: Sequence[Cell]) -> int:
     codes = {cell.error.exit_code if isinstance(cell.error, UserError) else EXIT_BUG for cell in cells if cell.error is not None}
     if len(codes) == 1 and all(cell.error is not None for cell in cells):
         return codes.pop()
-    return EXIT_CHECK_FAILED if codes or any(cell.outcome.failures for cell in cells) else EXIT_OK
+    return EXIT_CHECK_FAILED if codes or any(cell.outcome.failures for cell in cells if cell.outcome) else EXIT_OK
 
 
 def _row(cell: Cell) -> dict[str, Any]:

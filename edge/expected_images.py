@@ -10,6 +10,7 @@ from calibration.checks import FAIL, NORMALIZED_HIGHEST, OK, Check, check_channe
 from calibration.survey import PixelFacts, pixel_facts
 from edge.collapse import looks_swapped
 from edge.export import ExportableModel
+from edge.float_model import FloatModel
 from tfvit.errors import InputError
 
 
@@ -30,7 +31,7 @@ class WatchedImages:
             yield image
 
 
-def unfit(watched: WatchedImages, source: str, exportable: ExportableModel, is_random: bool, gate: bool) -> list[Check]:
+def unfit(watched: WatchedImages, source: str, exportable: ExportableModel | FloatModel, is_random: bool, gate: bool) -> list[Check]:
     """What is wrong with calibration images; with the gate, the worst of it is an error.
 
     Only what no data of anyone's can be is refused: images of one colour, normalised ones, and such that a trained model is surer of with

@@ -12,18 +12,20 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edge import artifact, sources
 from edge.cache import Store
 from edge.provenance import computed_by
-from edge.ranges import Calibration
 from edge.sources import Source
 from tfvit.errors import EnvironmentUnusableError
 from tfvit.preprocessing import Preprocessing
 from tfvit.terminal import Progress, stepping
+
+if TYPE_CHECKING:
+    from edge.ranges import Calibration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Facts:
     @classmethod
     def from_json(cls, content: bytes) -> Facts:
         read = json.loads(content)
-        preprocessing = {name: tuple(value) if isinstance(value, list) else value for name, value in read.pop("preprocessing").items()}
+        given: dict[str, Any] = read.pop("preprocessing")
+        preprocessing: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
         return cls(**read | {"input_shape": tuple(read["input_shape"]), "preprocessing": Preprocessing(**preprocessing)})
 
 
@@ -176,6 +179,8 @@ class FloatModel:
             "tensors": dict(tensors),
             "patches": dict(patches),
         }
+        from edge.ranges import Calibration
+
         found = _from_bytes(self._made("ranges", inputs, make))
         extremes = {str(name): (float(low), float(high)) for name, (low, high) in zip(found["names"], found["ranges"], strict=True)}
         return Calibration(extremes, {name[len("rows ") :]: rows for name, rows in found.items() if name.startswith("rows ")})
@@ -203,7 +208,8 @@ def require_tensorflow_backend() -> None:
 
 def _to_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     file = io.BytesIO()
-    np.savez(file, **arrays)
+    named: dict[str, Any] = dict(arrays)
+    np.savez(file, **named)
     return file.getvalue()
 
 

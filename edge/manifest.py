@@ -10,6 +10,7 @@ from typing import Any
 from edge import artifact, delegates, flatbuffer, runtime
 from edge.drift import Drift
 from edge.export import INPUT_NAME, ExportableModel
+from edge.float_model import Facts
 from edge.recipes import Limits, Recipe
 from tfvit.weights import WeightsOrigin
 
@@ -20,7 +21,7 @@ def manifest(
     variant: str | None,
     recipe: Recipe,
     weights: WeightsOrigin,
-    exportable: ExportableModel,
+    exportable: ExportableModel | Facts,
     input_dtype: str,
     output: str,
     calibration: dict[str, Any] | None,

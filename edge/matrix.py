@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import queue
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 from edge import conversion, costs, machine
 from edge.artifact import Artifact
@@ -77,7 +77,7 @@ class Group:
         return Cell(self.source.name, recipe.name, self.source.artifact_name(recipe), error=error)
 
 
-def cells(group: Group, progress: Progress) -> Iterator[Cell]:
+def cells(group: Group, progress: Progress) -> Generator[Cell]:
     """Converts one group in this process: the cell function, wherever it runs."""
     source, given = group.source, set()
     try:
@@ -187,7 +187,7 @@ def outstanding(groups: Sequence[Group], progress: Progress) -> Iterator[Cell | 
             yield dataclasses.replace(group, recipes=left, expected=names)
 
 
-def _side_by_side(groups: Sequence[Group], jobs: int, progress: Progress) -> Iterator[Cell]:
+def _side_by_side(groups: Sequence[Group], jobs: int, progress: Progress) -> Generator[Cell]:
     """Each group in a process of its own, as many at once as there are jobs and as memory allows."""
     waiting: list[Group] = []
     for one in outstanding(groups, progress):

@@ -20,7 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from tfvit.errors import EnvironmentUnusableError, UserError
 from tfvit.terminal import Progress
@@ -50,9 +50,10 @@ class MatrixProcess:
             env={**os.environ, "PYTHONPATH": path},
             start_new_session=True,  # Ctrl-C is the parent's to handle
         )
+        self._stdin, self._stdout = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)  # both are pipes
         with contextlib.suppress(OSError):  # it died: reading says how
-            pickle.dump(group, self._process.stdin)
-            self._process.stdin.flush()
+            pickle.dump(group, self._stdin)
+            self._stdin.flush()
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
@@ -76,14 +77,14 @@ class MatrixProcess:
     def _listen(self) -> None:
         while True:
             try:
-                kind, content = pickle.load(self._process.stdout)
+                kind, content = pickle.load(self._stdout)
             except (EOFError, pickle.UnpicklingError, OSError):
                 break
             self._events.put((self, kind, content))
         code = self._process.wait()
         self._log.seek(0)
         last = (self._log.read().decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
-        for stream in (self._process.stdin, self._process.stdout, self._log):
+        for stream in (self._stdin, self._stdout, self._log):
             with contextlib.suppress(OSError):
                 stream.close()
         self._events.put((self, "ended", (_ended(code, last),)))
