@@ -167,7 +167,7 @@ class TerminalProgress(Progress):
             task = self._bars.add_task(f"0 of {steps}", total=1.0)
             try:
                 yield lambda text, share, seconds_left: self._bars.update(
-                    task, description=_escaped(sentence(text, seconds_left)), completed=share
+                    task, description=_escaped(sentence(text, seconds_left)), completed=share, refresh=True
                 )
             finally:
                 self._bars = None

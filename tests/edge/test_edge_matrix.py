@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import io
 import json
 import os
 import pickle
@@ -18,7 +19,7 @@ from edge.provenance import computed_by
 from edge.recipes import RECIPES
 from edge.sources import Source, on_this_machine, require_unchanged
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError, InputError
-from tfvit.terminal import Progress, duration
+from tfvit.terminal import Progress, TerminalProgress, duration
 from tfvit.variants import VARIANTS
 from tfvit.weights_choice import WeightsChoice, resolve_weights
 
@@ -72,6 +73,25 @@ def test_the_time_left_goes_by_what_cells_cost():
 
 def test_durations_in_words():
     assert [duration(seconds) for seconds in (3.4, 89, 91, 3540, 7500)] == ["3 s", "89 s", "2 min", "59 min", "2 h 5 min"]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_whole_is_shown(terminal):
+    stream = io.StringIO()
+    stream.isatty = lambda: terminal
+    progress = TerminalProgress(stream)
+    with progress.whole(3) as whole:
+        for _ in range(12):
+            with progress.stage("calibrate", total=1, subject="tiny224") as advance:
+                advance()
+        whole("tiny224-int8 written", 0.5, 720.0)
+        progress.stage_elsewhere("quantize", None, "small224", 2.5)
+        whole("small224-int8 failed", 1.0, None)
+    shown = stream.getvalue()
+    assert "1 of 3: tiny224-int8 written, about 12 min left" in shown
+    assert "2 of 3: small224-int8 failed" in shown
+    assert progress.seconds("small224") == {"quantize": 2.5}
+    assert ("small224: quantize: 2.5 s" in shown) == (not terminal)
 
 
 def test_models_side_by_side_fit_into_memory():
