@@ -146,12 +146,6 @@ def test_jobs_below_one(cli, tmp_path):
     assert (ran.code, "--jobs of at least 1" in ran.err) == (EXIT_USAGE, True)
 
 
-def test_a_cluster_that_is_not_there(cli, tmp_path):
-    ran = cli("--variant", "micro", "--quant", "float32", "--weights", "random", "--cluster", "tcp://127.0.0.1:1", "--out", tmp_path)
-    assert ran.code == EXIT_UNUSABLE
-    assert "dask" in ran.err
-
-
 def test_errors_travel_between_processes():
     error = EnvironmentUnusableError("no", expected="a", received="b", action="c", needed_mb=5)
     again = pickle.loads(pickle.dumps(error))

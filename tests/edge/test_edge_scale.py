@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tfvit.errors import EXIT_UNUSABLE
+
 ROOT = Path(__file__).parents[2]
 VARIANTS = ("nano32", "v2_nano32")
 ARGUMENTS = ("--variant", ",".join(VARIANTS), "--quant", "float32,int8", "--weights", "random:0", "--no-gate")
@@ -114,3 +116,12 @@ def test_on_a_cluster(serial, tmp_path):
         log.close()
     print((tmp_path / "dask.log").read_text()[-2000:])
     assert listing(tmp_path / "out") == serial
+
+
+def test_a_cluster_that_is_not_there(tmp_path):
+    pytest.importorskip("distributed", reason="pip install 'tfvit[cluster]'")
+    process = start("--cluster", "tcp://127.0.0.1:1", "--out", tmp_path / "out", "--quiet", cache=tmp_path)
+    _, err = process.communicate(timeout=MOST_SECONDS)
+    assert process.returncode == EXIT_UNUSABLE
+    assert err.startswith("error: no dask scheduler answers")
+    assert len(err.splitlines()) == 4
