@@ -67,14 +67,14 @@ apk: $(INSTALLED)
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow -n auto --dist loadgroup --durations 12
 
-# full-size variants through every recipe by one command, hours on two cores, 17 GB and up to 10 GiB of cache; stopped, it goes on where it was.
+# full-size variants through every recipe by one command, some 17 GB of files and up to 10 GiB of cache; stopped, it goes on where it was
 # make matrix VARIANTS=tiny224,v2_tiny256 JOBS=2
 VARIANTS ?=
 JOBS ?= 1
 matrix: $(INSTALLED)
 	$(BIN)/python benchmarks/convert_matrix.py --out build/matrix --jobs $(JOBS) $(if $(VARIANTS),--variants $(VARIANTS))
 
-# the same files from one process, several, a killed run and a dask cluster of two workers, about five minutes on two cores
+# the same files from one process, several, a killed run and a dask cluster of two workers
 scale: $(INSTALLED)
 	$(BIN)/python -m pytest -m scale
 
