@@ -9,11 +9,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import io
 import json
 import os
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from edge.saving import locked, stage, sync_folder, unwritable
 from tfvit.errors import InputError
 
 SCHEMA_VERSION = 1
-LABELS_MEMBER = "labels.txt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +38,7 @@ class Artifact:
     labels: tuple[str, ...] | None = None
 
 
-def sha256(data: bytes) -> str:
+def sha256(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
@@ -84,14 +81,6 @@ def is_whole_on_xnnpack(manifest: Mapping[str, Any]) -> bool:
     """Whether XNNPACK takes every operation, in one piece."""
     xnnpack = manifest["delegates"]["xnnpack"]
     return xnnpack["partitions"] == 1 and xnnpack["delegated_ops"] == xnnpack["total_ops"]
-
-
-def embed_labels(file: bytes, labels: Sequence[str]) -> bytes:
-    """Appends labels as an associated file: a zip behind the flatbuffer, as TFLite metadata readers (and `unzip`) expect it."""
-    archive = io.BytesIO(file)
-    with zipfile.ZipFile(archive, "a", zipfile.ZIP_STORED) as members:
-        members.writestr(zipfile.ZipInfo(LABELS_MEMBER, date_time=(1980, 1, 1, 0, 0, 0)), "\n".join(labels) + "\n")
-    return archive.getvalue()
 
 
 def load_current(folder: Path, name: str, inputs_sha256: str) -> Artifact | None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from calibration.image_set import ImageSet, Split, open_image_set
-from edge import artifact
+from edge import artifact, self_description
 from edge.cache import Store
 from edge.float_model import FloatModel, require_tensorflow_backend
 from edge.provenance import code_sha256, tool_versions
@@ -246,10 +246,8 @@ class _Conversion:
                 before, (file, repair) = file, better
                 target = attempt.logits(file)
                 repair_ms = tuple(np.median(interleaved_milliseconds((before, file), 1, REPAIR_ROUNDS, 3), axis=1).tolist())
-        if self.labels:
-            file = artifact.embed_labels(file, self.labels)
         with progress.stage("describe", subject=name):
-            manifest, failures = _describe(self.todo, file, attempt, target, repair, inputs_sha256)
+            manifest, file, failures = _describe(self.todo, self.labels, file, attempt, target, repair, inputs_sha256)
         path = settings.folder / f"{name}.tflite"
         outcome = Outcome(name, "written", path, manifest, tuple(failures), tuple(found), repair_ms)
         if failures and settings.gate:
@@ -285,14 +283,20 @@ class _Conversion:
 
 
 def _describe(
-    todo: Plan, file: bytes, attempt: Any, target: np.ndarray, repair: dict[str, Any] | None, inputs_sha256: str
-) -> tuple[dict[str, Any], list[str]]:
-    """The manifest, and what missed its limit."""
+    todo: Plan,
+    labels: tuple[str, ...] | None,
+    quantized: bytes,
+    attempt: Any,
+    target: np.ndarray,
+    repair: dict[str, Any] | None,
+    inputs_sha256: str,
+) -> tuple[dict[str, Any], bytes, list[str]]:
+    """The manifest, the file that describes itself, and what missed its limit."""
     from edge.manifest import manifest
 
     model, settings, image_set, split = todo.model, todo.settings, todo.image_set, todo.split
     source, recipe, failures = model.source, attempt.recipe, attempt.failures(target)
-    document = manifest(
+    document, file = manifest(
         name=source.artifact_name(recipe),
         variant=source.variant.id if source.variant else None,
         recipe=recipe,
@@ -301,7 +305,9 @@ def _describe(
         input_dtype=recipe.input_dtype(settings.input_dtype),
         output=recipe.output(settings.output),
         calibration=_calibration_block(settings, image_set, split, model.preprocessing) if recipe.needs_calibration else None,
-        file=file,
+        labels=labels,
+        settings=_settings_block(source, recipe, settings, image_set, split, model.preprocessing),
+        quantized=quantized,
         drift=attempt.drift(target),
         drift_source=image_set.source,
         limits=attempt.limits,
@@ -310,8 +316,9 @@ def _describe(
         passed=not failures,
         tools=tool_versions(),
         inputs_sha256=inputs_sha256,
+        code_sha256=code_sha256(),
     )
-    return document, [*failures, *_too_new(document, settings)]
+    return document, file, [*failures, *_too_new(document, settings)]
 
 
 def _too_new(document: Mapping[str, Any], settings: Settings) -> list[str]:
@@ -330,6 +337,27 @@ def _calibration_block(settings: Settings, image_set: ImageSet, split: Split, pr
         "sha256": image_set.digest(split.calibration, preprocessing),
         "samples": len(split.calibration),
         "seed": settings.seed,
+    }
+
+
+def _settings_block(
+    source: Source, recipe: Recipe, settings: Settings, image_set: ImageSet, split: Split, preprocessing: Preprocessing
+) -> dict[str, Any]:
+    """What was asked for: with weights and tools all that `edge.verify` needs to make the file again."""
+    return {
+        "input": settings.input_dtype,
+        "output": settings.output,
+        "takes_pixels": source.takes_pixels,
+        "without_dynamic": recipe.without_dynamic,
+        "repair": settings.repair,
+        "labels_sha256": artifact.sha256(self_description.label_bytes(settings.labels)) if settings.labels else None,
+        "images": {
+            "source": image_set.source,
+            "calibration_samples": settings.calibration_samples,
+            "drift_samples": settings.drift_samples,
+            "seed": settings.seed,
+            "sha256": image_set.digest((*split.calibration, *split.held_out), preprocessing),
+        },
     }
 
 

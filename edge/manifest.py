@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edge import artifact, delegates, flatbuffer, runtime
+from edge import artifact, delegates, flatbuffer, runtime, self_description
 from edge.drift import Drift
 from edge.export import INPUT_NAME, ExportableModel
 from edge.float_model import Facts
@@ -25,7 +25,9 @@ def manifest(
     input_dtype: str,
     output: str,
     calibration: dict[str, Any] | None,
-    file: bytes,
+    labels: Sequence[str] | None,
+    settings: dict[str, Any],
+    quantized: bytes,
     drift: Drift,
     drift_source: str,
     limits: Limits,
@@ -34,11 +36,14 @@ def manifest(
     passed: bool,
     tools: Mapping[str, str],
     inputs_sha256: str,
-) -> dict[str, Any]:
-    """The document `NAME.json`; every field is described in docs/manifest.md."""
-    model = flatbuffer.read_model(file)
+    code_sha256: str,
+) -> tuple[dict[str, Any], bytes]:
+    """The document `NAME.json`, every field of which is described in docs/manifest.md, and the file it describes: `quantized` with what a
+    file says of itself.
+    """
+    model = flatbuffer.read_model(quantized)
     graph = model.subgraphs[0]
-    return {
+    document = {
         "schema_version": artifact.SCHEMA_VERSION,
         "name": name,
         "variant": variant,
@@ -63,19 +68,27 @@ def manifest(
             "activation": "softmax" if output == "probabilities" else None,
         },
         "calibration": calibration,
-        "file": {
-            "sha256": artifact.sha256(file),
-            "size_bytes": len(file),
-            "ops": flatbuffer.operator_counts(model),
-            "max_rank": flatbuffer.max_rank(model),
-            "min_runtime_version": flatbuffer.min_runtime_version(model),
-        },
-        "delegates": {"xnnpack": dataclasses.asdict(runtime.xnnpack_partitions(file)), "gpu": delegates.gpu_summary(model)},
+        "file": {},
+        "delegates": {},
         "drift": _drift(drift, drift_source, limits, collapse, passed),
         "repair": repair,
+        "settings": settings,
         "tools": dict(tools),
         "inputs_sha256": inputs_sha256,
+        "code_sha256": code_sha256,
     }
+    file = self_description.describe(quantized, document, labels)
+    document["file"] = {
+        "sha256": artifact.sha256(file),
+        "size_bytes": len(file),
+        "graph_sha256": artifact.sha256(quantized),
+        "graph_size_bytes": len(quantized),
+        "ops": flatbuffer.operator_counts(model),
+        "max_rank": flatbuffer.max_rank(model),
+        "min_runtime_version": flatbuffer.min_runtime_version(model),
+    }
+    document["delegates"] = {"xnnpack": dataclasses.asdict(runtime.xnnpack_partitions(file)), "gpu": delegates.gpu_summary(model)}
+    return document, file
 
 
 def _drift(drift: Drift, source: str, limits: Limits, collapse: list[str], passed: bool) -> dict[str, Any]:

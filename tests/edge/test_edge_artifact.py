@@ -1,13 +1,11 @@
 """Artifacts: saved whole or not at all, loaded verified, nothing of anyone else's overwritten."""
 
 import errno
-import io
 import json
 import math
 import os
 import subprocess
 import sys
-import zipfile
 
 import pytest
 
@@ -189,16 +187,6 @@ def test_a_folder_below_a_file_cannot_be_prepared(tmp_path):
         saving.prepare_folder(tmp_path / "file" / "artifacts")
     saving.prepare_folder(tmp_path / "new" / "artifacts")
     assert listing(tmp_path / "new" / "artifacts") == {}
-
-
-def test_labels_are_a_zip_behind_the_file():
-    embedded = artifact.embed_labels(b"file" * 100, ("Katze", "naïve", "猫"))
-    assert embedded.startswith(b"file" * 100)
-    with zipfile.ZipFile(io.BytesIO(embedded)) as members:
-        assert members.namelist() == ["labels.txt"]
-        assert members.read("labels.txt").decode().splitlines() == ["Katze", "naïve", "猫"]
-        assert members.getinfo("labels.txt").compress_type == zipfile.ZIP_STORED
-    assert artifact.embed_labels(b"file" * 100, ("Katze", "naïve", "猫")) == embedded
 
 
 # Saves each of two contents in turn, many times

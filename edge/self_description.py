@@ -1,0 +1,199 @@
+"""What a file of ours says of itself: TensorFlow Lite metadata for apps, labels, and where it comes from, so that it can be made again.
+
+The metadata is TensorFlow Lite's (`edge.metadata_schema`); the provenance is JSON in a second buffer, `EDGE_PROVENANCE`, with the hash of
+the graph it was put on. Nothing measured is in it: it says what the file was made from, the manifest how good it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edge import embedding, metadata_schema
+from edge.artifact import canonical_json, sha256
+from edge.recipes import RECIPES
+
+METADATA_BUFFER, PROVENANCE_BUFFER = "TFLITE_METADATA", "EDGE_PROVENANCE"
+LABELS_FILE = "labels.txt"
+PROVENANCE_VERSION = 1
+# Everything used below is in the schema's first version
+_MIN_PARSER_VERSION = "1.0.0"
+# Of the manifest; what else it has describes or measures the finished file
+_FIELDS = ("name", "variant", "recipe", "weights", "classes", "input", "preprocessing", "output", "calibration", "repair", "tools")
+
+
+@dataclasses.dataclass(frozen=True)
+class SelfDescription:
+    """What a file says of itself, ours or anyone's.
+
+    Attributes:
+        metadata: TensorFlow Lite's, as `metadata_schema.unpack` gives it, or None.
+        provenance: ours, or None.
+        files: those packed behind the graph, by name.
+        graph: the graph without all this, as it was before, or None: no file of ours, or one that was changed.
+        problems: what is there and cannot be read, as sentences.
+    """
+
+    metadata: dict[str, Any] | None = None
+    provenance: dict[str, Any] | None = None
+    files: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    graph: memoryview | None = None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def graph_matches(self) -> bool | None:
+        """Whether the description was made for this graph; None where it does not say."""
+        if self.provenance is None:
+            return None
+        return self.graph is not None and sha256(self.graph) == self.provenance["graph"]["sha256"]
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The class names in the file that the metadata names for an output, or None."""
+        tensors = [
+            tensor for part in (self.metadata or {}).get("subgraph_metadata", []) for tensor in part.get("output_tensor_metadata", [])
+        ]
+        for named in (file for tensor in tensors for file in tensor.get("associated_files", [])):
+            if named.get("type") == "TENSOR_AXIS_LABELS" and named.get("name") in self.files:
+                return tuple(self.files[named["name"]].decode("utf-8", "replace").splitlines())
+        return None
+
+
+def label_bytes(labels: Sequence[str]) -> bytes:
+    """The text file with one label a line."""
+    return ("\n".join(labels) + "\n").encode()
+
+
+def describe(graph: bytes, document: Mapping[str, Any], labels: Sequence[str] | None) -> bytes:
+    """The file that ships: a graph with metadata, provenance and labels. Equal arguments give equal bytes.
+
+    Args:
+        graph: of `quantize.quantize`.
+        document: a manifest, or what of it is known before the file is: `_FIELDS`, `settings` and, for recipes that repair, `drift.limits`.
+        labels: one per class, or None.
+    """
+    record = provenance(document) | {"graph": {"sha256": sha256(graph), "size_bytes": len(graph)}}
+    buffers = {
+        METADATA_BUFFER: metadata_schema.pack(model_metadata(document, labels is not None)),
+        PROVENANCE_BUFFER: canonical_json(record).encode(),
+    }
+    return embedding.embed(graph, buffers, {LABELS_FILE: label_bytes(labels)} if labels is not None else {})
+
+
+def provenance(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file's bytes depend on, from its manifest; without the hash of its graph.
+
+    What does not touch the bytes is left out, so that they do not change with it: the images of a recipe that is not calibrated, the limits
+    of one that is not repaired.
+    """
+    recipe, settings = RECIPES[document["recipe"]], document["settings"]
+    return {
+        "schema_version": PROVENANCE_VERSION,
+        **{field: document[field] for field in _FIELDS},
+        "settings": settings
+        | {
+            "images": settings["images"] if recipe.needs_calibration else None,
+            "repair": settings["repair"] and recipe.repairs,
+            "limits": document["drift"]["limits"] if recipe.repairs else None,
+        },
+    }
+
+
+def model_metadata(document: Mapping[str, Any], has_labels: bool) -> dict[str, Any]:
+    """TensorFlow Lite's metadata of a manifest, for `metadata_schema.pack`."""
+    weights, height, width = document["weights"], *document["input"]["shape"][1:3]
+    source = "RANDOM weights: its answers mean nothing" if weights["random"] else f"Weights: {weights['source']}"
+    text = (
+        f"Image classifier {document['variant'] or document['name']}, {document['classes']} classes, {width} x {height} px. "
+        f"{document['recipe']}: {RECIPES[document['recipe']].summary}. {source} (SHA-256 {weights['sha256']}). "
+        f"Made by tfvit {document['tools']['tfvit']}; the metadata {PROVENANCE_BUFFER} says from what."
+    )
+    described = {"name": document["name"], "description": text}
+    if weights["license"]:
+        described["license"] = weights["license"]
+    part = {"input_tensor_metadata": [_input(document)], "output_tensor_metadata": [_output(document, has_labels)]}
+    return described | {"subgraph_metadata": [part], "min_parser_version": _MIN_PARSER_VERSION}
+
+
+def _input(document: Mapping[str, Any]) -> dict[str, Any]:
+    tensor, geometry = document["input"], document["preprocessing"]
+    side, crop = geometry["resize_px"], geometry["crop_px"]
+    resize = f"its short side to {side} px" if geometry["keep_aspect"] else f"it to {side} x {side} px"
+    text = (
+        f"RGB pixels 0..255, not normalised: that is inside the graph. Of a picture: resize {resize} ({geometry['interpolation']}), then cut "
+        f"out the centre, {crop} x {crop} px.{_stored_as(tensor)}"
+    )
+    return {
+        "name": tensor["name"],
+        "description": text,
+        "content": {"content_properties": {"ImageProperties": {"color_space": "RGB"}}},
+        "process_units": [{"options": {"NormalizationOptions": {"mean": [0.0], "std": [1.0]}}}],
+        "stats": {"max": [255.0], "min": [0.0]},
+    }
+
+
+def _output(document: Mapping[str, Any], has_labels: bool) -> dict[str, Any]:
+    tensor = document["output"]
+    probabilities = tensor["activation"] == "softmax"
+    what = "One probability (softmax) a class" if probabilities else "One logit a class"
+    named = f"in the order of {LABELS_FILE}" if has_labels else "whose names are not in the file"
+    caution = "" if probabilities else " Logits are no scores from 0 to 1: a softmax over all of them makes them so."
+    described: dict[str, Any] = {
+        "name": tensor["name"],
+        "description": f"{what}, {named}.{caution}{_stored_as(tensor)}",
+        "content": {"content_properties": {"FeatureProperties": {}}},
+    }
+    if probabilities:
+        described["stats"] = {"max": [1.0], "min": [0.0]}
+    if has_labels:
+        file = {"name": LABELS_FILE, "description": "One class a line, in the order of the output.", "type": "TENSOR_AXIS_LABELS"}
+        described["associated_files"] = [file]
+    return described
+
+
+def _stored_as(tensor: Mapping[str, Any]) -> str:
+    """How an integer tensor's values are to be read."""
+    steps = tensor["quantization"]
+    if not steps:
+        return "" if tensor["dtype"] == "float32" else f" Stored as {tensor['dtype']}."
+    return f" Stored as {tensor['dtype']}: value = scale * (integer - zero point), scale {steps['scale']:.9g}, zero point {steps['zero_point']}."
+
+
+def read(data: bytes) -> SelfDescription:
+    """What a `.tflite` says of itself; damaged parts are named and left out."""
+    try:
+        embedded = embedding.extract(data)
+    except ValueError as error:
+        return SelfDescription(problems=(str(error),))
+    problems: list[str] = []
+    metadata = record = graph = None
+    if METADATA_BUFFER in embedded.buffers:
+        try:
+            metadata = metadata_schema.unpack(embedded.buffers[METADATA_BUFFER])
+        except ValueError as error:
+            problems.append(f"{METADATA_BUFFER}: {error}")
+    if PROVENANCE_BUFFER in embedded.buffers:
+        try:
+            record = _provenance(embedded.buffers[PROVENANCE_BUFFER])
+            graph = embedding.graph_in(data, embedded, record["graph"]["size_bytes"], (METADATA_BUFFER, PROVENANCE_BUFFER))
+        except ValueError as error:
+            problems.append(f"{PROVENANCE_BUFFER}: {error}")
+    return SelfDescription(metadata, record, embedded.files, graph, tuple(problems))
+
+
+def _provenance(data: bytes) -> dict[str, Any]:
+    """The JSON of `provenance`, as far as it is looked at here.
+
+    Raises:
+        ValueError: anything else.
+    """
+    try:
+        record = json.loads(data.decode())
+        graph = record["graph"]
+        if record["schema_version"] != PROVENANCE_VERSION or not isinstance(graph["sha256"], str) or type(graph["size_bytes"]) is not int:
+            raise ValueError(f"not of version {PROVENANCE_VERSION}")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"not the JSON that edge.convert writes: {error!r}") from error
+    return record
