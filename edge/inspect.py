@@ -19,6 +19,7 @@ _LARGEST = 12
 # Of the delegate's own list of refusals, which names every tensor
 _MOST_REFUSALS = 8
 _NOT_TESTED = "not tested"
+_MOST_LABELS = 10
 
 _EPILOG = """The GPU verdict is by rule (edge/delegates.py, held against the real delegate in tests). --gpu asks the delegate itself, where
 this machine has a Vulkan device; scripts/software_vulkan.sh sets up one that computes on the CPU.
@@ -88,6 +89,7 @@ def description(data: bytes) -> dict[str, Any]:
         "constant_bytes": dict(by_type.most_common()),
         "largest_constants": [{**_tensor(flatbuffer, model, index), "bytes": sizes[index]} for index in largest],
         "min_runtime_version": flatbuffer.min_runtime_version(model),
+        "self_description": _self_description(data),
         "delegates": {
             "xnnpack": {**_xnnpack(data), "by_rule": _xnnpack_by_rule(delegates, model)},
             "gpu": {**delegates.gpu_summary(model), "cautions": _cautions(delegates, model), "measured": None},
@@ -102,6 +104,21 @@ def _tensor(flatbuffer: Any, model: Any, index: int) -> dict[str, Any]:
         "shape": list(flatbuffer.tensor_shape(model, index)),
         "dtype": flatbuffer.tensor_type(model, index).lower(),
         "quantization": flatbuffer.quantization(model, index),
+    }
+
+
+def _self_description(data: bytes) -> dict[str, Any]:
+    """The metadata, labels and provenance in a file, and whether they are of its graph."""
+    from edge import self_description
+
+    said = self_description.read(data)
+    return {
+        "metadata": said.metadata,
+        "labels": list(said.labels) if said.labels is not None else None,
+        "files": {name: len(content) for name, content in said.files.items()},
+        "provenance": said.provenance,
+        "graph_matches": said.graph_matches,
+        "problems": list(said.problems),
     }
 
 
@@ -152,6 +169,7 @@ def _page(document: dict[str, Any]) -> str:
     ]
     for kind in ("inputs", "outputs"):
         lines += [f"  {kind[:-1]:<7} {tensor['name']}  {tensor['shape']}  {tensor['dtype']}{_scale(tensor)}" for tensor in document[kind]]
+    lines += ["", *_self_description_lines(document["self_description"])]
     lines += ["", f"operations ({sum(document['ops'].values())}), tensors of rank {', '.join(document['ranks'])}"]
     for name, count in sorted(document["ops"].items(), key=lambda item: -item[1]):
         lines.append(f"  {count:>6}  {name}")
@@ -163,6 +181,34 @@ def _page(document: dict[str, Any]) -> str:
     ]
     lines += ["", *_xnnpack_lines(document["delegates"]["xnnpack"]), "", *_gpu_lines(document["delegates"]["gpu"])]
     return "\n".join(lines)
+
+
+def _self_description_lines(said: dict[str, Any]) -> list[str]:
+    metadata, made, labels = said["metadata"], said["provenance"], said["labels"]
+    lines = [f"says of itself: {'nothing' if metadata is None and made is None else ''}".rstrip()]
+    if metadata is not None:
+        lines.append(f"  {metadata.get('name', '(no name)')}: {metadata.get('description', '(no description)')}")
+        lines.append(f"  licence of the weights: {metadata.get('license', 'not known')}")
+        for part in metadata.get("subgraph_metadata", []):
+            for kind in ("input", "output"):
+                tensors = part.get(f"{kind}_tensor_metadata", [])
+                lines += [f"  {kind:<7} {tensor.get('name', '')}: {tensor.get('description', '')}" for tensor in tensors]
+    if labels is not None:
+        shown = labels if len(labels) <= _MOST_LABELS else [*labels[: _MOST_LABELS - 2], "…", labels[-1]]
+        lines.append(f"  {len(labels)} labels: {', '.join(shown)}")
+    if made is not None:
+        lines += [f"  {line}" for line in _provenance_lines(made)]
+        lines.append(f"  graph: {'the one this was written for' if said['graph_matches'] else 'NOT the one this was written for'}")
+    return lines + [f"  unreadable: {problem}" for problem in said["problems"]]
+
+
+def _provenance_lines(made: dict[str, Any]) -> list[str]:
+    """As far as it is in the usual form: the file may be anyone's."""
+    weights, images, tools = (made.get(name) if isinstance(made.get(name), dict) else {} for name in ("weights", "calibration", "tools"))
+    lines = [f"weights: {weights.get('source')}, SHA-256 {weights.get('sha256')}"]
+    if images:
+        lines.append(f"calibration: {images.get('samples')} images of {images.get('source')}, SHA-256 {images.get('sha256')}")
+    return [*lines, f"tools: {', '.join(f'{name} {version}' for name, version in tools.items())}"]
 
 
 def _xnnpack_lines(xnnpack: dict[str, Any]) -> list[str]:

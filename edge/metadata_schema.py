@@ -1,4 +1,4 @@
-"""TensorFlow Lite's metadata as dictionaries: the published schema (metadata_schema.fbs, version 1.5.0) as data, written and read through it.
+"""TensorFlow Lite's metadata as dictionaries: metadata_schema.fbs (version 1.5.0) as data, and what writes and reads by it.
 
 No package that edge needs brings the generated code: tflite-support has been given up, and MediaPipe's copy comes with OpenCV.
 `make mediapipe` holds `TABLES` and `ENUMS` against the schema in MediaPipe's wheel, and has MediaPipe read what is written here.
@@ -14,7 +14,6 @@ import flatbuffers
 from flatbuffers import number_types
 from flatbuffers.table import Table
 
-SCHEMA_VERSION = "1.5.0"
 FILE_IDENTIFIER = b"M001"
 ROOT = "ModelMetadata"
 
@@ -62,7 +61,8 @@ TABLES: dict[str, dict[str, str]] = {
     "SentencePieceTokenizerOptions": {"sentencePiece_model": "[AssociatedFile]", "vocab_file": "[AssociatedFile]"},
     "Stats": {"max": "[float]", "min": "[float]"},
     "SubGraphMetadata": {
-        "name": "string", "description": "string", "input_tensor_metadata": "[TensorMetadata]", "output_tensor_metadata": "[TensorMetadata]",
+        "name": "string", "description": "string",
+        "input_tensor_metadata": "[TensorMetadata]", "output_tensor_metadata": "[TensorMetadata]",
         "associated_files": "[AssociatedFile]", "input_process_units": "[ProcessUnit]", "output_process_units": "[ProcessUnit]",
         "input_tensor_groups": "[TensorGroup]", "output_tensor_groups": "[TensorGroup]", "custom_metadata": "[CustomMetadata]",
     },

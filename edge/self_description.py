@@ -122,8 +122,8 @@ def _input(document: Mapping[str, Any]) -> dict[str, Any]:
     side, crop = geometry["resize_px"], geometry["crop_px"]
     resize = f"its short side to {side} px" if geometry["keep_aspect"] else f"it to {side} x {side} px"
     text = (
-        f"RGB pixels 0..255, not normalised: that is inside the graph. Of a picture: resize {resize} ({geometry['interpolation']}), then cut "
-        f"out the centre, {crop} x {crop} px.{_stored_as(tensor)}"
+        f"RGB pixels 0..255, not normalised: that is inside the graph. Of a picture: resize {resize} ({geometry['interpolation']}), then "
+        f"cut out the centre, {crop} x {crop} px.{_stored_as(tensor)}"
     )
     return {
         "name": tensor["name"],
@@ -158,7 +158,8 @@ def _stored_as(tensor: Mapping[str, Any]) -> str:
     steps = tensor["quantization"]
     if not steps:
         return "" if tensor["dtype"] == "float32" else f" Stored as {tensor['dtype']}."
-    return f" Stored as {tensor['dtype']}: value = scale * (integer - zero point), scale {steps['scale']:.9g}, zero point {steps['zero_point']}."
+    values = f"scale {steps['scale']:.9g}, zero point {steps['zero_point']}"
+    return f" Stored as {tensor['dtype']}: value = scale * (integer - zero point), {values}."
 
 
 def read(data: bytes) -> SelfDescription:
