@@ -6,6 +6,7 @@ No package that edge needs brings the generated code: tflite-support has been gi
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -188,7 +189,7 @@ class _Reader:
 
     def _field(self, table: Table, kind: str, at: int, member_offset: int) -> Any:
         if kind in _NUMBERS:
-            return table.Get(_NUMBERS[kind], at)
+            return self._number(table, _NUMBERS[kind], at)
         if kind in ENUMS:
             return _named(ENUMS[kind], table.Get(number_types.Int8Flags, at))
         if kind in UNIONS:
@@ -211,8 +212,15 @@ class _Reader:
         element = kind[1:-1]
         if element in _NUMBERS:
             flags = _NUMBERS[element]
-            return [table.Get(flags, start + 4 + flags.bytewidth * index) for index in range(length)]
+            return [self._number(table, flags, start + 4 + flags.bytewidth * index) for index in range(length)]
         return [self._read(table, element, start + 4 + 4 * index) for index in range(length)]
+
+    @staticmethod
+    def _number(table: Table, flags: Any, at: int) -> int | float:
+        value = table.Get(flags, at)
+        if not math.isfinite(value):
+            raise ValueError(f"damaged metadata: {value}")
+        return value
 
 
 def _named(names: tuple[str, ...], number: int) -> str | int:
