@@ -47,12 +47,13 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def require_fields(manifest: Mapping[str, Any], fields: Mapping[str, type | tuple[type, ...]]) -> None:
+def require_fields(manifest: Mapping[str, Any], fields: Mapping[str, type | tuple[type, ...]], where: str | None = None) -> None:
     """Checks that a manifest says what a command needs.
 
     Args:
         manifest: as `load` gives it.
         fields: path with dots -> type, for example {"weights.random": bool}.
+        where: what it was read from, if not from NAME.json.
 
     Raises:
         InputError: the first field that is missing or of another type.
@@ -61,18 +62,18 @@ def require_fields(manifest: Mapping[str, Any], fields: Mapping[str, type | tupl
         value: Any = manifest
         for key in path.split("."):
             if not isinstance(value, dict) or key not in value:
-                raise unusable_manifest(manifest, f"without {path}")
+                raise unusable_manifest(manifest, f"without {path}", where)
             value = value[key]
         if not isinstance(value, kind):
-            raise unusable_manifest(manifest, f"with {path} {json.dumps(value)[:40]}")
+            raise unusable_manifest(manifest, f"with {path} {json.dumps(value)[:40]}", where)
 
 
-def unusable_manifest(manifest: Mapping[str, Any], what: str) -> InputError:
+def unusable_manifest(manifest: Mapping[str, Any], what: str, where: str | None = None) -> InputError:
     """The error for a manifest that says too little, or something else."""
     return InputError(
         "a manifest that cannot be used",
         expected="the JSON that edge.convert wrote",
-        received=f"{manifest['name']}.json {what}",
+        received=f"{where or manifest['name'] + '.json'} {what}",
         action="convert the model again with --force",
     )
 
@@ -116,7 +117,7 @@ def load(path: Path, verify: bool = True) -> Artifact:
             received=f"no {missing}",
             action="convert it",
         )
-    manifest = _read_manifest(manifest_path)
+    manifest = read_manifest(manifest_path)
     try:
         file, recorded = path.read_bytes(), manifest["file"]["sha256"]
     except OSError as error:
@@ -143,7 +144,12 @@ def load(path: Path, verify: bool = True) -> Artifact:
     return Artifact(name, file, manifest, labels)
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
+    """A manifest by itself.
+
+    Raises:
+        InputError: it cannot be read, or has no name or hash.
+    """
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(manifest["file"]["sha256"], str) or not isinstance(manifest["name"], str):
@@ -213,7 +219,7 @@ def _foreign_file(target: Path, manifest_path: Path, labels_path: Path) -> Path 
         if target.exists():
             load(target)
         elif manifest_path.exists():
-            _read_manifest(manifest_path)
+            read_manifest(manifest_path)
         elif labels_path.exists():
             return labels_path
     except InputError:

@@ -48,6 +48,14 @@ FIELDS = {
 }
 
 
+def needed_flag(manifest: Mapping[str, Any]) -> str | None:
+    """Which of a command's flags must name a file of the user's: --weights, --model or neither."""
+    recorded = manifest["weights"]
+    if manifest["variant"] is None:
+        return "--model"
+    return None if recorded["random"] or recorded["source"] in PUBLISHED_WEIGHTS else "--weights"
+
+
 def source_of(manifest: Mapping[str, Any], weights: Path | None, model: Path | None, takes_pixels: bool | None) -> sources.Source:
     """The model an artifact was made from: names and hashes checked, nothing built.
 
@@ -62,10 +70,7 @@ def source_of(manifest: Mapping[str, Any], weights: Path | None, model: Path | N
         InputError: another file than the one the manifest names.
         WeightsError: published weights that cannot be had.
     """
-    recorded = manifest["weights"]
-    of_model = manifest["variant"] is None
-    published = recorded["source"] in PUBLISHED_WEIGHTS
-    needed = "--model" if of_model else None if recorded["random"] or published else "--weights"
+    recorded, needed = manifest["weights"], needed_flag(manifest)
     given = {"--weights": weights, "--model": model}
     for flag, path in given.items():
         if path is not None and flag != needed:

@@ -21,7 +21,7 @@ PROVENANCE_VERSION = 1
 # Everything used below is in the schema's first version
 _MIN_PARSER_VERSION = "1.0.0"
 # Of the manifest; what else it has describes or measures the finished file
-_FIELDS = ("name", "variant", "recipe", "weights", "classes", "input", "preprocessing", "output", "calibration", "repair", "tools")
+FIELDS = ("name", "variant", "recipe", "weights", "classes", "input", "preprocessing", "output", "calibration", "repair", "tools")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ def describe(graph: bytes, document: Mapping[str, Any], labels: Sequence[str] | 
 
     Args:
         graph: of `quantize.quantize`.
-        document: a manifest, or what of it is known before the file is: `_FIELDS`, `settings` and, for recipes that repair, `drift.limits`.
+        document: a manifest, or what of it is known before the file is: `FIELDS`, `settings` and, for recipes that repair, `drift.limits`.
         labels: one per class, or None.
     """
     record = provenance(document) | {"graph": {"sha256": sha256(graph), "size_bytes": len(graph)}}
@@ -91,7 +91,7 @@ def provenance(document: Mapping[str, Any]) -> dict[str, Any]:
     recipe, settings = RECIPES[document["recipe"]], document["settings"]
     return {
         "schema_version": PROVENANCE_VERSION,
-        **{field: document[field] for field in _FIELDS},
+        **{field: document[field] for field in FIELDS},
         "settings": settings
         | {
             "images": settings["images"] if recipe.needs_calibration else None,

@@ -1,0 +1,245 @@
+"""Making an artifact again from what its manifest, or the file itself, says it was made from."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from calibration.image_set import BUILTIN, open_image_set
+from edge import artifact, conversion, reference, self_description
+from edge.artifact import Artifact, sha256
+from edge.recipes import DYNAMIC_SINCE, RECIPES, find_recipe
+from tfvit.errors import EnvironmentUnusableError, InputError, UsageError
+from tfvit.labels import published_labels
+from tfvit.terminal import Progress
+from tfvit.variants import VARIANTS
+
+_NONE = type(None)
+# Of a provenance or manifest, what making the file again needs
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "name": str,
+    "variant": (str, _NONE),
+    "recipe": str,
+    "weights.source": str,
+    "weights.sha256": str,
+    "weights.random": bool,
+    "calibration": (dict, _NONE),
+    "repair": (dict, _NONE),
+    "settings.input": str,
+    "settings.output": str,
+    "settings.takes_pixels": (bool, _NONE),
+    "settings.without_dynamic": bool,
+    "settings.repair": bool,
+    "settings.labels_sha256": (str, _NONE),
+    "settings.images": (dict, _NONE),
+    "tools": dict,
+}
+_IMAGES: dict[str, type | tuple[type, ...]] = {
+    "settings.images.source": str,
+    "settings.images.calibration_samples": int,
+    "settings.images.drift_samples": int,
+    "settings.images.seed": int,
+    "settings.images.sha256": str,
+}
+_LIMITS = ("min_snr_db", "min_agreement", "max_top1_drop")
+
+
+def inputs_of_manifest(manifest: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What an artifact was made from, by its manifest: also what only its measured figures depend on.
+
+    Raises:
+        InputError: it does not say.
+    """
+    fields = {field: object for field in self_description.FIELDS} | {"drift.limits": dict} | _FIELDS | _IMAGES
+    _require(manifest, fields, where)
+    known = self_description.provenance(manifest)
+    return known | {"settings": dict(manifest["settings"]) | {"limits": manifest["drift"]["limits"]}}
+
+
+def inputs_of_file(said: self_description.SelfDescription, name: str) -> dict[str, Any]:
+    """What a file was made from, by itself.
+
+    Raises:
+        InputError: it does not say.
+    """
+    if said.provenance is None:
+        raise InputError(
+            "a file that does not say what it was made from",
+            expected=f"the metadata {self_description.PROVENANCE_BUFFER}, in a file of edge.convert",
+            received=f"{name} {said.problems[0] if said.problems else 'without it'}",
+            action="name its manifest, or convert the model again",
+        )
+    _require(said.provenance, _FIELDS | (_IMAGES if (said.provenance.get("settings") or {}).get("images") else {}), name)
+    return said.provenance
+
+
+def _require(document: Mapping[str, Any], fields: Mapping[str, Any], where: str) -> None:
+    artifact.require_fields(document, fields, where)
+    settings, limits = document["settings"], document["settings"].get("limits") or {}
+    known = document["recipe"] in RECIPES and (document["variant"] is None or document["variant"] in VARIANTS)
+    usable = settings["input"] in ("float32", "uint8") and settings["output"] in ("probabilities", "logits")
+    plain = Path(document["weights"]["source"]).name == document["weights"]["source"]
+    if not (known and usable and plain and all(isinstance(limits.get(name), (int, float, _NONE)) for name in _LIMITS)):
+        raise InputError(
+            "a record that this version cannot follow",
+            expected="a variant, recipe, input and output that it knows",
+            received=f"{where} with {document['variant']}, {document['recipe']}, {settings['input']}, {settings['output']}",
+            action="verify with the version that made it (tools.tfvit)",
+        )
+
+
+def differing_tools(inputs: Mapping[str, Any]) -> dict[str, tuple[str | None, str | None]]:
+    """Package -> (recorded, installed) version, where they are not the same."""
+    recorded, installed = inputs["tools"], conversion.tool_versions()
+    names = dict.fromkeys((*recorded, *installed))
+    return {name: (recorded.get(name), installed.get(name)) for name in names if recorded.get(name) != installed.get(name)}
+
+
+def require_tools(inputs: Mapping[str, Any]) -> None:
+    """Checks that the packages are those the file was made with.
+
+    Raises:
+        EnvironmentUnusableError: others, by name.
+    """
+    different = differing_tools(inputs)
+    if different:
+        raise EnvironmentUnusableError(
+            "other tool versions than the file was made with: it would come out otherwise without anyone having changed it",
+            expected=", ".join(f"{name} {recorded}" for name, (recorded, _) in different.items()),
+            received=", ".join(f"{name} {installed}" for name, (_, installed) in different.items()),
+            action="install those, or compare all the same with --other-tools",
+        )
+
+
+def matching_labels(inputs: Mapping[str, Any], candidates: list[tuple[str, ...] | None]) -> tuple[str, ...] | None:
+    """The labels with the recorded hash among `candidates` and the published ones; None where the file has none.
+
+    Raises:
+        InputError: they are not at hand.
+    """
+    recorded = inputs["settings"]["labels_sha256"]
+    if recorded is None:
+        return None
+    for labels in (*candidates, published_labels(inputs["weights"]["source"])):
+        if labels is not None and sha256(self_description.label_bytes(labels)) == recorded:
+            return labels
+    raise InputError(
+        "the class names are not at hand",
+        expected=f"labels with SHA-256 {recorded}",
+        received="others, or none, in the file and beside it",
+        action="name them with --labels FILE",
+    )
+
+
+@contextlib.contextmanager
+def rebuilt(
+    inputs: Mapping[str, Any],
+    labels: tuple[str, ...] | None,
+    weights: Path | None,
+    model: Path | None,
+    calibration: Path | None,
+    progress: Progress,
+) -> Iterator[Artifact]:
+    """The artifact made again, in a folder that is gone afterwards.
+
+    Args:
+        inputs: of `inputs_of_manifest` or `inputs_of_file`.
+        labels: of `matching_labels`.
+        weights, model, calibration: the user's own, where the record names such; checked by their recorded hashes before anything is built.
+        progress: stages go there.
+
+    Raises:
+        UsageError: a file was given that the record does not name.
+        InputError: one it names was not given, or is another.
+        WeightsError: published weights that cannot be had.
+    """
+    settings, recipe = inputs["settings"], find_recipe(inputs["recipe"])
+    with tempfile.TemporaryDirectory(prefix="edge-verify-") as scratch:
+        folder = Path(scratch)
+        flag = reference.needed_flag(inputs)
+        if flag and (model if flag == "--model" else weights) is None:
+            raise _missing(flag, inputs["weights"])
+        given = {"weights": _under_recorded_name(weights, inputs, folder), "model": _under_recorded_name(model, inputs, folder)}
+        source = reference.source_of(inputs, **given, takes_pixels=settings["takes_pixels"])
+        images = _images(settings["images"], calibration, folder)
+        limits = {name: (settings.get("limits") or {}).get(name) for name in _LIMITS}
+        asked = conversion.Settings(
+            **images,
+            labels=labels,
+            input_dtype=settings["input"],
+            output=settings["output"],
+            gate=False,  # whether it may ship is not the question
+            folder=folder / "artifacts",
+            repair=settings["repair"],
+            min_runtime=(DYNAMIC_SINCE[0], DYNAMIC_SINCE[1] - 1) if settings["without_dynamic"] else None,
+            **limits,
+        )
+        asked.folder.mkdir()
+        (outcome,) = conversion.convert(source, [recipe], asked, progress)
+        yield artifact.load(outcome.path)
+
+
+def _missing(flag: str, recorded: Mapping[str, Any]) -> InputError:
+    return InputError(
+        "the file was made from one of yours, which is not at hand",
+        expected=f"{flag} PATH: {recorded['source']}, SHA-256 {recorded['sha256']}",
+        received=f"no {flag}",
+        action="name it; it may have another name by now",
+    )
+
+
+def _images(recorded: Mapping[str, Any] | None, calibration: Path | None, folder: Path) -> dict[str, Any]:
+    """The settings that choose the images; of files, checked by their hash."""
+    if recorded is None or recorded["source"] == BUILTIN:
+        if calibration is not None:
+            raise UsageError(
+                "--calibration does not fit",
+                expected="no --calibration: " + ("the file depends on no images" if recorded is None else "it was the built-in set"),
+                received=f"--calibration {calibration}",
+                action="leave --calibration out",
+            )
+        return (
+            {"calibration_samples": 1, "drift_samples": 1}
+            if recorded is None
+            else {name: recorded[name] for name in ("calibration_samples", "drift_samples", "seed")}
+        )
+    if calibration is None:
+        raise _missing("--calibration", recorded)
+    chosen = {name: recorded[name] for name in ("calibration_samples", "drift_samples", "seed")}
+    location = _linked(calibration, Path(recorded["source"]).name, folder)
+    image_set = open_image_set(str(location))
+    split = image_set.split(chosen["calibration_samples"], chosen["drift_samples"], chosen["seed"])
+    found = image_set.digest((*split.calibration, *split.held_out), None)  # files are named by their bytes alone
+    if found != recorded["sha256"]:
+        raise InputError(
+            "other images than the recorded ones",
+            expected=f"SHA-256 {recorded['sha256']} of those chosen from {recorded['source']}",
+            received=f"SHA-256 {found} of {len(split.calibration)} + {len(split.held_out)} images of {calibration}",
+            action="name the folder or zip as it was",
+        )
+    return chosen | {"calibration": str(location)}
+
+
+def _under_recorded_name(path: Path | None, inputs: Mapping[str, Any], folder: Path) -> Path | None:
+    return None if path is None else _linked(path, inputs["weights"]["source"], folder)
+
+
+def _linked(path: Path, name: str, folder: Path) -> Path:
+    """The same file or folder under the name it had: names are recorded in what is made from it.
+
+    Raises:
+        EnvironmentUnusableError: another name, and a system that makes no links.
+    """
+    if path.name == name or not path.exists():
+        return path
+    link = folder / name
+    try:
+        link.symlink_to(path.resolve(), target_is_directory=path.is_dir())
+    except OSError as error:
+        raise EnvironmentUnusableError(
+            "no link could be made", expected=f"a file or folder called {name}", received=f"{path}: {error.strerror}", action="rename it"
+        ) from error
+    return link
