@@ -159,11 +159,12 @@ def rebuilt(
     settings, recipe = inputs["settings"], find_recipe(inputs["recipe"])
     with tempfile.TemporaryDirectory(prefix="edge-verify-") as scratch:
         folder = Path(scratch)
-        flag = reference.needed_flag(inputs)
-        if flag and (model if flag == "--model" else weights) is None:
-            raise _missing(flag, inputs["weights"])
-        given = {"weights": _under_recorded_name(weights, inputs, folder), "model": _under_recorded_name(model, inputs, folder)}
-        source = reference.source_of(inputs, **given, takes_pixels=settings["takes_pixels"])
+        given, flag = {"--weights": weights, "--model": model}, reference.needed_flag(inputs)
+        if flag:
+            if given[flag] is None:
+                raise _missing(flag, inputs["weights"])
+            given[flag] = _linked(given[flag], inputs["weights"]["source"], folder)
+        source = reference.source_of(inputs, given["--weights"], given["--model"], settings["takes_pixels"])
         images = _images(settings["images"], calibration, folder)
         limits = {name: (settings.get("limits") or {}).get(name) for name in _LIMITS}
         asked = conversion.Settings(
@@ -193,6 +194,7 @@ def _missing(flag: str, recorded: Mapping[str, Any]) -> InputError:
 
 def _images(recorded: Mapping[str, Any] | None, calibration: Path | None, folder: Path) -> dict[str, Any]:
     """The settings that choose the images; of files, checked by their hash."""
+    chosen = {name: recorded[name] if recorded else 1 for name in ("calibration_samples", "drift_samples", "seed")}
     if recorded is None or recorded["source"] == BUILTIN:
         if calibration is not None:
             raise UsageError(
@@ -201,14 +203,9 @@ def _images(recorded: Mapping[str, Any] | None, calibration: Path | None, folder
                 received=f"--calibration {calibration}",
                 action="leave --calibration out",
             )
-        return (
-            {"calibration_samples": 1, "drift_samples": 1}
-            if recorded is None
-            else {name: recorded[name] for name in ("calibration_samples", "drift_samples", "seed")}
-        )
+        return chosen
     if calibration is None:
         raise _missing("--calibration", recorded)
-    chosen = {name: recorded[name] for name in ("calibration_samples", "drift_samples", "seed")}
     location = _linked(calibration, Path(recorded["source"]).name, folder)
     image_set = open_image_set(str(location))
     split = image_set.split(chosen["calibration_samples"], chosen["drift_samples"], chosen["seed"])
@@ -221,10 +218,6 @@ def _images(recorded: Mapping[str, Any] | None, calibration: Path | None, folder
             action="name the folder or zip as it was",
         )
     return chosen | {"calibration": str(location)}
-
-
-def _under_recorded_name(path: Path | None, inputs: Mapping[str, Any], folder: Path) -> Path | None:
-    return None if path is None else _linked(path, inputs["weights"]["source"], folder)
 
 
 def _linked(path: Path, name: str, folder: Path) -> Path:

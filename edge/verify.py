@@ -16,8 +16,9 @@ from typing import Any
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError
 from tfvit.terminal import Parser, Terminal, run
 
-_EPILOG = """exit codes: 0 equal to the last byte, 1 something differs (graph, weights, quantization, metadata, labels, tools, manifest: named),
-2 wrong usage, 3 cannot be made again: no record of it, weights, images or labels not at hand or not the recorded ones, other versions of tools
+_EPILOG = """exit codes: 0 equal to the last byte, 1 something differs (graph, weights, quantization, metadata, labels, tools,
+manifest: named), 2 wrong usage, 3 cannot be made again: no record of it, weights, images or labels not at hand or not the recorded ones,
+other versions of tools
 """
 # Of a manifest: what says how old our own code is, not what the file is
 _CODE = ("code_sha256", "inputs_sha256")
