@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench bench-peers coverage lint matrix scale fidelity accuracy runtimes vulkan gpu training example-report android package docs guides apk android-screens
+.PHONY: check test slow bench bench-peers coverage lint matrix scale fidelity accuracy runtimes vulkan gpu training example-report android package docs guides apk android-screens mediapipe
 
 check: lint test
 
@@ -102,6 +102,13 @@ accuracy: $(INSTALLED)
 runtimes: $(INSTALLED)
 	command -v chromium >/dev/null || apt-get install -y -q --no-install-recommends chromium || true
 	$(BIN)/python benchmarks/runtimes/run.py --data $(CIFAR10)
+
+# our files in MediaPipe Tasks' ImageClassifier, in an environment of its own (300 MB): results/mediapipe.csv, about ten minutes, most of it
+# converting. Exit code 3 where MediaPipe or the photographs cannot be had.
+mediapipe: $(INSTALLED)
+	$(PYTHON) -m venv build/mediapipe
+	build/mediapipe/bin/pip install --quiet mediapipe==1.2.2 || true
+	$(BIN)/python benchmarks/mediapipe_tasks.py --mediapipe-python build/mediapipe/bin/python --photos "$(PHOTOS)"
 
 bench: $(INSTALLED)
 	rm -f results/recipe_latency.csv

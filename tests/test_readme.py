@@ -101,6 +101,15 @@ def test_commands_on_phones_parse():
         device_parser().parse_args(shlex.split(command))
 
 
+def test_commands_on_one_file_again_parse():
+    from edge.verify import parser as verify_parser
+
+    found = re.findall(r"^python -m edge\.verify (.*)$", README, re.MULTILINE)
+    assert found
+    for command in found:
+        verify_parser().parse_args(shlex.split(command))
+
+
 def test_links_lead_somewhere():
     targets = [target for target in re.findall(r"\]\(([^)]+)\)", README) if not target.startswith("http")]
     assert targets
