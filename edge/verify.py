@@ -151,9 +151,7 @@ def _notes(found: Sequence[Any], other_code: bool) -> list[str]:
     if found and other_code:
         notes.append("the source code of tfvit, calibration or edge is not the one that made it (code_sha256)")
     if {"weights", "quantization", "manifest"} & {one.part for one in found}:
-        notes.append(
-            "calibration and drift run the float graph: another kind of CPU may round its last digits otherwise, and so scales and weights"
-        )
+        notes.append("calibration, folded constants and drift are computed: another kind of CPU may round their last digits otherwise")
     return notes
 
 
