@@ -85,24 +85,24 @@ def _fields(recorded: Any, rebuilt: Any, path: str) -> Iterator[tuple[str, Any, 
 def _of_graphs(recorded: Any, rebuilt: Any) -> list[Difference]:
     counts = [(len(model.subgraphs), len(model.subgraphs[0].operators), len(model.subgraphs[0].tensors)) for model in (recorded, rebuilt)]
     if counts[0] != counts[1]:
-        before, after = flatbuffer.operator_counts(recorded), flatbuffer.operator_counts(rebuilt)
-        names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
-        said = [f"{name} {before.get(name, 0)}, rebuilt {after.get(name, 0)}" for name in names]
+        theirs, ours = flatbuffer.operator_counts(recorded), flatbuffer.operator_counts(rebuilt)
+        names = [name for name in sorted({*theirs, *ours}) if theirs.get(name) != ours.get(name)]
+        said = [f"{name} {theirs.get(name, 0)}, rebuilt {ours.get(name, 0)}" for name in names]
         return [Difference("graph", f"other operations or tensors: {_listed(said) or f'{counts[0]}, rebuilt {counts[1]}'}")]
     graph, weights, scales, changed_bytes = [], [], [], 0
     for index in range(counts[0][2]):
         form = [_form(model, index) for model in (recorded, rebuilt)]
-        constants = [flatbuffer.constant(model, index) for model in (recorded, rebuilt)]
+        before, after = (flatbuffer.constant(model, index) for model in (recorded, rebuilt))
         layer = flatbuffer.keras_layer(flatbuffer.tensor_name(recorded, index))
-        if form[0] != form[1] or (constants[0] is None) != (constants[1] is None):
+        if form[0] != form[1] or (before is None) != (after is None):
             graph.append(layer)
-        elif constants[0] is not None and not np.array_equal(*constants):
+        elif before is not None and after is not None and not np.array_equal(before, after):
             weights.append(layer)
-            changed_bytes += int((constants[0] != constants[1]).sum()) if constants[0].shape == constants[1].shape else len(constants[0])
+            changed_bytes += int((before != after).sum()) if len(before) == len(after) else len(before)
         if _scales(recorded, index) != _scales(rebuilt, index):
             scales.append(layer)
     pairs = zip(flatbuffer.operators(recorded), flatbuffer.operators(rebuilt), strict=True)
-    graph += [name for (name, before), (other, after) in pairs if (name, *_operation(before)) != (other, *_operation(after))]
+    graph += [name for (name, one), (other, two) in pairs if (name, *_operation(one)) != (other, *_operation(two))]
     if _interface(recorded) != _interface(rebuilt):
         graph.append("inputs, outputs or versions of operations")
     found = [Difference("graph", f"{len(graph)} tensors or operations are others: {_listed(graph)}")] if graph else []

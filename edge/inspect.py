@@ -204,7 +204,8 @@ def _self_description_lines(said: dict[str, Any]) -> list[str]:
 
 def _provenance_lines(made: dict[str, Any]) -> list[str]:
     """As far as it is in the usual form: the file may be anyone's."""
-    weights, images, tools = (made.get(name) if isinstance(made.get(name), dict) else {} for name in ("weights", "calibration", "tools"))
+    parts = {name: content for name, content in made.items() if isinstance(content, dict)}
+    weights, images, tools = (parts.get(name, {}) for name in ("weights", "calibration", "tools"))
     lines = [f"weights: {weights.get('source')}, SHA-256 {weights.get('sha256')}"]
     if images:
         lines.append(f"calibration: {images.get('samples')} images of {images.get('source')}, SHA-256 {images.get('sha256')}")

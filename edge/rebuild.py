@@ -14,6 +14,7 @@ from edge.artifact import Artifact, sha256
 from edge.recipes import DYNAMIC_SINCE, RECIPES, find_recipe
 from tfvit.errors import EnvironmentUnusableError, InputError, UsageError
 from tfvit.labels import published_labels
+from tfvit.preprocessing import Preprocessing
 from tfvit.terminal import Progress
 from tfvit.variants import VARIANTS
 
@@ -26,6 +27,10 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "weights.source": str,
     "weights.sha256": str,
     "weights.random": bool,
+    "preprocessing.resize_px": int,
+    "preprocessing.crop_px": int,
+    "preprocessing.interpolation": str,
+    "preprocessing.keep_aspect": bool,
     "calibration": (dict, _NONE),
     "repair": (dict, _NONE),
     "settings.input": str,
@@ -53,8 +58,8 @@ def inputs_of_manifest(manifest: Mapping[str, Any], where: str) -> dict[str, Any
     Raises:
         InputError: it does not say.
     """
-    fields = {field: object for field in self_description.FIELDS} | {"drift.limits": dict} | _FIELDS | _IMAGES
-    _require(manifest, fields, where)
+    every = dict.fromkeys(self_description.FIELDS, object)
+    _require(manifest, {**every, "drift.limits": dict, **_FIELDS, **_IMAGES}, where)
     known = self_description.provenance(manifest)
     return known | {"settings": dict(manifest["settings"]) | {"limits": manifest["drift"]["limits"]}}
 
@@ -161,14 +166,14 @@ def rebuilt(
         folder = Path(scratch)
         given, flag = {"--weights": weights, "--model": model}, reference.needed_flag(inputs)
         if flag:
-            if given[flag] is None:
+            path = given[flag]
+            if path is None:
                 raise _missing(flag, inputs["weights"])
-            given[flag] = _linked(given[flag], inputs["weights"]["source"], folder)
+            given[flag] = _linked(path, inputs["weights"]["source"], folder)
         source = reference.source_of(inputs, given["--weights"], given["--model"], settings["takes_pixels"])
-        images = _images(settings["images"], calibration, folder)
-        limits = {name: (settings.get("limits") or {}).get(name) for name in _LIMITS}
+        limits: Mapping[str, Any] = settings.get("limits") or {}
         asked = conversion.Settings(
-            **images,
+            **_images(settings["images"], calibration, reference.preprocessing_of(inputs), folder),
             labels=labels,
             input_dtype=settings["input"],
             output=settings["output"],
@@ -176,7 +181,7 @@ def rebuilt(
             folder=folder / "artifacts",
             repair=settings["repair"],
             min_runtime=(DYNAMIC_SINCE[0], DYNAMIC_SINCE[1] - 1) if settings["without_dynamic"] else None,
-            **limits,
+            **{name: limits[name] for name in _LIMITS if name in limits},
         )
         asked.folder.mkdir()
         (outcome,) = conversion.convert(source, [recipe], asked, progress)
@@ -192,7 +197,7 @@ def _missing(flag: str, recorded: Mapping[str, Any]) -> InputError:
     )
 
 
-def _images(recorded: Mapping[str, Any] | None, calibration: Path | None, folder: Path) -> dict[str, Any]:
+def _images(recorded: Mapping[str, Any] | None, calibration: Path | None, preprocessing: Preprocessing, folder: Path) -> dict[str, Any]:
     """The settings that choose the images; of files, checked by their hash."""
     chosen = {name: recorded[name] if recorded else 1 for name in ("calibration_samples", "drift_samples", "seed")}
     if recorded is None or recorded["source"] == BUILTIN:
@@ -209,7 +214,7 @@ def _images(recorded: Mapping[str, Any] | None, calibration: Path | None, folder
     location = _linked(calibration, Path(recorded["source"]).name, folder)
     image_set = open_image_set(str(location))
     split = image_set.split(chosen["calibration_samples"], chosen["drift_samples"], chosen["seed"])
-    found = image_set.digest((*split.calibration, *split.held_out), None)  # files are named by their bytes alone
+    found = image_set.digest((*split.calibration, *split.held_out), preprocessing)
     if found != recorded["sha256"]:
         raise InputError(
             "other images than the recorded ones",

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edge.extras import require_extra
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError
 from tfvit.terminal import Parser, Terminal, run
 
@@ -67,6 +68,7 @@ def _verify(arguments: argparse.Namespace, terminal: Terminal) -> int:
             received=str(arguments.file),
             action="name one of the two",
         )
+    require_extra("edge", "verifying")
     from edge import conversion, rebuild
 
     subject = _file(arguments.file) if arguments.file.suffix == ".tflite" else _manifest(arguments.file)

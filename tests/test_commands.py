@@ -78,6 +78,7 @@ def test_what_the_extras_bring_is_what_is_asked_for():
         (["edge.validate", "x.tflite"], "edge"),
         (["edge.inspect", "x.tflite"], "edge"),
         (["edge.bundle", "x.tflite", "--zip", "x.zip"], "edge"),
+        (["edge.verify", "x.tflite"], "edge"),
         (["edge.device"], "report"),
         (["edge.report", "."], "report"),
         (["edge.report", "--compare", ".", "."], "report"),
