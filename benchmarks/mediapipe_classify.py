@@ -54,6 +54,8 @@ def _plain(value):
         return value.decode()
     if isinstance(value, (list, np.ndarray)):
         return [_plain(one) for one in value]
+    if isinstance(value, np.generic):
+        return value.item()
     if not hasattr(value, "__dict__"):
         return value
     fields = {}
