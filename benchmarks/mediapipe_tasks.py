@@ -33,9 +33,9 @@ from tfvit.preprocessing import Preprocessing, resize_and_crop, to_rgb  # noqa: 
 CSV = ROOT / "results" / "mediapipe.csv"
 PHOTOS = 20
 TOP = 5
-# Largest difference of a score (of a logit: times the largest one). Here there was none, to the last bit: MediaPipe 1.2.2 and LiteRT 2.3 have the
-# same XNNPACK kernels. Another release may add floats in another order; int8 layers then round some values to the next step, and later layers
-# carry it on.
+# Largest difference of a score (of a logit: times the largest one). Here there was none, to the last bit: MediaPipe 1.2.2 and LiteRT 2.3
+# have the same XNNPACK kernels. Another release may add floats in another order; int8 layers then round some values to the next step, and
+# later layers carry it on.
 FLOAT_TOLERANCE, INTEGER_TOLERANCE = 1e-5, 0.01
 # variant -> what edge.convert gets; random weights have no class names of their own
 _NANO = ("--variant", "nano32")
