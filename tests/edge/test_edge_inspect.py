@@ -43,6 +43,10 @@ def test_our_files(inspected, tiny, recipe):
     assert rule["partitions"] == xnnpack["partitions"]
     assert document["delegates"]["gpu"]["verdict"] == ("refused" if recipe == "w8a16" else "whole")
     assert document["delegates"]["gpu"]["measured"] is None
+    said = document["self_description"]
+    assert (said["graph_matches"], said["problems"], len(said["labels"])) == (True, [], manifest["classes"])
+    assert said["provenance"]["graph"]["sha256"] == manifest["file"]["graph_sha256"]
+    assert said["metadata"]["name"] == manifest["name"]
     assert sum(document["constant_bytes"].values()) < len(tiny.file(recipe))
 
 
@@ -55,6 +59,22 @@ def test_why_not_on_the_gpu(inspected, tiny_v1):
     assert "not tested" in out
 
 
+def test_what_a_file_says_of_itself(inspected, tiny_v1, tmp_path):
+    file = tiny_v1.file("int8")
+    path = tmp_path / "file.tflite"
+    path.write_bytes(file)
+    _, out, _ = inspected(path)
+    assert "RANDOM weights: its answers mean nothing" in out
+    assert "10 labels: label 0, label 1" in out
+    assert "calibration: 8 images of builtin" in out
+    assert "graph: the one this was written for" in out
+    changed = bytearray(file)
+    changed[len(file) * 3 // 4] ^= 1
+    path.write_bytes(changed)
+    _, out, _ = inspected(path)
+    assert "graph: NOT the one this was written for" in out
+
+
 def test_a_foreign_file_without_signature_names(inspected, small_graph, tmp_path):
     path = tmp_path / "foreign name 🙂.tflite"
     path.write_bytes(small_graph(lambda x: tf.gather(tf.reverse(x * 2.0, [1]), [[1, 0]], axis=1) + 1.0, (1, 4, 8)))
@@ -62,6 +82,7 @@ def test_a_foreign_file_without_signature_names(inspected, small_graph, tmp_path
     assert code == EXIT_OK
     assert "REVERSE_V2: no kernel" in out
     assert "indices of rank 2" in out
+    assert "says of itself: nothing" in out
 
 
 def test_xnnpack_rules_say_what_the_runtime_does(small_graph):
