@@ -34,8 +34,8 @@ CSV = ROOT / "results" / "mediapipe.csv"
 PHOTOS = 20
 TOP = 5
 # Largest difference of a score (of a logit: times the largest one). Here there was none, to the last bit: MediaPipe 1.2.2 and LiteRT 2.3
-# have the same XNNPACK kernels. Another release may add floats in another order; int8 layers then round some values to the next step, and
-# later layers carry it on.
+# have the same XNNPACK kernels; only w8a16, on TensorFlow Lite's own kernels, differs by 2e-4. Another release may add floats in another
+# order; int8 layers then round some values to the next step, and later layers carry it on.
 FLOAT_TOLERANCE, INTEGER_TOLERANCE = 1e-5, 0.01
 # variant -> what edge.convert gets; random weights have no class names of their own
 _NANO = ("--variant", "nano32")
@@ -119,7 +119,7 @@ def _row(name: str, artifact: Artifact, photos: list[Path], answers: dict) -> di
         "weights": manifest["weights"]["source"],
         "photos": str(len(photos)),
         "mediapipe": answers["version"],
-        "reference": runtime.CPU,
+        "reference": f"{runtime.runtime_version()}, CPU",
     }
     said = self_description.read(artifact.file)
     if answer["metadata"] != said.metadata:
