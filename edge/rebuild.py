@@ -11,6 +11,8 @@ from typing import Any
 from calibration.image_set import BUILTIN, open_image_set
 from edge import artifact, conversion, reference, self_description
 from edge.artifact import Artifact, sha256
+from edge.cache import Store
+from edge.provenance import tool_versions
 from edge.recipes import DYNAMIC_SINCE, RECIPES, find_recipe
 from tfvit.errors import EnvironmentUnusableError, InputError, UsageError
 from tfvit.labels import published_labels
@@ -98,7 +100,7 @@ def _require(document: Mapping[str, Any], fields: Mapping[str, Any], where: str)
 
 def differing_tools(inputs: Mapping[str, Any]) -> dict[str, tuple[str | None, str | None]]:
     """Package -> (recorded, installed) version, where they are not the same."""
-    recorded, installed = inputs["tools"], conversion.tool_versions()
+    recorded, installed = inputs["tools"], tool_versions()
     names = dict.fromkeys((*recorded, *installed))
     return {name: (recorded.get(name), installed.get(name)) for name in names if recorded.get(name) != installed.get(name)}
 
@@ -184,7 +186,10 @@ def rebuilt(
             **{name: limits[name] for name in _LIMITS if name in limits},
         )
         asked.folder.mkdir()
-        (outcome,) = conversion.convert(source, [recipe], asked, progress)
+        # nothing that an earlier run kept: it would prove nothing
+        (outcome,) = conversion.convert(conversion.plan(source, [recipe], asked, progress, Store(None)), progress)
+        if isinstance(outcome, conversion.Failed):
+            raise outcome.error
         yield artifact.load(outcome.path)
 
 

@@ -69,7 +69,8 @@ def _verify(arguments: argparse.Namespace, terminal: Terminal) -> int:
             action="name one of the two",
         )
     require_extra("edge", "verifying")
-    from edge import conversion, rebuild
+    from edge import rebuild
+    from edge.provenance import code_sha256
 
     subject = _file(arguments.file) if arguments.file.suffix == ".tflite" else _manifest(arguments.file)
     given = _labels(arguments.labels)
@@ -81,7 +82,7 @@ def _verify(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.progress.stage("compare", subject=arguments.file.name),
     ):
         found = _differences(subject, made)
-    other_code = bool(subject.manifest) and subject.manifest.get("code_sha256") != conversion.code_sha256()
+    other_code = bool(subject.manifest) and subject.manifest.get("code_sha256") != code_sha256()
     document = {
         "kind": "verification",
         "schema_version": 1,
