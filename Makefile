@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench bench-peers coverage lint matrix scale fidelity accuracy runtimes vulkan gpu training example-report android package docs guides apk android-screens mediapipe
+.PHONY: check test slow bench bench-peers coverage lint matrix scale fidelity accuracy runtimes vulkan gpu training example-report android package docs guides apk android-screens mediapipe fuzz kill
 
 check: lint test
 
@@ -29,6 +29,18 @@ vulkan:
 # every probe of the GPU rules, on software Vulkan; the telling ones are among the slow tests
 gpu: $(INSTALLED) vulkan
 	$(BIN)/python -m pytest -m gpu -n auto --dist loadgroup
+
+# every reader of bytes from outside under a coverage-guided fuzzer (Atheris), FUZZ_SECONDS each, in an environment of its own; crashers are
+# kept in build/fuzz/crashes, and go to tests/fuzz once mended
+FUZZ_SECONDS ?= 60
+fuzz:
+	$(PYTHON) -m venv build/fuzz/venv
+	build/fuzz/venv/bin/pip install --quiet -e '.[edge,report,test]' atheris==3.0.0
+	nice build/fuzz/venv/bin/python -m fuzz.run --seconds $(FUZZ_SECONDS)
+
+# real conversions and bundles, 50 of each killed at random points, about 15 minutes
+kill: $(INSTALLED)
+	KILLS=50 $(BIN)/python -m pytest -m slow -s tests/edge/test_edge_kill.py
 
 # examples/train_cifar10.py trains, is killed and goes on
 training: $(INSTALLED)

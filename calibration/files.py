@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.decoding import EXTENSIONS, MAX_FILE_BYTES, UnreadableImageError
-from tfvit.errors import InputError
+from tfvit.errors import InputError, printable
 
 
 class Files:
@@ -71,7 +71,7 @@ class ZipFiles(Files):
             self._zip = zipfile.ZipFile(location)
         except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
             raise InputError(
-                f"cannot open {shown(location.name)} as a zip",
+                f"cannot open {printable(location.name)} as a zip",
                 expected="a folder, or a zip of images",
                 received=str(error),
                 action="check the file, or unpack it and name the folder",
@@ -104,14 +104,9 @@ def open_files(location: Path) -> Files:
     raise InputError(
         "no image set there",
         expected="a folder or a .zip of images, or builtin",
-        received=f"{shown(os.fspath(location))} ({'a file of another kind' if location.exists() else 'which does not exist'})",
+        received=f"{printable(os.fspath(location))} ({'a file of another kind' if location.exists() else 'which does not exist'})",
         action="check the path",
     )
-
-
-def shown(path: str) -> str:
-    """A file name for the eye: control characters, line ends and undecodable bytes escaped."""
-    return "".join(character if character.isprintable() else character.encode("unicode_escape").decode() for character in path)
 
 
 def _walk(folder: str, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
@@ -125,7 +120,7 @@ def _walk(folder: str, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tupl
         raise InputError(
             "cannot list a folder of the image set",
             expected="a folder that may be read",
-            received=f"{shown(prefix or folder)}: {error.strerror}",
+            received=f"{printable(prefix or folder)}: {error.strerror}",
             action="change its permissions, or move it elsewhere",
         ) from error
     for entry in entries:

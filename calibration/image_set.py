@@ -21,8 +21,8 @@ import numpy as np
 
 from calibration import builtin
 from calibration.decoding import UnreadableImageError, check_decodes, decode_pixels
-from calibration.files import Files, open_files, shown
-from tfvit.errors import InputError, UsageError
+from calibration.files import Files, open_files
+from tfvit.errors import InputError, UsageError, printable
 from tfvit.preprocessing import Preprocessing
 
 BUILTIN = "builtin"
@@ -143,7 +143,7 @@ class FileImageSet(ImageSet):
     """
 
     def __init__(self, files: Files) -> None:
-        name = shown(files.name)
+        name = printable(files.name)
         super().__init__(name if name != BUILTIN else f"./{name}")
         self._files = files
         self._hashes: dict[str, bytes] = {}
@@ -317,7 +317,7 @@ def _unreadable_limit(asked: int) -> int:
 
 
 def _unreadable(skipped: Sequence[SkippedImage], source: str, limit: int) -> InputError:
-    named = "; ".join(f"{shown(image.path)} ({shown(image.reason)})" for image in skipped[:3])
+    named = "; ".join(f"{printable(image.path)} ({printable(image.reason)})" for image in skipped[:3])
     return InputError(
         f"too many unreadable images in {source}",
         expected=f"at most {limit} that cannot be read",
@@ -331,5 +331,5 @@ def _counted(others: dict[str, int]) -> str:
     if not others:
         return "no files at all"
     most = sorted(others.items(), key=lambda item: (-item[1], item[0]))[:5]
-    kinds = ", ".join(f"{count} {shown(extension) or 'without an extension'}" for extension, count in most)
+    kinds = ", ".join(f"{count} {printable(extension) or 'without an extension'}" for extension, count in most)
     return f"{sum(others.values())} files, none of them images ({kinds}{', ...' if len(others) > 5 else ''})"

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from calibration.checks import FAIL, OK, WARN, Check, check_channel_order, check_content, check_statistics
-from calibration.files import shown
 from calibration.image_set import MAX_UNREADABLE_FRACTION, FileImageSet, open_image_set
 from calibration.stability import LayerRange, check_stability, layer_extremes, layer_ranges
 from calibration.survey import Overlap, Survey, channel_mean, channel_std, overlap, survey
-from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError, printable
 from tfvit.preprocessing import Preprocessing
 from tfvit.terminal import Parser, Progress, Terminal, run, stepping
 from tfvit.variants import find_variant
@@ -169,7 +168,7 @@ def _read(image_set: FileImageSet, preprocessing: Preprocessing, what: str, prog
         raise InputError(
             f"no readable image in {image_set.source}",
             expected="images that can be decoded",
-            received=f"{len(found.unreadable)} that cannot, first {shown(first.path)} ({shown(first.reason)})",
+            received=f"{len(found.unreadable)} that cannot, first {printable(first.path)} ({printable(first.reason)})",
             action="check how these files were made",
         )
     return found
@@ -178,9 +177,9 @@ def _read(image_set: FileImageSet, preprocessing: Preprocessing, what: str, prog
 def table(document: dict[str, Any]) -> str:
     """The document for the eye."""
     images, sizes, channels = document["images"], document["sizes"], document["channels"]
-    lines = [f"{shown(document['source'])} for {document['variant']}: {images['found']} images, {images['readable']} readable"]
+    lines = [f"{printable(document['source'])} for {document['variant']}: {images['found']} images, {images['readable']} readable"]
     if document["other_files"]:
-        others = ", ".join(f"{count} {shown(extension) or 'without extension'}" for extension, count in document["other_files"].items())
+        others = ", ".join(f"{count} {printable(extension) or 'without extension'}" for extension, count in document["other_files"].items())
         lines.append(f"  ignored      {others}")
     if images["labels"]:
         lines.append(f"  labels       {len(images['labels'])}")
@@ -192,15 +191,15 @@ def table(document: dict[str, Any]) -> str:
         lines.append(f"  RGB {name:8} {values}   (variant {expected})")
     if document["ranges"]:
         weights = document["ranges"]["weights"]
-        label = "RANDOM weights" if weights["random"] else f"weights {shown(weights['source'])}"
+        label = "RANDOM weights" if weights["random"] else f"weights {printable(weights['source'])}"
         lines.append(f"  ranges       of {len(document['ranges']['layers'])} layers on {document['ranges']['images']} images, {label}")
     lines += [f"{check['status']:>4}  {check['name']:15} {check['detail']}" for check in document["checks"]]
-    lines += _named("unreadable", [f"{shown(image['path'])}: {shown(image['reason'])}" for image in document["unreadable"]])
-    lines += _named("duplicates", [" = ".join(map(shown, paths[:_NAMED])) for paths in document["duplicates"]])
-    lines += _named("one colour", [shown(path) for path in document["one_colour"]])
+    lines += _named("unreadable", [f"{printable(image['path'])}: {printable(image['reason'])}" for image in document["unreadable"]])
+    lines += _named("duplicates", [" = ".join(map(printable, paths[:_NAMED])) for paths in document["duplicates"]])
+    lines += _named("one colour", [printable(path) for path in document["one_colour"]])
     for kind, sign in (("identical", "="), ("near", "~")):
         pairs = (document["overlap"] or {kind: []})[kind]
-        lines += _named(f"{kind} in validation", [f"{shown(here)} {sign} {shown(there)}" for here, there in pairs])
+        lines += _named(f"{kind} in validation", [f"{printable(here)} {sign} {printable(there)}" for here, there in pairs])
     return "\n".join(lines)
 
 

@@ -153,7 +153,7 @@ class Run:
         decoded: dict[Preprocessing, list[np.ndarray | str]] = {}
         for model in models:
             kept = _array(self._store.read(chunk.keys[model.name]))
-            if kept is None or len(kept) != len(chunk.references):
+            if kept is None or kept.shape != (len(chunk.references),) or kept.dtype.names != ("read", "logits"):
                 if model.preprocessing not in decoded:
                     decoded[model.preprocessing] = [self._pixels_or_reason(one, model.preprocessing) for one in chunk.references]
                 kept = _answered(loaded.answer(model), model.batch, decoded[model.preprocessing], stopped)

@@ -1,7 +1,7 @@
 """An artifact is a file's bytes and its manifest: saved atomically, loaded verified.
 
-`NAME.tflite`, `NAME.json` and, with labels, `NAME.labels.txt`. The manifest is written last and holds the file's hash, so that whatever
-interrupts a save, a manifest never describes another file's bytes.
+`NAME.tflite`, `NAME.json` and, with labels, `NAME.labels.txt`. The manifest holds the file's hash, and the file comes into its place last:
+whatever interrupts a save, a file that is there has its manifest, and a manifest without a file is ours and made good by the next run.
 """
 
 from __future__ import annotations
@@ -15,10 +15,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edge import strict_json
 from edge.saving import locked, stage, sync_folder, unwritable
 from tfvit.errors import InputError
+from tfvit.preprocessing import INTERPOLATIONS, Preprocessing
 
 SCHEMA_VERSION = 1
+# More than any model takes: an image of this side is 0.8 GB
+_MOST_PX = 1 << 14
+_GEOMETRY = {
+    "preprocessing.resize_px": int,
+    "preprocessing.crop_px": int,
+    "preprocessing.interpolation": str,
+    "preprocessing.keep_aspect": bool,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +74,7 @@ def require_fields(manifest: Mapping[str, Any], fields: Mapping[str, type | tupl
             if not isinstance(value, dict) or key not in value:
                 raise unusable_manifest(manifest, f"without {path}", where)
             value = value[key]
-        if not isinstance(value, kind):
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise unusable_manifest(manifest, f"with {path} {json.dumps(value)[:40]}", where)
 
 
@@ -76,6 +86,20 @@ def unusable_manifest(manifest: Mapping[str, Any], what: str, where: str | None 
         received=f"{where or manifest['name'] + '.json'} {what}",
         action="convert the model again with --force",
     )
+
+
+def preprocessing_of(manifest: Mapping[str, Any]) -> Preprocessing:
+    """What the manifest tells an app to do with an image.
+
+    Raises:
+        InputError: it tells nothing that can be done.
+    """
+    require_fields(manifest, _GEOMETRY)
+    block = {name: manifest["preprocessing"][name] for name in (path.removeprefix("preprocessing.") for path in _GEOMETRY)}
+    sides = block["resize_px"], block["crop_px"]
+    if block["interpolation"] not in INTERPOLATIONS or min(sides) < 1 or max(sides) > _MOST_PX:
+        raise unusable_manifest(manifest, f"with preprocessing {json.dumps(block)}")
+    return Preprocessing(**block)
 
 
 def is_whole_on_xnnpack(manifest: Mapping[str, Any]) -> bool:
@@ -151,10 +175,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
         InputError: it cannot be read, or has no name or hash.
     """
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = strict_json.loads(path.read_bytes())
         if not isinstance(manifest["file"]["sha256"], str) or not isinstance(manifest["name"], str):
             raise ValueError("no name or no hash in it")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             "unreadable manifest",
             expected="the JSON that edge.convert wrote",
@@ -181,15 +205,17 @@ def save(artifact: Artifact, folder: Path, force: bool = False) -> Path:
             if not force:
                 refuse_foreign_files(folder, artifact.name)
             manifest_text = json.dumps(artifact.manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-            staged = [(stage(folder, artifact.file, cleanup), target)]
+            staged_file = stage(folder, artifact.file, cleanup)
+            staged = [(stage(folder, manifest_text.encode(), cleanup), manifest_path)]
             if artifact.labels is not None:
                 staged.append((stage(folder, ("\n".join(artifact.labels) + "\n").encode(), cleanup), labels_path))
-            staged.append((stage(folder, manifest_text.encode(), cleanup), manifest_path))
-            manifest_path.unlink(missing_ok=True)
-            if artifact.labels is None:
-                labels_path.unlink(missing_ok=True)
+            target.unlink(missing_ok=True)
             for temporary, final in staged:
                 os.replace(temporary, final)
+            if artifact.labels is None:
+                labels_path.unlink(missing_ok=True)
+            sync_folder(folder)
+            os.replace(staged_file, target)
             sync_folder(folder)
     except OSError as error:
         raise unwritable("artifact", len(artifact.file), folder, error) from error

@@ -148,7 +148,7 @@ def _counterpart(delegate: str) -> str:
 
 
 def _result(file: Path, group: _Group, process: Any, difference: Any, times: Any, preset: Any, load: Any) -> dict[str, Any]:
-    from edge import latency
+    from edge import latency, saving
 
     loaded, ended = process.loaded, {}
     status, reason = loaded.status, loaded.reason
@@ -162,7 +162,7 @@ def _result(file: Path, group: _Group, process: Any, difference: Any, times: Any
                 f"outputs differ from {_counterpart(group.delegate)}'s by {difference:.2g} of their size, at most {most:g}",
             )
     return {
-        "file": str(file),
+        "file": saving.utf8_name(file),
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
         "size_bytes": file.stat().st_size,
         "random_weights": _has_random_weights(file),

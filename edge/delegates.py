@@ -119,6 +119,9 @@ _LEAST_SCALE_RATIO, _MOST_SCALE_RATIO = 2.0**-10, 2.0**8
 REFUSED, WRONG, CAUTION = "refused", "wrong", "caution"
 _MAX_RANK = 4
 _INTEGER_QUANTIZED = ("INT8", "UINT8")
+# What a rule meets in an operation that is none: too few inputs or dimensions, options of another operation, integers without a scale
+_MALFORMED = (IndexError, AttributeError, TypeError, ValueError, ZeroDivisionError)
+_MALFORMED_REASON = "not as this operation is defined: another number of inputs, another shape, or another operation's options"
 _UNKNOWN_TYPES = ("INT16", "INT64", "FLOAT64", "STRING")
 
 
@@ -169,7 +172,10 @@ def gpu_findings(model: schema.ModelT) -> list[Refusal]:
         findings.append(Refusal("SUBGRAPH", flatbuffer.tensor_name(model, int(model.subgraphs[0].outputs[0])), "", reason))
     readers = _readers(model)
     for name, operator in flatbuffer.operators(model):
-        outcome, reason = _gpu_reason(model, name, operator, readers)
+        try:
+            outcome, reason = _gpu_reason(model, name, operator, readers)
+        except _MALFORMED:
+            outcome, reason = REFUSED, _MALFORMED_REASON
         if reason:
             output = flatbuffer.tensor_name(model, int(operator.outputs[0]))
             findings.append(Refusal(name, output, flatbuffer.keras_layer(output), reason, outcome))
@@ -230,7 +236,10 @@ def xnnpack_left_over(model: schema.ModelT) -> list[Refusal]:
     """Every operation that XNNPACK leaves to the runtime's own kernels, by rule; in the order of execution."""
     found = []
     for name, operator in flatbuffer.operators(model):
-        reason = _xnnpack_reason(model, name, operator)
+        try:
+            reason = _xnnpack_reason(model, name, operator)
+        except _MALFORMED:
+            reason = _MALFORMED_REASON
         if reason:
             output = flatbuffer.tensor_name(model, int(operator.outputs[0]))
             found.append(Refusal(name, output, flatbuffer.keras_layer(output), reason))

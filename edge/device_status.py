@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from typing import Any
+
+from edge import strict_json
 
 KIND, SCHEMA_VERSION = "device_status", 1
 DONE, STOPPED, LEFT, FAILED = "done", "stopped", "left", "failed"
@@ -40,10 +41,7 @@ def parse_status(text: str) -> Status:
     Raises:
         ValueError: it is none; the message says why.
     """
-    try:
-        document = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
+    document = strict_json.loads(text.encode("utf-8", "replace"))
     if not isinstance(document, dict) or (document.get("kind"), document.get("schema_version")) != (KIND, SCHEMA_VERSION):
         raise ValueError(f"no {KIND} of version {SCHEMA_VERSION}")
     status = Status(

@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import itertools
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge.flatbuffer import read_model, set_min_runtime_version, write_model
+from edge.saving import scratch_folder
 from tfvit.attention import substituted_constants
 from tfvit.blocks import PatchEmbedding
 from tfvit.errors import EnvironmentUnusableError, InputError, UsageError
@@ -113,7 +113,8 @@ def export_float(source: ExportableModel, input_dtype: str = "float32", output: 
         return tf.nn.softmax(logits) if output == "probabilities" else logits
 
     pixels = tf.TensorSpec((1, *source.input_shape), input_dtype, name=INPUT_NAME)
-    constants = _attention_constants(source.model, serve, pixels)
+    with scratch_folder():
+        constants = _attention_constants(source.model, serve, pixels)
     arguments = {name: f"constant_{index}" for index, name in enumerate(constants)}
 
     def serve_with_constants(pixels: Any, **given: Any) -> dict[str, Any]:
@@ -124,9 +125,18 @@ def export_float(source: ExportableModel, input_dtype: str = "float32", output: 
     module.variables_of_model = [variable.value for variable in source.model.variables]
     module.serve = tf.function(serve_with_constants)
     specs = {arguments[name]: tf.TensorSpec(value.shape, tf.float32, name=arguments[name]) for name, value in constants.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, signatures={SIGNATURE: module.serve.get_concrete_function(pixels, **specs)})
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
+    with scratch_folder() as folder:
+        function = module.serve.get_concrete_function(pixels, **specs)
+        try:
+            tf.saved_model.save(module, str(folder), signatures={SIGNATURE: function})
+        except (OSError, tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError) as error:
+            raise EnvironmentUnusableError(
+                "the folder for temporary files cannot hold the model",
+                expected=f"{4 * source.model.count_params() / 1e6:.1f} MB of free space in {folder.parent}",
+                received=getattr(error, "strerror", None) or str(error).strip().rpartition("; ")[2],
+                action="free space there, or name another folder in TMPDIR",
+            ) from error
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=[SIGNATURE])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         try:
             data = converter.convert()
@@ -295,7 +305,9 @@ def batched_logits(source: ExportableModel, batch_size: int) -> Callable[[np.nda
     import tensorflow as tf
 
     traced = tf.function(source.logits, input_signature=[tf.TensorSpec((None, *source.input_shape), tf.float32)])
-    compiled = traced.get_concrete_function()  # now: a trace changes the model for a moment, and later calls may come from other threads
+    with scratch_folder():
+        # now: a trace changes the model for a moment, and later calls may come from other threads
+        compiled = traced.get_concrete_function()
 
     def logits(pixels: np.ndarray) -> np.ndarray:
         starts = range(0, len(pixels), batch_size)

@@ -104,6 +104,7 @@ def read_model(data: bytes | bytearray | memoryview) -> schema.ModelT:
                     raise ValueError(f"a constant ends at byte {buffer.offset + buffer.size}")
                 buffer.data = np.frombuffer(data, np.uint8, buffer.size, buffer.offset)
                 buffer.offset = buffer.size = 0
+        _require_consistent(model)
     except Exception as error:  # the generated parser raises whatever the broken offset leads to
         raise InputError(
             "damaged TFLite file",
@@ -112,6 +113,51 @@ def read_model(data: bytes | bytearray | memoryview) -> schema.ModelT:
             action="convert or download the file again",
         ) from error
     return model
+
+
+def _require_consistent(model: schema.ModelT) -> None:
+    """Checks that everything in the main graph refers to something, as the functions below take for granted; fills in empty lists.
+
+    Raises:
+        ValueError: the first that does not.
+    """
+    graph = (model.subgraphs or [None])[0]
+    if graph is None or not graph.tensors or not model.operatorCodes:
+        raise ValueError("no graph, or one without tensors or operations")
+    for code in model.operatorCodes:
+        _require(max(code.builtinCode, code.deprecatedBuiltinCode) in _OPERATOR_NAMES, "an operation that no version of TFLite has")
+    for tensor in graph.tensors:
+        _require(tensor.type in _TYPE_NAMES, f"a tensor of type {tensor.type}")
+        _require(tensor.buffer < len(model.buffers), f"a tensor in buffer {tensor.buffer} of {len(model.buffers)}")
+        _require(tensor.shape is None or all(side >= 0 for side in tensor.shape), "a tensor with a negative side")
+    number = len(graph.tensors)
+    graph.operators = graph.operators or []
+    for lists in (graph, *graph.operators):
+        for name in ("inputs", "outputs"):
+            setattr(lists, name, np.asarray([] if getattr(lists, name) is None else getattr(lists, name), np.int32))
+        indices = [int(index) for index in (*lists.inputs, *lists.outputs)]
+        # -1 is an input that is left out
+        _require(all(-1 <= index < number for index in indices), f"tensor {max(indices, default=0, key=abs)} of {number}")
+        _require(all(index >= 0 for index in lists.outputs), "an output that is no tensor")
+    _require(len(graph.outputs) > 0 and all(index >= 0 for index in graph.inputs), "a graph without outputs, or with an input left out")
+    not_yet = {int(index) for operator in graph.operators for index in operator.outputs}
+    for operator in graph.operators:
+        _require(operator.opcodeIndex < len(model.operatorCodes), f"operation code {operator.opcodeIndex} of {len(model.operatorCodes)}")
+        _require(len(operator.outputs) > 0, "an operation without an output")
+        _require(not not_yet & set(map(int, operator.inputs)), "an operation before one that it needs")
+        _require(not_yet >= set(map(int, operator.outputs)), "a tensor that two operations make")
+        not_yet -= set(map(int, operator.outputs))
+    for signature in model.signatureDefs or []:
+        signature.inputs, signature.outputs = signature.inputs or [], signature.outputs or []
+        for entry in (*signature.inputs, *signature.outputs):
+            _require(entry.tensorIndex < number or signature.subgraphIndex != 0, f"tensor {entry.tensorIndex} of {number} in a signature")
+    for entry in model.metadata or []:
+        _require(entry.buffer < len(model.buffers), f"metadata in buffer {entry.buffer} of {len(model.buffers)}")
+
+
+def _require(holds: bool, received: str) -> None:
+    if not holds:
+        raise ValueError(received)
 
 
 def write_model(model: schema.ModelT) -> bytes:
@@ -200,7 +246,8 @@ def quantization(model: schema.ModelT, index: int) -> dict[str, float | int] | N
     parameters = model.subgraphs[0].tensors[index].quantization
     if parameters is None or parameters.scale is None or len(parameters.scale) != 1:
         return None
-    return {"scale": float(parameters.scale[0]), "zero_point": int(parameters.zeroPoint[0])}
+    zero_point = 0 if parameters.zeroPoint is None or not len(parameters.zeroPoint) else int(parameters.zeroPoint[0])
+    return {"scale": float(parameters.scale[0]), "zero_point": zero_point}
 
 
 def tensor_shape(model: schema.ModelT, index: int) -> tuple[int, ...]:
@@ -316,4 +363,4 @@ def with_outputs(data: bytes, tensors: list[int]) -> bytes:
 
 
 def _text(name: Any) -> str:
-    return name.decode() if isinstance(name, bytes) else str(name or "")
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name or "")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.extras import require_extra
-from tfvit.errors import EXIT_OK, EXIT_UNUSABLE, InputError
+from tfvit.errors import EXIT_OK, EXIT_UNUSABLE, EnvironmentUnusableError, InputError
 from tfvit.terminal import Parser, Terminal, run
 
 # Constants listed one by one; the rest is summed up
@@ -56,8 +56,12 @@ def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:
     return EXIT_UNUSABLE if arguments.gpu and document["delegates"]["gpu"]["measured"]["status"] == _NOT_TESTED else EXIT_OK
 
 
-def description(data: bytes) -> dict[str, Any]:
+def description(data: bytes, ask_runtime: bool = True) -> dict[str, Any]:
     """What `--json` prints of a file, but for its path.
+
+    Args:
+        data: the file.
+        ask_runtime: whether the installed runtime says what XNNPACK takes, in a process of its own; else only the rules do.
 
     Raises:
         InputError: not a TFLite file, or a damaged one.
@@ -91,7 +95,10 @@ def description(data: bytes) -> dict[str, Any]:
         "min_runtime_version": flatbuffer.min_runtime_version(model),
         "self_description": _self_description(data),
         "delegates": {
-            "xnnpack": {**_xnnpack(data), "by_rule": _xnnpack_by_rule(delegates, model)},
+            "xnnpack": {
+                **(_xnnpack(data) if ask_runtime else {"runtime": None, "reason": "not asked"}),
+                "by_rule": _xnnpack_by_rule(delegates, model),
+            },
             "gpu": {**delegates.gpu_summary(model), "cautions": _cautions(delegates, model), "measured": None},
         },
     }
@@ -128,12 +135,11 @@ def _cautions(delegates: Any, model: Any) -> list[dict[str, str]]:
 
 def _xnnpack(data: bytes) -> dict[str, Any]:
     """By the installed runtime."""
-    from edge import runtime
-    from tfvit.errors import EnvironmentUnusableError
+    from edge import runtime, trial
 
     try:
-        found = runtime.xnnpack_partitions(data)
-    except EnvironmentUnusableError as error:
+        found = trial.partitions(data)
+    except (EnvironmentUnusableError, InputError) as error:
         return {"runtime": None, "reason": error.received}
     return {"runtime": runtime.runtime_version(), **dataclasses.asdict(found)}
 

@@ -22,6 +22,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
+from tfvit.errors import EnvironmentUnusableError
+
 # Delegate -> what it is, as the commands list it
 DELEGATES = {
     "cpu": "CPU with XNNPACK, what apps run by default",
@@ -66,6 +68,7 @@ class LatencyProcess:
     """
 
     def __init__(self, file: Path, delegate: str, threads: int, command: Sequence[str] | None = None) -> None:
+        self._file = file
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 closed in close()
         # the child finds this very edge, wherever its parent found it
         path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -89,7 +92,7 @@ class LatencyProcess:
         """Milliseconds of one inference each, outputs read back.
 
         Raises:
-            RuntimeError: the process died.
+            EnvironmentUnusableError: the process died, or could not do it.
         """
         return self._ask({"burst": [min_runs, min_seconds, discarded]})["milliseconds"]
 
@@ -97,7 +100,7 @@ class LatencyProcess:
         """Name -> float32 array, of one inference on the input that every process of this module writes.
 
         Raises:
-            RuntimeError: the process died.
+            EnvironmentUnusableError: the process died, or could not do it.
         """
         import numpy as np
 
@@ -108,7 +111,7 @@ class LatencyProcess:
         """`peak_mem_mb`, `delegated_ops`, `total_ops`, `partitions`, each None where nobody says; `quantized`: computes on integers.
 
         Raises:
-            RuntimeError: the process died.
+            EnvironmentUnusableError: the process died, or could not do it.
         """
         return self._ask({"finish": True})
 
@@ -128,8 +131,8 @@ class LatencyProcess:
     def _read_loaded(self) -> Loaded:
         try:
             answer = self._read()
-        except RuntimeError as error:
-            return Loaded(REFUSED, str(error))
+        except EnvironmentUnusableError as error:
+            return Loaded(REFUSED, error.received)
         refused = tuple((operation, reason) for operation, reason in answer.pop("refused", ()))
         return Loaded(**answer, refused=refused)
 
@@ -146,13 +149,21 @@ class LatencyProcess:
         if line:
             answer = json.loads(line)
             if "failed" in answer:
-                raise RuntimeError(answer["failed"])
+                raise self._died(answer["failed"])
             return answer
         code = self._process.wait()
         self._log.seek(0)
         last = (self._log.read().decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        raise RuntimeError(f"its process ended with {how}: {last}")
+        raise self._died(f"its process ended with {how}: {last}")
+
+    def _died(self, received: str) -> EnvironmentUnusableError:
+        return EnvironmentUnusableError(
+            f"{self._file.name} cannot be run to the end",
+            expected="a file that the runtime runs, again and again",
+            received=received,
+            action="see edge.inspect; a file that is whole and does this shows a bug of the runtime or driver",
+        )
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -165,7 +176,7 @@ def main(arguments: Sequence[str]) -> None:
             try:
                 say(_answer(json.loads(line), model, Path(path), delegate))
             except Exception as error:
-                say({"failed": str(error).splitlines()[0]})
+                say({"failed": (str(error).splitlines() or [type(error).__name__])[0]})
     os._exit(0)  # GPU drivers crash when Python takes them down
 
 
@@ -181,8 +192,6 @@ def answering() -> Callable[[dict[str, Any]], None]:
 
 
 def _load_and_say(path: Path, delegate: str, threads: int, say: Any) -> Any:
-    from tfvit.errors import EnvironmentUnusableError
-
     try:
         data = path.read_bytes()
         load = _loader(delegate, threads)

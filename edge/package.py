@@ -23,11 +23,12 @@ import numpy as np
 from PIL import Image
 
 from calibration import builtin
-from edge.artifact import Artifact, is_whole_on_xnnpack, require_fields, sha256, unusable_manifest
+from edge import trial
+from edge.artifact import Artifact, is_whole_on_xnnpack, preprocessing_of, require_fields, sha256, unusable_manifest
 from edge.drift import softmax
 from edge.runtime import Interpreter, Tensor, runtime_package
 from tfvit.errors import InputError
-from tfvit.preprocessing import Preprocessing, resize_and_crop, to_rgb
+from tfvit.preprocessing import resize_and_crop, to_rgb
 from tfvit.terminal import Progress
 
 KIND, SCHEMA_VERSION = "edge_package", 1
@@ -42,7 +43,6 @@ _FLOAT_TOLERANCE, _EIGHT_BIT_TOLERANCE, _GPU_TOLERANCE = 0.001, 0.05, 0.05
 _FLOAT_RECIPES = ("float32", "float16")
 # Android's packager leaves out assets that begin with a dot; everything else here has a meaning to some shell, zip or file system
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_INTERPOLATIONS = ("bicubic", "bilinear")
 # On CPUs, by what was measured (README): the first that XNNPACK takes whole
 _CPU_ORDER = ("int8", "dynamic", "float16", "float32")
 _NONE = type(None)
@@ -58,15 +58,12 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "input.quantization": (dict, _NONE),
     "input.layout": str,
     "input.channels": str,
-    "preprocessing.resize_px": int,
-    "preprocessing.crop_px": int,
-    "preprocessing.interpolation": str,
-    "preprocessing.keep_aspect": bool,
     "output.name": str,
     "output.shape": list,
     "output.dtype": str,
     "output.quantization": (dict, _NONE),
     "output.activation": (str, _NONE),
+    "file.size_bytes": int,
     "file.min_runtime_version": (str, _NONE),
     "delegates.xnnpack.delegated_ops": int,
     "delegates.xnnpack.total_ops": int,
@@ -103,6 +100,7 @@ def build(artifacts: Sequence[Artifact], allow_random: bool = False, progress: P
     Raises:
         InputError: a manifest without something that an app needs, or a name that cannot be an asset's.
         EnvironmentUnusableError: the runtime cannot load a file, or there is none.
+        InputError: the runtime crashes on a file.
     """
     progress = progress or Progress()
     artifacts = sorted(artifacts, key=lambda one: one.name)
@@ -206,9 +204,7 @@ def _require_fields(artifact: Artifact) -> None:
     for key, needed in (("range", [0, 255]), ("layout", "NHWC"), ("channels", "RGB")):
         if artifact.manifest["input"][key] != needed:
             raise unusable_manifest(artifact.manifest, f"with input.{key} {json.dumps(artifact.manifest['input'][key])[:40]}")
-    geometry = artifact.manifest["preprocessing"]
-    if geometry["interpolation"] not in _INTERPOLATIONS or min(geometry["resize_px"], geometry["crop_px"]) < 1:
-        raise unusable_manifest(artifact.manifest, f"with preprocessing {json.dumps(geometry)}")
+    preprocessing_of(artifact.manifest)
 
 
 def _refusals(artifacts: Sequence[Artifact], allow_random: bool) -> list[str]:
@@ -233,6 +229,7 @@ def _refusals(artifacts: Sequence[Artifact], allow_random: bool) -> list[str]:
 def _model(artifact: Artifact, golden: Image.Image) -> tuple[dict[str, Any], list[str]]:
     """An entry of `models`, and what its file says against it."""
     name, manifest = artifact.name, artifact.manifest
+    trial.require_runs(artifact.file)
     interpreter = Interpreter(artifact.file)
     refusals = [
         f"{name}: its manifest has the {side} {_described(manifest[side])}, the file {_described_tensors(tensors)}"
@@ -247,7 +244,7 @@ def _model(artifact: Artifact, golden: Image.Image) -> tuple[dict[str, Any], lis
         refusals.append(f"{name}: its manifest has {manifest['classes']} classes for the output shape {manifest['output']['shape']}")
     answer = None
     if not refusals:
-        answer = _golden_answer(artifact, interpreter, resize_and_crop(golden, Preprocessing(**geometry)))
+        answer = _golden_answer(artifact, interpreter, resize_and_crop(golden, preprocessing_of(manifest)))
         if answer is None:
             refusals.append(f"{name}: gives NaN or infinity on the golden image")
     model = {

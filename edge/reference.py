@@ -38,14 +38,36 @@ FIELDS = {
     "weights.source": str,
     "weights.sha256": str,
     "weights.random": bool,
-    "preprocessing.resize_px": int,
-    "preprocessing.crop_px": int,
-    "preprocessing.interpolation": str,
-    "preprocessing.keep_aspect": bool,
     "input.shape": list,
     "output.activation": (str, type(None)),
-    "drift.limits": dict,
+    "drift.limits.min_snr_db": (int, float),
+    "drift.limits.min_agreement": (int, float),
+    "drift.limits.max_top1_drop": (int, float),
 }
+_CALIBRATION_FIELDS = {"calibration.source": str, "calibration.samples": int, "calibration.seed": int}
+# More than anyone calibrates with
+_MOST_SAMPLES = 10**6
+
+
+def require_usable(manifest: Mapping[str, Any]) -> None:
+    """Checks everything in a manifest that its model is rebuilt from and its file judged by.
+
+    Raises:
+        InputError: the first thing that cannot be.
+    """
+    artifact.require_fields(manifest, FIELDS)
+    side = artifact.preprocessing_of(manifest).crop_px
+    if manifest["input"]["shape"] != [1, side, side, 3]:
+        raise artifact.unusable_manifest(manifest, f"with images of {side} x {side} pixels for the input {manifest['input']['shape']}")
+    if manifest["classes"] < 1:
+        raise artifact.unusable_manifest(manifest, f"with {manifest['classes']} classes")
+    if manifest["weights"]["random"] != manifest["weights"]["source"].startswith("random:"):
+        raise artifact.unusable_manifest(manifest, f"with weights {manifest['weights']['source']}, random: {manifest['weights']['random']}")
+    if manifest["calibration"] is not None:
+        artifact.require_fields(manifest, _CALIBRATION_FIELDS)
+        samples, seed = manifest["calibration"]["samples"], manifest["calibration"]["seed"]
+        if not 1 <= samples <= _MOST_SAMPLES or seed < 0:
+            raise artifact.unusable_manifest(manifest, f"with {samples} calibration images of seed {seed}")
 
 
 def needed_flag(manifest: Mapping[str, Any]) -> str | None:
@@ -102,11 +124,6 @@ def source_of(manifest: Mapping[str, Any], weights: Path | None, model: Path | N
     return source
 
 
-def preprocessing_of(manifest: Mapping[str, Any]) -> Preprocessing:
-    """What the manifest tells an app to do with an image."""
-    return Preprocessing(**manifest["preprocessing"])
-
-
 class Reference:
     """The models behind an artifact.
 
@@ -123,7 +140,7 @@ class Reference:
     @property
     def preprocessing(self) -> Preprocessing:
         """Of the float model: the variant's published protocol; for a saved model what it was converted with."""
-        return self.source.variant.preprocessing if self.source.variant else preprocessing_of(self._manifest)
+        return self.source.variant.preprocessing if self.source.variant else artifact.preprocessing_of(self._manifest)
 
     @property
     def key(self) -> str:

@@ -117,19 +117,11 @@ class Interpreter:
             options["experimental_op_resolver_type"] = interpreter.OpResolverType[_RESOLVERS[kernels]]
         if delegate_each_op:
             options["experimental_disable_delegate_node_fusion"] = True
-        with captured_stderr() as log:
-            try:
-                self._interpreter = interpreter.Interpreter(model_content=file, **options)
-                self._interpreter.allocate_tensors()
-            except (ValueError, RuntimeError) as error:
-                raise EnvironmentUnusableError(
-                    "the runtime cannot load the file",
-                    expected=f"a file whose operations {runtime_version()} knows",
-                    received=(str(error).strip() or log.text()).splitlines()[-1],
-                    action="check the file with edge.inspect, or use a newer ai-edge-litert",
-                ) from error
-        self.inputs, self.outputs = self._tensors()
-        self._outputs = [Tensor.of(output) for output in self._interpreter.get_output_details()]
+        with captured_stderr() as log, _in_our_words("load", log):
+            self._interpreter = interpreter.Interpreter(model_content=file, **options)
+            self._interpreter.allocate_tensors()
+            self.inputs, self.outputs = self._tensors()
+            self._outputs = [Tensor.of(output) for output in self._interpreter.get_output_details()]
         delegated = any(operation["op_name"] == "DELEGATE" for operation in self.operations())
         used = "XNNPACK" if delegated else "builtin kernels, XNNPACK took nothing" if kernels == XNNPACK else f"{kernels} kernels"
         self.ran_on = f"{runtime_version()} CPU ({used})"
@@ -159,7 +151,8 @@ class Interpreter:
     def run_each(self, pixels: np.ndarray) -> Iterator[np.ndarray]:
         """Runs one input, then copies the outputs out one at a time: with many of them, all at once would not fit."""
         self.write({next(iter(self.inputs)): pixels})
-        self._interpreter.invoke()
+        with _in_our_words("run"):
+            self._interpreter.invoke()
         for output in self._outputs:
             yield output.real(self._interpreter.get_tensor(output.index))
 
@@ -176,7 +169,8 @@ class Interpreter:
 
     def invoke(self) -> list[np.ndarray]:
         """One inference on what was written, and a copy of its outputs as the file stores them: what an app waits for."""
-        self._interpreter.invoke()
+        with _in_our_words("run"):
+            self._interpreter.invoke()
         return [self._interpreter.get_tensor(tensor.index) for tensor in self.outputs.values()]
 
     def operations(self) -> list[dict]:
@@ -236,6 +230,21 @@ def xnnpack_partitions(file: bytes) -> Partitions:
             left_over[operation["op_name"]] = left_over.get(operation["op_name"], 0) + 1
     total = len(original)
     return Partitions(total - sum(left_over.values()), total, partitions, dict(sorted(left_over.items())))
+
+
+@contextlib.contextmanager
+def _in_our_words(what: str, log: _Log | None = None) -> Iterator[None]:
+    """The runtime's own errors, as one of ours."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        said = (str(error).strip() or (log.text() if log else "")).splitlines() or [type(error).__name__]
+        raise EnvironmentUnusableError(
+            f"the runtime cannot {what} the file",
+            expected=f"a file whose operations {runtime_version()} knows",
+            received=said[-1],
+            action="check the file with edge.inspect, or use a newer ai-edge-litert",
+        ) from error
 
 
 class _Log:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -13,10 +15,19 @@ from typing import Any
 
 from tfvit.errors import EnvironmentUnusableError, InputError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 # A PNG begins with 8 bytes of signature and 25 of its header chunk; a text chunk behind them says who drew it
 PNG_HEADER_BYTES = 33
 _TEXT = b"tEXtSoftware\0tfvit edge"
 _PICTURE_MARK = (len(_TEXT) - 4).to_bytes(4, "big") + _TEXT + zlib.crc32(_TEXT).to_bytes(4, "big")
+# How the names of staged files begin and end
+_STAGED, _STAGED_NAMES = (".edge-", ".tmp"), ".edge-????????.tmp"
+# What a file system without locks says, as some of networks have none
+_NO_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK)
 # In the head of every page and Markdown text of ours
 TEXT_MARK, _MARK_WITHIN = "tfvit edge.report", 256
 
@@ -29,8 +40,8 @@ def prepare_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable-"):
-            pass
+        with locked(folder), contextlib.ExitStack() as cleanup:
+            stage(folder, b"", cleanup)
     except OSError as error:
         raise EnvironmentUnusableError(
             "the output directory cannot be written to",
@@ -64,14 +75,25 @@ def save_picture(folder: Path, name: str, png: bytes, force: bool = False) -> Pa
     return path
 
 
+def utf8_name(path: Path) -> str:
+    """How a document names a file; bytes that are no UTF-8 are written out."""
+    return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def require_replaceable(path: Path, kind: str) -> None:
-    """Checks that a JSON document can go there: nothing is there, or a document of the same kind.
+    """Checks that a JSON document can go there, before any long work: nothing is there, or a document of the same kind.
 
     Raises:
         InputError: no such folder, or a file that is something else.
+        EnvironmentUnusableError: the folder cannot be written to.
     """
     if not path.parent.is_dir():
         raise InputError("no such folder", expected="an existing folder", received=str(path.parent), action="create it, or choose another")
+    try:
+        with locked(path.parent), contextlib.ExitStack() as cleanup:
+            stage(path.parent, b"", cleanup)
+    except OSError as error:
+        raise unwritable(kind, 0, path.parent, error) from error
     if not path.exists():
         return
     try:
@@ -105,7 +127,7 @@ def save_bytes(path: Path, data: bytes, what: str) -> None:
         EnvironmentUnusableError: the folder or the disk refuses.
     """
     try:
-        with contextlib.ExitStack() as cleanup:
+        with locked(path.parent), contextlib.ExitStack() as cleanup:
             os.replace(stage(path.parent, data, cleanup), path)
     except OSError as error:
         raise unwritable(what, len(data), path.parent, error) from error
@@ -137,6 +159,8 @@ def save_texts(texts: Mapping[Path, str], force: bool = False) -> None:
             )
     try:
         with contextlib.ExitStack() as cleanup:
+            for folder in sorted({path.parent.resolve() for path in texts}):
+                cleanup.enter_context(locked(folder))
             for temporary, path in [(stage(path.parent, text.encode(), cleanup), path) for path, text in texts.items()]:
                 os.replace(temporary, path)
     except OSError as error:
@@ -169,8 +193,8 @@ def unwritable(what: str, size_bytes: int, folder: Path, error: OSError) -> Envi
 
 
 def stage(folder: Path, data: bytes, cleanup: contextlib.ExitStack) -> str:
-    """A synced temporary file beside its destination, removed if it is not renamed."""
-    handle, path = tempfile.mkstemp(dir=folder, prefix=".edge-", suffix=".tmp")
+    """A synced temporary file beside its destination, removed if it is not renamed; only in a folder that is `locked`."""
+    handle, path = tempfile.mkstemp(dir=folder, prefix=_STAGED[0], suffix=_STAGED[1])
     cleanup.callback(lambda: Path(path).unlink(missing_ok=True))
     with os.fdopen(handle, "wb") as file:
         file.write(data)
@@ -184,15 +208,63 @@ def stage(folder: Path, data: bytes, cleanup: contextlib.ExitStack) -> str:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """An exclusive lock on the folder itself: nothing is left behind in it, and a killed process releases it."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows: renames stay atomic there, only the order between processes is open
+    """An exclusive lock on the folder itself, which a killed process releases; what such a process had staged is removed."""
+    if fcntl is None:  # Windows: renames stay atomic there, only the order between processes is open
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        else:
+            for leftover in folder.glob(_STAGED_NAMES):  # whoever stages holds the lock: these have no owner
+                leftover.unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder among the system's temporary ones, for large files on the way and for whatever others call temporary meanwhile (TensorFlow
+    writes code it traces). What killed processes left of theirs is removed first.
+
+    Whoever uses one holds a lock on it: one that can be locked has no owner.
+    """
+    if fcntl is None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
+    prefix = f"tfvit-{os.getuid()}-"
+    with contextlib.ExitStack() as cleanup:
+        for leftover in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+            with contextlib.suppress(OSError), _locked_at_once(leftover):
+                shutil.rmtree(leftover, ignore_errors=True)
+        while True:
+            folder = Path(tempfile.mkdtemp(prefix=prefix))
+            try:
+                cleanup.enter_context(_locked_at_once(folder))
+            except OSError as error:
+                if error.errno in _NO_LOCKS:
+                    break
+            if folder.is_dir():  # else another process took it for a leftover, before it was locked
+                break
+        cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+        cleanup.callback(setattr, tempfile, "tempdir", tempfile.tempdir)
+        tempfile.tempdir = str(folder)
+        yield folder
+
+
+@contextlib.contextmanager
+def _locked_at_once(folder: Path) -> Iterator[None]:
+    """A lock on a folder; OSError where another process has it, or the file system has none."""
+    assert fcntl is not None
+    descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(descriptor)

@@ -37,7 +37,7 @@ def resolve_model(path: Path, takes_pixels: bool | None) -> Source:
     """`--model` without loading it.
 
     Raises:
-        InputError: there is no such file.
+        InputError: there is no such file, or its name cannot be an artifact's.
     """
     if path.suffix != ".keras":
         raise InputError(
@@ -45,6 +45,10 @@ def resolve_model(path: Path, takes_pixels: bool | None) -> Source:
             expected="a file saved by model.save('NAME.keras')",
             received=str(path),
             action="save the whole model as .keras",
+        )
+    if path.stem.encode("utf-8", "replace").decode() != path.stem:
+        raise InputError(
+            "a name that no manifest can hold", expected="a file name in UTF-8", received=str(path), action="rename the model file"
         )
     return Source(path.stem, None, WeightsChoice(path=path, sha256=weights_choice.file_sha256(path, InputError, "model")), takes_pixels)
 

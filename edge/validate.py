@@ -97,7 +97,7 @@ def _validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from edge import reference, validation
 
     takes_pixels = {"auto": None, "normalized": False, "pixels": True}[arguments.model_input]
-    artifact.require_fields(found.manifest, reference.FIELDS)
+    reference.require_usable(found.manifest)
     source = reference.source_of(found.manifest, arguments.weights, arguments.model, takes_pixels)
     limits = _limits(found.manifest, arguments)
     image_set = open_image_set(arguments.images)

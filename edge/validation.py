@@ -5,26 +5,25 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from calibration.files import shown
 from calibration.image_set import ImageReference, ImageSet
-from edge import answers, evidence, flatbuffer, machine
-from edge.artifact import Artifact, sha256
+from edge import answers, evidence, flatbuffer, machine, trial
+from edge.artifact import Artifact, preprocessing_of, sha256
 from edge.cache import Store
 from edge.collapse import signs_of_collapse
 from edge.drift import ImageDrifts, compare, summary
 from edge.layer_drift import layer_drifts
 from edge.provenance import tool_versions
 from edge.recipes import Limits
-from edge.reference import Reference, preprocessing_of
+from edge.reference import Reference
 from edge.runtime import Interpreter, runtime_version
 from edge.sources import Source
-from tfvit.errors import InputError
+from tfvit.errors import InputError, printable
 from tfvit.preprocessing import Preprocessing
 from tfvit.terminal import Progress, stepping
 
@@ -91,7 +90,7 @@ class Images:
     def class_name(self, index: int) -> str:
         """The model's own name of a class; where it has none the folder's, or the number."""
         folders = {number: label for label, number in self.indices.items()}
-        return self.names[index] if self.names else shown(folders.get(index, str(index)))
+        return self.names[index] if self.names else printable(folders.get(index, str(index)))
 
     def labels(self, references: Sequence[ImageReference]) -> np.ndarray | None:
         """Class indices, or None without labels."""
@@ -126,7 +125,9 @@ def validate(artifact: Artifact, source: Source, images: Images, settings: Setti
     """
     manifest = artifact.manifest
     flatbuffer.read_model(artifact.file)
-    ran_on = Interpreter(artifact.file).ran_on
+    with progress.stage("try the file", subject=artifact.name):
+        trial.require_runs(artifact.file)
+    ran_on = _described(Interpreter(artifact.file), manifest).ran_on
     reference = Reference(source, manifest, progress)
     app = _app_preprocessing(preprocessing_of(manifest), settings.app_preprocessing)
     models = _models(artifact, reference, app)
@@ -165,7 +166,7 @@ def validate(artifact: Artifact, source: Source, images: Images, settings: Setti
             "sha256": images.image_set.digest(seen.references, app),
             "number": len(seen.references),
             "labelled": labels is not None,
-            "skipped": [{"path": shown(reference.path), "reason": reason} for reference, reason in seen.unreadable],
+            "skipped": [{"path": printable(reference.path), "reason": reason} for reference, reason in seen.unreadable],
         },
         "preprocessing": {"reference": reference.preprocessing.geometry(), "target": app.geometry()},
         "differences": [difference.document() for difference in differences],
@@ -174,7 +175,7 @@ def validate(artifact: Artifact, source: Source, images: Images, settings: Setti
         else evidence.accuracy(total, labels, [images.class_name(i) for i in range(manifest["classes"])]),
         "confidence": evidence.confidence(total),
         "flipped": _flipped(total, seen.references, images, app, settings.thumbnails),
-        "non_finite": [shown(seen.references[index].path) for index in np.flatnonzero(~total.finite_target)],
+        "non_finite": [printable(seen.references[index].path) for index in np.flatnonzero(~total.finite_target)],
         "collapse": collapse,
         "gate": {
             "limits": dataclasses.asdict(limits),
@@ -187,6 +188,23 @@ def validate(artifact: Artifact, source: Source, images: Images, settings: Setti
         "machine": machine.environment(),
         "tools": tool_versions(),
     }
+
+
+def _described(interpreter: Interpreter, manifest: Mapping[str, Any]) -> Interpreter:
+    """The same, if its input and output are the manifest's."""
+    expected = {"input": [manifest["input"]["shape"]], "output": [[1, manifest["classes"]]]}
+    found = {
+        "input": [list(tensor.shape) for tensor in interpreter.inputs.values()],
+        "output": [list(tensor.shape) for tensor in interpreter.outputs.values()],
+    }
+    if found != expected:
+        raise InputError(
+            "the file is not what its manifest says",
+            expected=f"one input {expected['input'][0]}, one output {expected['output'][0]}",
+            received=f"inputs {found['input']}, outputs {found['output']}",
+            action="convert the model again with --force",
+        )
+    return interpreter
 
 
 def _app_preprocessing(preprocessing: Preprocessing, name: str) -> Preprocessing:
@@ -236,7 +254,7 @@ def _seen(chunks: Iterator[answers.Answers], images: Images, asked: int) -> _See
             raise InputError(
                 f"too many unreadable images in {images.image_set.source}",
                 expected=f"at most {limit} of {asked}",
-                received="; ".join(f"{shown(reference.path)} ({shown(reason)})" for reference, reason in seen.unreadable[:3]),
+                received="; ".join(f"{printable(reference.path)} ({printable(reason)})" for reference, reason in seen.unreadable[:3]),
                 action="repair or remove these files",
             )
         if not chunk.references:
@@ -247,7 +265,7 @@ def _seen(chunks: Iterator[answers.Answers], images: Images, asked: int) -> _See
             raise InputError(
                 "the float Keras model itself gives NaN or infinity",
                 expected="finite logits on every image",
-                received=shown(broken.path),
+                received=printable(broken.path),
                 action="check the weights, or leave the image out",
             )
         on_app = logits.get(_APP, logits[_KERAS])
@@ -294,7 +312,7 @@ def _collapse(seen: _Seen) -> list[str]:
 
 
 def _not_finite(references: Sequence[ImageReference], images: ImageDrifts) -> list[str]:
-    broken = [shown(references[index].path) for index in np.flatnonzero(~images.finite_target).tolist()]
+    broken = [printable(references[index].path) for index in np.flatnonzero(~images.finite_target).tolist()]
     more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
     return [f"NaN or infinity on {len(broken)} of {len(references)} images: {', '.join(broken[:3])}{more}"] if broken else []
 
@@ -310,8 +328,8 @@ def _flipped(
         reference = references[index]
         listed.append(
             {
-                "path": shown(reference.path),
-                "label": shown(reference.label) if images.indices and reference.label is not None else None,
+                "path": printable(reference.path),
+                "label": printable(reference.label) if images.indices and reference.label is not None else None,
                 "reference": _answer(images, total.top1_reference[index], total.confidence_reference[index]),
                 "target": _answer(images, total.top1_target[index], total.confidence_target[index]),
                 "thumbnail": _thumbnail(images.image_set.pixels(reference, preprocessing)) if thumbnails else None,

@@ -11,6 +11,9 @@ from collections.abc import Iterable
 from typing import Any
 
 EXIT_OK, EXIT_CHECK_FAILED, EXIT_USAGE, EXIT_UNUSABLE = 0, 1, 2, 3
+# Characters of one part of a message: room for the name of every tensor of a large model. Of longer ones, a hostile file's own words, the
+# middle is left out.
+_LONGEST = 1 << 15
 
 
 class UserError(Exception):
@@ -68,5 +71,11 @@ def _again(kind: type[UserError], parts: dict[str, Any]) -> UserError:
     return kind(parts.pop("summary"), **parts)
 
 
+def printable(text: str) -> str:
+    """Text from outside for the eye: control characters, line ends and undecodable bytes escaped, so that a terminal takes no orders."""
+    return "".join(character if character.isprintable() else character.encode("unicode_escape").decode() for character in text)
+
+
 def _one_line(text: str) -> str:
-    return " ".join(str(text).split())
+    line = printable(" ".join(str(text).split()))
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST * 3 // 4]} … {line[-_LONGEST // 4 :]}"

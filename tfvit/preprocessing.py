@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
-_INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ def resize_and_crop(image: Image.Image, preprocessing: Preprocessing) -> np.ndar
         width, height = size * width // short, size * height // short
     else:
         width = height = size
-    resized = image.resize((width, height), _INTERPOLATIONS[preprocessing.interpolation])
+    resized = image.resize((width, height), INTERPOLATIONS[preprocessing.interpolation])
     left, top = round((width - preprocessing.crop_px) / 2), round((height - preprocessing.crop_px) / 2)
     return np.asarray(resized.crop((left, top, left + preprocessing.crop_px, top + preprocessing.crop_px)), dtype=np.uint8)
 

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO, TypeVar
 
-from tfvit.errors import EXIT_USAGE, UsageError, UserError
+from tfvit.errors import EXIT_USAGE, UsageError, UserError, printable
 
 EXIT_INTERRUPTED = 130
 EXIT_BUG = 70
@@ -134,10 +134,10 @@ class TerminalProgress(Progress):
         self._bars: Any = None
 
     def note(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        self._console.print(printable(text), markup=False)
 
     def warn(self, text: str) -> None:
-        self._console.print(f"warning: {text}", style="bold yellow", markup=False)
+        self._console.print(f"warning: {printable(text)}", style="bold yellow", markup=False)
 
     def stage_elsewhere(self, name: str, total: int | None, subject: str, seconds: float) -> None:
         super().stage_elsewhere(name, total, subject, seconds)
@@ -178,7 +178,7 @@ class TerminalProgress(Progress):
 
     @contextlib.contextmanager
     def _show(self, name: str, total: int | None, subject: str) -> Iterator[Callable[[], None]]:
-        label = f"{subject}: {name}" if subject else name
+        label = printable(f"{subject}: {name}" if subject else name)
         if not self._stream.isatty():
             start = time.perf_counter()
             yield lambda: None
@@ -187,7 +187,7 @@ class TerminalProgress(Progress):
         from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
-        columns: list[ProgressColumn] = [TextColumn("{task.description:<40}"), BarColumn(), TimeElapsedColumn()]
+        columns: list[ProgressColumn] = [TextColumn("{task.description:<40}", markup=False), BarColumn(), TimeElapsedColumn()]
         if total:
             columns[2:2] = [MofNCompleteColumn()]
             columns.append(TimeRemainingColumn())
@@ -240,16 +240,18 @@ class Terminal:
             console.width = 200
         console.print(table)
         for line in closing:
-            console.print(line, markup=False, soft_wrap=True)
+            console.print(_lines(line), markup=False, soft_wrap=True)
 
     def text(self, document: dict[str, Any], text: str) -> None:
         """Prints the document with --json, else the text."""
-        print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) if self._json else text)
+        print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) if self._json else _lines(text))
 
 
 def run(parser: Parser, command: Callable[[argparse.Namespace, Terminal], int], argv: Sequence[str] | None) -> int:
     """Parses, runs a command and turns what a user can cause into one short message and an exit code."""
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
+    if hasattr(sys.stdout, "reconfigure"):  # names that are no UTF-8: in JSON this is their escape
+        sys.stdout.reconfigure(errors="backslashreplace")
     with _private_stderr(debug) as (stderr, native_log), _interrupts() as interrupted:
         try:
             try:
@@ -329,4 +331,9 @@ def _private_stderr(debug: bool) -> Iterator[tuple[TextIO, Callable[[], str]]]:
 def _escaped(cell: str) -> str:
     from rich.markup import escape
 
-    return escape(cell)
+    return escape(printable(cell))
+
+
+def _lines(text: str) -> str:
+    """Text of several lines for the eye: each of them as `printable` makes it."""
+    return "\n".join(map(printable, text.split("\n")))

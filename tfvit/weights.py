@@ -19,6 +19,9 @@ from tfvit.checkpoints import assign_tensors, tfvit_layers, timm_names
 from tfvit.errors import InputError, WeightsError
 from tfvit.variants import PUBLISHED_WEIGHTS, WEIGHTS_ENDINGS, Variant
 
+# Of a head, by far: an HDF5 file may declare more than anyone has memory for, and store nothing of it
+MOST_CLASSES = 10**6
+
 
 @dataclasses.dataclass(frozen=True)
 class WeightsOrigin:
@@ -151,12 +154,17 @@ def load_keras_model(path: str | os.PathLike[str]) -> keras.Model:
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises many kinds here; each means the file cannot be used
+        runs_code = "safe_mode=False" in str(error)
         raise InputError(
             "unreadable Keras model",
             expected="a .keras file saved by Keras 3, with tfvit or built-in layers and no lambda code",
-            received=f"{path.name}: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}",
+            received=f"{path.name}: {'code that would run when it is loaded (a lambda)' if runs_code else _first_line(error)}",
             action="save it again with model.save('NAME.keras'); replace lambdas by named functions or layers",
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]  # Keras quotes whole configurations
 
 
 def checkpoint_classes(path: str | os.PathLike[str]) -> int | None:
@@ -165,15 +173,16 @@ def checkpoint_classes(path: str | os.PathLike[str]) -> int | None:
     if path.name.endswith((".safetensors", ".pth")):
         tensors = timm_names(read_tensors(path))
         head = tensors.get("head.fc.bias")
-        return None if head is None else int(head.shape[0])
+        return int(head.shape[0]) if head is not None and head.ndim == 1 else None
     if path.name.endswith(".weights.h5"):
         import h5py
 
         try:
             with h5py.File(path, "r") as file:
                 bias = file.get("layers/head/vars/1")
-                return None if bias is None else int(bias.shape[0])
-        except OSError:
+                one_axis = isinstance(bias, h5py.Dataset) and len(bias.shape) == 1
+                return int(bias.shape[0]) if one_axis and bias.shape[0] <= MOST_CLASSES else None  # declared is not stored
+        except Exception:  # h5py raises many kinds for damaged files; loading says what is wrong
             return None
     return None
 
@@ -217,8 +226,8 @@ def _stable_path(variable: keras.Variable, model: keras.Model) -> str:
 def _load_h5(model: keras.Model, path: Path, expected: str) -> None:
     try:
         model.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
-        raise _foreign_weights(expected, f"{path.name}: {str(error).strip().splitlines()[0]}") from error
+    except Exception as error:  # Keras and h5py raise many kinds here; each means the file cannot be used
+        raise _foreign_weights(expected, f"{path.name}: {_first_line(error)}") from error
 
 
 def _copy_weights(source: keras.Model, target: keras.Model, expected: str, name: str) -> None:

@@ -11,6 +11,7 @@ from tfvit.errors import UsageError, UserError, WeightsError
 from tfvit.variants import PUBLISHED_WEIGHTS, WEIGHTS_ENDINGS, Variant
 
 NETWORK_TIMEOUT_S = 10.0
+_SEED_DIGITS = 18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +63,7 @@ def resolve_weights(text: str, variant: Variant, timeout_s: float = NETWORK_TIME
         return _published(variant, variant.weights, timeout_s) if variant.weights == "cifar10" else _imagenet_or_random(variant, timeout_s)
     kind, _, seed = text.partition(":")
     if kind == "random":
-        if seed and not seed.isdecimal():
+        if len(seed) > _SEED_DIGITS or (seed and not seed.isdecimal()):
             raise UsageError(
                 "unusable seed",
                 expected="random or random:SEED with a whole number",

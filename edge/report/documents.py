@@ -6,13 +6,13 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from edge import strict_json
 from tfvit.errors import InputError
 
 MANIFEST, BENCHMARK, VALIDATION, CALIBRATION, DEVICE_REPORT = "manifest", "benchmark", "validation", "calibration", "device_report"
@@ -26,8 +26,6 @@ KINDS = {
     DEVICE_REPORT: "the Android app",
 }
 _ONE_LINE = 200
-# Beyond them a double is no longer exact by far, and no figure here is so large
-_MOST_DIGITS = 18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +65,8 @@ def read_document(path: Path, label: str, demanded: str | None = None) -> Docume
             "unreadable file", expected="a JSON file", received=f"{path}: {error.strerror or error}", action="check the path"
         ) from error
     try:
-        content = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_float, parse_int=_int)
-        json.dumps(content, ensure_ascii=False).encode("utf-8")  # half a surrogate pair could be read, and not written again
-    except (ValueError, RecursionError) as error:
+        content = strict_json.loads(data)
+    except ValueError as error:
         raise InputError(
             "unreadable JSON",
             expected="a JSON document in UTF-8, of numbers that are finite",
@@ -105,11 +102,22 @@ def schema(kind: str) -> dict[str, Any]:
     return json.loads(resources.files("edge.report").joinpath(f"{kind}.schema.json").read_text(encoding="utf-8"))
 
 
-def _check(content: Any, kind: str, path: Path) -> None:
+@functools.cache
+def _validator() -> type:
+    """JSON Schema's, but 1e300 and 2.0 are no integers: nothing that counts writes one so, and Python's are floats."""
     from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
+
+    def is_integer(_: Any, value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool)
+
+    return extend(Draft202012Validator, type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", is_integer))
+
+
+def _check(content: Any, kind: str, path: Path) -> None:
     from jsonschema.exceptions import best_match
 
-    error = best_match(Draft202012Validator(schema(kind)).iter_errors(content))
+    error = best_match(_validator()(schema(kind)).iter_errors(content))
     if error is not None:
         raise InputError(
             f"invalid {kind.replace('_', ' ')}",
@@ -124,20 +132,3 @@ def _shortened(message: str) -> str:
     """Without the middle of a long quotation of the document."""
     message = re.sub(r"\s+", " ", message)
     return message if len(message) <= _ONE_LINE else f"{message[: _ONE_LINE // 2]} ... {message[-_ONE_LINE // 2 :]}"
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _float(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is not a finite number")
-    return value
-
-
-def _int(text: str) -> int:
-    if len(text) > _MOST_DIGITS:
-        raise ValueError(f"an integer of {len(text)} digits")
-    return int(text)

@@ -11,6 +11,7 @@ from typing import Any
 from edge.artifact import is_whole_on_xnnpack, sha256
 from edge.report import device, documents
 from edge.report.documents import Document, read_document
+from edge.saving import utf8_name
 from tfvit.errors import InputError
 
 INTACT, TAMPERED, MISSING = "intact", "tampered", "missing"
@@ -154,7 +155,7 @@ def read_inputs(folder: Path, device_files: Sequence[Path] = ()) -> Inputs:
             notes.append(f"{label}.tflite has no manifest and is left out")
     files, apart = _joined(_with_models(files), of_kind)
     return Inputs(
-        title=folder.resolve().name,
+        title=utf8_name(Path(folder.resolve().name)),
         files=tuple(files),
         benchmarks=tuple(of_kind[documents.BENCHMARK]),
         devices=tuple(of_kind[documents.DEVICE_REPORT]),
@@ -166,8 +167,8 @@ def read_inputs(folder: Path, device_files: Sequence[Path] = ()) -> Inputs:
 
 
 def _label(path: Path, folder: Path) -> str:
-    """How the report names a file; bytes that are no UTF-8 are written out."""
-    return path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode("utf-8")
+    """How the report names a file."""
+    return utf8_name(path.relative_to(folder))
 
 
 def _files(folder: Path, ending: str) -> list[Path]:

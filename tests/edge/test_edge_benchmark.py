@@ -12,7 +12,7 @@ from edge import artifact, benchmark, flatbuffer, quantize
 from edge.latency_process import OK, REFUSED, LatencyProcess
 from edge.recipes import RECIPES
 from edge.runtime import Interpreter
-from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError
 
 # Enough to have run; nothing here judges how fast
 SHORT = ("--min-runs", "3", "--min-seconds", "0", "--quiet")
@@ -149,6 +149,15 @@ def test_a_process_that_dies_is_a_result():
         assert process.loaded.status == REFUSED
         assert "SIGSEGV" in process.loaded.reason
         assert "the driver said so" in process.loaded.reason
+
+
+def test_a_process_that_dies_later_is_one_error():
+    child = 'echo \'{"status": "ok"}\'; read question; echo it was too hot >&2; kill -SEGV $$'
+    with LatencyProcess(Path("any.tflite"), "cpu", 1, command=["sh", "-c", child]) as process:
+        assert process.loaded.status == OK
+        with pytest.raises(EnvironmentUnusableError, match="SIGSEGV: it was too hot") as caught:
+            process.burst(1, 0.0, 0)
+    print(caught.value)
 
 
 def test_no_gpu_is_unavailable_and_says_nothing_of_the_file(measured, micro_files, monkeypatch):

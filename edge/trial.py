@@ -1,0 +1,101 @@
+"""A file from outside on the runtime, first in a process of its own: native code that a damaged file brings down takes it along.
+
+Flatbuffers are read by offset, and LiteRT checks only the outermost of them: a file with a few changed bytes may end a process with a
+segmentation fault. What is asked here is what the commands do with a file anyway: load it, ask XNNPACK, run it once on noise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tfvit.errors import EnvironmentUnusableError, InputError
+
+_PARTITIONS, _RUN = "partitions", "run"
+_UNRUNNABLE = {
+    "summary": "the runtime cannot run the file",
+    "expected": "a graph of numbers in and numbers out",
+    "action": "check the file with edge.inspect",
+}
+# SHA-256 of what this process has tried
+_tried: set[str] = set()
+
+
+def partitions(file: bytes) -> Any:
+    """`edge.runtime.xnnpack_partitions`, asked in a process of its own.
+
+    Raises:
+        EnvironmentUnusableError: the runtime refuses the file, or there is none.
+        InputError: the runtime crashed on it.
+    """
+    from edge.runtime import Partitions
+
+    return Partitions(**_asked(file, _PARTITIONS))
+
+
+def require_runs(file: bytes) -> None:
+    """Checks that the runtime loads a file and survives one inference, before this process does the same.
+
+    Raises:
+        EnvironmentUnusableError: the runtime refuses the file, or there is none.
+        InputError: the runtime crashed on it.
+    """
+    from edge.artifact import sha256
+
+    digest = sha256(file)
+    if digest not in _tried:
+        _asked(file, _RUN)
+        _tried.add(digest)
+
+
+def _asked(file: bytes, what: str) -> dict[str, Any]:
+    # the child finds this very edge, wherever its parent found it
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    child = subprocess.run(
+        [sys.executable, "-m", "edge.trial", what], input=file, capture_output=True, env={**os.environ, "PYTHONPATH": path}, check=False
+    )
+    if child.returncode == 0:
+        answer = json.loads(child.stdout)
+        if "refused" in answer:
+            raise EnvironmentUnusableError(**answer["refused"])
+        return answer
+    last = (child.stderr.decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
+    how = f"signal {signal.Signals(-child.returncode).name}" if child.returncode < 0 else f"exit code {child.returncode}"
+    raise InputError(
+        "the runtime crashed on the file",
+        expected="a file that the runtime loads and runs",
+        received=f"its process ended with {how}: {last[:300]}",
+        action="the file is damaged, or the runtime has a bug: convert or download it again",
+    )
+
+
+def main(what: str) -> None:
+    """The child's side: the file on stdin, one line of JSON on stdout."""
+    from edge.latency_process import answering, noise
+    from edge.runtime import Interpreter, xnnpack_partitions
+
+    say, file = answering(), sys.stdin.buffer.read()
+    try:
+        if what == _PARTITIONS:
+            say(dataclasses.asdict(xnnpack_partitions(file)))
+        else:
+            interpreter = Interpreter(file)
+            interpreter.write(noise(interpreter.inputs))
+            interpreter.invoke()
+            say({})
+    except EnvironmentUnusableError as error:
+        say({"refused": {part: getattr(error, part) for part in ("summary", "expected", "received", "action")}})
+    except Exception as error:  # inputs of kinds that no noise is made for, lists that do not fit each other
+        received = (str(error).splitlines() or [type(error).__name__])[0]
+        say({"refused": {**_UNRUNNABLE, "received": received}})
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
