@@ -74,7 +74,7 @@ def require_fields(manifest: Mapping[str, Any], fields: Mapping[str, type | tupl
             if not isinstance(value, dict) or key not in value:
                 raise unusable_manifest(manifest, f"without {path}", where)
             value = value[key]
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        if not isinstance(value, kind) or (isinstance(value, bool) and bool not in (kind if isinstance(kind, tuple) else (kind,))):
             raise unusable_manifest(manifest, f"with {path} {json.dumps(value)[:40]}", where)
 
 
@@ -88,17 +88,17 @@ def unusable_manifest(manifest: Mapping[str, Any], what: str, where: str | None 
     )
 
 
-def preprocessing_of(manifest: Mapping[str, Any]) -> Preprocessing:
+def preprocessing_of(manifest: Mapping[str, Any], where: str | None = None) -> Preprocessing:
     """What the manifest tells an app to do with an image.
 
     Raises:
         InputError: it tells nothing that can be done.
     """
-    require_fields(manifest, _GEOMETRY)
+    require_fields(manifest, _GEOMETRY, where)
     block = {name: manifest["preprocessing"][name] for name in (path.removeprefix("preprocessing.") for path in _GEOMETRY)}
     sides = block["resize_px"], block["crop_px"]
     if block["interpolation"] not in INTERPOLATIONS or min(sides) < 1 or max(sides) > _MOST_PX:
-        raise unusable_manifest(manifest, f"with preprocessing {json.dumps(block)}")
+        raise unusable_manifest(manifest, f"with preprocessing {json.dumps(block)}", where)
     return Preprocessing(**block)
 
 

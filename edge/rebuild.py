@@ -175,7 +175,7 @@ def rebuilt(
         source = reference.source_of(inputs, given["--weights"], given["--model"], settings["takes_pixels"])
         limits: Mapping[str, Any] = settings.get("limits") or {}
         asked = conversion.Settings(
-            **_images(settings["images"], calibration, reference.preprocessing_of(inputs), folder),
+            **_images(settings["images"], calibration, artifact.preprocessing_of(inputs, "the record"), folder),
             labels=labels,
             input_dtype=settings["input"],
             output=settings["output"],
