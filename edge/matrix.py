@@ -129,8 +129,8 @@ def run(groups: Sequence[Group], jobs: int, cluster: str | None, progress: Progr
         for cell in coming:
             found[cell.model, cell.recipe] = cell
             estimate.finished(cell)
+            finished(cell)  # before it is said: what was said is kept
             whole(f"{cell.name} {cell.status}", estimate.share, estimate.seconds_left)
-            finished(cell)
     return [found[key] for key in order]
 
 
