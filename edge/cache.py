@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from edge.extras import require_extra
 from edge.saving import locked
 from tfvit.errors import EXIT_OK, EnvironmentUnusableError, UsageError
 from tfvit.terminal import Parser, Terminal, run
@@ -164,6 +165,7 @@ def default_folder() -> Path:
     """The user's cache folder, as the system has it, or what TFVIT_CACHE says."""
     if os.environ.get(FOLDER_VARIABLE):
         return Path(os.environ[FOLDER_VARIABLE])
+    require_extra("edge", "the cache folder", "platformdirs", otherwise=f", or set {FOLDER_VARIABLE}")
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("tfvit"))

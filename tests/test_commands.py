@@ -79,6 +79,7 @@ def test_what_the_extras_bring_is_what_is_asked_for():
         (["edge.inspect", "x.tflite"], "edge"),
         (["edge.bundle", "x.tflite", "--zip", "x.zip"], "edge"),
         (["edge.verify", "x.tflite"], "edge"),
+        (["edge.cache"], "edge"),
         (["edge.device"], "report"),
         (["edge.report", "."], "report"),
         (["edge.report", "--compare", ".", "."], "report"),
@@ -94,6 +95,7 @@ def test_a_missing_extra_is_named(command, extra, monkeypatch, tmp_path, capfd):
     missing = {*EXTRAS[extra]}
     monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None if name in missing else found(name))
     module = importlib.import_module(SCRIPTS[command[0].replace(".", "-")].removesuffix(":main"))
+    monkeypatch.delenv("TFVIT_CACHE", raising=False)
     monkeypatch.chdir(tmp_path)
     Path("x.tflite").write_bytes(b"\x1c\0\0\0TFL3")
     assert module.main([*command[1:], "--quiet"]) == EXIT_UNUSABLE

@@ -33,13 +33,14 @@ NEEDS = {
     "edge-inspect FILE": "edge",
     "edge-bundle FILE --zip x.zip": "edge",
     "edge-benchmark FILE": "edge",
+    "edge-cache": "edge",
     "edge-device": "report",
     "edge-report .": "report",
 }
 
 
 def _run(*command, **arguments) -> subprocess.CompletedProcess:
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV", "TFVIT_CACHE")}
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=environment, **arguments)
     print(f"$ {' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return done
