@@ -125,20 +125,6 @@ def test_images_of_ones_own_under_another_name(verified, converted, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_repaired_file_for_an_old_runtime(verified, converted, micro_files):
-    """What was demoted follows from the limits, which are recorded; so is that there may be no dynamic layers."""
-    snr_db = json.loads(micro_files["int8"].with_suffix(".json").read_text())["drift"]["logits_snr_db"]
-    path = converted(
-        "--variant", "micro", "--weights", f"random:{SEED}", "--quant", "int8", "--min-snr", str(snr_db + 12), "--min-runtime", "2.14"
-    )
-    said = self_description.read(path.read_bytes()).provenance
-    assert said["repair"]["demoted"]
-    assert said["settings"]["without_dynamic"] is True
-    ran = verified(path)
-    assert (ran.code, "equal to the last byte" in ran.out) == (EXIT_OK, True)
-
-
-@pytest.mark.slow
 def test_a_saved_model_under_another_name(verified, converted, tmp_path, micro_model):
     micro_model.save(tmp_path / "flowers.keras")
     path = converted("--model", tmp_path / "flowers.keras", "--quant", "dynamic")
