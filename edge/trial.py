@@ -57,15 +57,15 @@ def require_runs(file: bytes) -> None:
 def _asked(file: bytes, what: str) -> dict[str, Any]:
     # the child finds this very edge, wherever its parent found it
     path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    child = subprocess.run(
-        [sys.executable, "-m", "edge.trial", what], input=file, capture_output=True, env={**os.environ, "PYTHONPATH": path}, check=False
-    )
+    command, pipe = [sys.executable, "-m", "edge.trial", what], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env={**os.environ, "PYTHONPATH": path}) as child:
+        out, said = child.communicate(file)
     if child.returncode == 0:
-        answer = json.loads(child.stdout)
+        answer = json.loads(out)
         if "refused" in answer:
             raise EnvironmentUnusableError(**answer["refused"])
         return answer
-    last = (child.stderr.decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
+    last = (said.decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
     how = f"signal {signal.Signals(-child.returncode).name}" if child.returncode < 0 else f"exit code {child.returncode}"
     raise InputError(
         "the runtime crashed on the file",
