@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SCRIPTS = PROJECT["scripts"]
 HEAVY = ("tensorflow", "keras", "jax", "torch", "ai_edge_litert", "ai_edge_quantizer", "scipy", "matplotlib", "jinja2", "jsonschema")
-# Started by edge.latency and edge.matrix alone, with arguments of their own
-NOT_FOR_PEOPLE = {"edge.latency_process", "edge.matrix_process"}
+# Started by other commands alone, with arguments of their own
+NOT_FOR_PEOPLE = {"edge.latency_process", "edge.matrix_process", "edge.trial"}
 
 
 def _commands() -> dict[str, str]:
