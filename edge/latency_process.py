@@ -20,9 +20,10 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
-from tfvit.errors import EnvironmentUnusableError
+if TYPE_CHECKING:  # other runtimes' environments speak these lines too, and have neither Pillow nor tfvit's other needs
+    from tfvit.errors import EnvironmentUnusableError
 
 # Delegate -> what it is, as the commands list it
 DELEGATES = {
@@ -129,6 +130,8 @@ class LatencyProcess:
         self.close()
 
     def _read_loaded(self) -> Loaded:
+        from tfvit.errors import EnvironmentUnusableError
+
         try:
             answer = self._read()
         except EnvironmentUnusableError as error:
@@ -158,6 +161,8 @@ class LatencyProcess:
         raise self._died(f"its process ended with {how}: {last}")
 
     def _died(self, received: str) -> EnvironmentUnusableError:
+        from tfvit.errors import EnvironmentUnusableError
+
         return EnvironmentUnusableError(
             f"{self._file.name} cannot be run to the end",
             expected="a file that the runtime runs, again and again",
@@ -192,6 +197,8 @@ def answering() -> Callable[[dict[str, Any]], None]:
 
 
 def _load_and_say(path: Path, delegate: str, threads: int, say: Any) -> Any:
+    from tfvit.errors import EnvironmentUnusableError
+
     try:
         data = path.read_bytes()
         load = _loader(delegate, threads)
