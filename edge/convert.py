@@ -112,15 +112,15 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
         require_extra("cluster", "--cluster")
     store = cache.chosen_store(arguments)
 
-    from edge import conversion, conversion_report, matrix, repair, saving
+    from edge import conversion_report, matrix, plan, repair, saving
 
     if arguments.save:
         saving.require_replaceable(arguments.save, conversion_report.KIND)
     limits = {"min_snr_db": arguments.min_snr, "min_agreement": arguments.min_agreement, "max_top1_drop": arguments.max_top1_drop}
-    settings = conversion.Settings(
+    settings = plan.Settings(
         calibration=arguments.calibration,
         calibration_samples=arguments.calibration_samples,
-        drift_samples=conversion.DRIFT_SAMPLES if arguments.drift_samples is None else arguments.drift_samples,
+        drift_samples=plan.DRIFT_SAMPLES if arguments.drift_samples is None else arguments.drift_samples,
         seed=arguments.seed,
         labels=read_labels(arguments.labels) if arguments.labels else None,
         input_dtype=arguments.input,

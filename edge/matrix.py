@@ -12,7 +12,7 @@ import queue
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 
-from edge import conversion, costs, machine
+from edge import conversion, costs, machine, plan
 from edge.artifact import Artifact
 from edge.cache import Store
 from edge.matrix_process import MatrixProcess
@@ -39,7 +39,7 @@ class Cell:
     model: str
     recipe: str
     name: str
-    outcome: conversion.Outcome | None = None
+    outcome: plan.Outcome | None = None
     error: Exception | None = None
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     shared_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -61,14 +61,14 @@ class Group:
     """The cells of one model: what is given to a process.
 
     Attributes:
-        source, recipes, settings, store: as `edge.conversion.plan` takes them.
+        source, recipes, settings, store: as `edge.plan.plan` takes them.
         expected: recipe -> what identifies the inputs of its file where the command runs; a machine that has others refuses.
         check_memory: whether memory is looked at before.
     """
 
     source: Source
     recipes: tuple[Recipe, ...]
-    settings: conversion.Settings
+    settings: plan.Settings
     store: Store
     expected: dict[str, str] = dataclasses.field(default_factory=dict)
     check_memory: bool = True
@@ -81,7 +81,7 @@ def cells(group: Group, progress: Progress) -> Generator[Cell]:
     """Converts one group in this process: the cell function, wherever it runs."""
     source, given = group.source, set()
     try:
-        todo = conversion.plan(source, group.recipes, group.settings, progress, group.store)
+        todo = plan.plan(source, group.recipes, group.settings, progress, group.store)
         _require_expected(todo, group.expected)
         for cell in current_cells(todo):
             given.add(cell.recipe)
@@ -98,7 +98,7 @@ def cells(group: Group, progress: Progress) -> Generator[Cell]:
         yield from (group.failed(recipe, error) for recipe in group.recipes if recipe.name not in given)
 
 
-def current_cells(todo: conversion.Plan) -> list[Cell]:
+def current_cells(todo: plan.Plan) -> list[Cell]:
     """What is there already."""
     return [Cell(todo.model.source.name, found.manifest["recipe"], found.name, found) for found in todo.current]
 
@@ -175,7 +175,7 @@ def outstanding(groups: Sequence[Group], progress: Progress) -> Iterator[Cell | 
     """The cells that need no work, and what is left of each group."""
     for group in groups:
         try:
-            todo = conversion.plan(group.source, group.recipes, group.settings, progress, group.store)
+            todo = plan.plan(group.source, group.recipes, group.settings, progress, group.store)
         except Exception as error:
             progress.stop_where_interrupted()
             yield from (group.failed(recipe, error) for recipe in group.recipes)
@@ -236,7 +236,7 @@ def _side_by_side(groups: Sequence[Group], jobs: int, progress: Progress) -> Gen
             process.close()
 
 
-def _require_expected(todo: conversion.Plan, expected: dict[str, str]) -> None:
+def _require_expected(todo: plan.Plan, expected: dict[str, str]) -> None:
     different = [recipe.name for recipe, digest in todo.outstanding if expected.get(recipe.name, digest) != digest]
     if different:
         raise EnvironmentUnusableError(

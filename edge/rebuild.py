@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration.image_set import BUILTIN, open_image_set
-from edge import artifact, conversion, reference, self_description
+from edge import artifact, conversion, plan, reference, self_description
 from edge.artifact import Artifact, sha256
 from edge.cache import Store
 from edge.provenance import tool_versions
@@ -174,7 +174,7 @@ def rebuilt(
             given[flag] = _linked(path, inputs["weights"]["source"], folder)
         source = reference.source_of(inputs, given["--weights"], given["--model"], settings["takes_pixels"])
         limits: Mapping[str, Any] = settings.get("limits") or {}
-        asked = conversion.Settings(
+        asked = plan.Settings(
             **_images(settings["images"], calibration, artifact.preprocessing_of(inputs, "the record"), folder),
             labels=labels,
             input_dtype=settings["input"],
@@ -187,7 +187,7 @@ def rebuilt(
         )
         asked.folder.mkdir()
         # nothing that an earlier run kept: it would prove nothing
-        (outcome,) = conversion.convert(conversion.plan(source, [recipe], asked, progress, Store(None)), progress)
+        (outcome,) = conversion.convert(plan.plan(source, [recipe], asked, progress, Store(None)), progress)
         if isinstance(outcome, conversion.Failed):
             raise outcome.error
         yield artifact.load(outcome.path)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import MICRO
 
-from edge import cache, conversion, costs, machine, matrix
+from edge import cache, costs, machine, matrix, plan
 from edge.matrix_process import MatrixProcess
 from edge.provenance import computed_by
 from edge.recipes import RECIPES
@@ -27,13 +27,13 @@ ROOT = Path(__file__).parents[2]
 
 
 def group(name: str, recipes=("float32",), folder=Path("out"), store=None, variant=MICRO) -> matrix.Group:
-    settings = conversion.Settings(calibration_samples=2, drift_samples=2, folder=folder, gate=False)
+    settings = plan.Settings(calibration_samples=2, drift_samples=2, folder=folder, gate=False)
     source = Source(name, variant, WeightsChoice(random_seed=0))
     return matrix.Group(source, tuple(RECIPES[recipe] for recipe in recipes), settings, store or cache.Store(None))
 
 
 def cell(model: str, recipe: str, status: str = "written") -> matrix.Cell:
-    outcome = None if status == "failed" else conversion.Outcome("name", status, Path("x"), {})
+    outcome = None if status == "failed" else plan.Outcome("name", status, Path("x"), {})
     return matrix.Cell(model, recipe, f"{model}-{recipe}", outcome)
 
 

@@ -1,0 +1,232 @@
+"""What there is to make of one model: settings, images, files that are there already, and what identifies the others' inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from calibration.image_set import ImageSet, Split, open_image_set
+from edge import artifact, self_description
+from edge.cache import Store
+from edge.float_model import FloatModel
+from edge.provenance import code_sha256, tool_versions
+from edge.recipes import Limits, Recipe
+from edge.sources import Source
+from tfvit.errors import UsageError
+from tfvit.labels import published_labels
+from tfvit.preprocessing import Preprocessing
+from tfvit.terminal import Progress
+
+# Images the drift is measured on; never among the calibration images.
+DRIFT_SAMPLES = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Everything else a conversion depends on.
+
+    Attributes:
+        calibration: "builtin", a folder or a zip.
+        calibration_samples, seed: how many images, and which.
+        drift_samples: how many others the drift is measured on.
+        labels: one per class, or None.
+        input_dtype: "float32" or "uint8".
+        output: "probabilities" or "logits".
+        gate: whether a file that misses its limits is refused.
+        min_snr_db, min_agreement, max_top1_drop: limits instead of the recipe's own.
+        folder: where artifacts go.
+        force: rebuild what is current, overwrite what is foreign.
+        repair: whether a recipe that can may demote layers to pass its gate.
+        explain: whether each dense layer's own effect on the logits is measured.
+        min_runtime: the oldest TensorFlow Lite the files must run on, for example (2, 14); None for any.
+        threads: for running files.
+    """
+
+    calibration: str = "builtin"
+    calibration_samples: int = 128
+    drift_samples: int = DRIFT_SAMPLES
+    seed: int = 0
+    labels: tuple[str, ...] | None = None
+    input_dtype: str = "float32"
+    output: str = "probabilities"
+    gate: bool = True
+    min_snr_db: float | None = None
+    min_agreement: float | None = None
+    max_top1_drop: float | None = None
+    folder: Path = Path("artifacts")
+    force: bool = False
+    repair: bool = True
+    explain: bool = False
+    min_runtime: tuple[int, ...] | None = None
+    threads: int = dataclasses.field(
+        default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+
+    def limits(self, recipe: Recipe) -> Limits:
+        own = recipe.limits
+        return Limits(
+            min_snr_db=own.min_snr_db if self.min_snr_db is None else self.min_snr_db,
+            min_agreement=own.min_agreement if self.min_agreement is None else self.min_agreement,
+            max_top1_drop=own.max_top1_drop if self.max_top1_drop is None else self.max_top1_drop,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of one recipe.
+
+    Attributes:
+        status: "written", "current" (already there, skipped) or "refused" (the gate failed, nothing written).
+        failures: what missed its limit; may be there with "written" where the gate is off.
+        sensitivities: of each dense layer, where they were measured.
+        repair_ms: median milliseconds of the file before and after its repair, in one interleaved run.
+    """
+
+    name: str
+    status: str
+    path: Path
+    manifest: dict[str, Any]
+    failures: tuple[str, ...] = ()
+    sensitivities: tuple[Any, ...] = ()
+    repair_ms: tuple[float, float] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What there is to do for one model, before anything heavy is loaded.
+
+    Attributes:
+        model, settings, image_set, split: with what.
+        current: files that are there already.
+        outstanding: recipes that are to be made, and what identifies their inputs.
+    """
+
+    model: FloatModel
+    settings: Settings
+    image_set: ImageSet
+    split: Split
+    current: tuple[Outcome, ...]
+    outstanding: tuple[tuple[Recipe, str], ...]
+
+
+def plan(source: Source, recipes: Sequence[Recipe], settings: Settings, progress: Progress, store: Store) -> Plan:
+    """Looks at the images and at what is there. A saved model is built for it, once.
+
+    Args:
+        source: the model.
+        recipes: what to make of it.
+        settings: how.
+        progress: stages go there.
+        store: where the float file, the reference's answers and the activation ranges are kept for the next recipe or run.
+
+    Raises:
+        UsageError, InputError, EnvironmentUnusableError: from settings, images, a saved model, foreign files in the way.
+    """
+    if settings.labels is None:
+        settings = dataclasses.replace(settings, labels=published_labels(source.weights.published))
+    if settings.drift_samples < 1:
+        raise UsageError(
+            "nothing to measure the drift on",
+            expected="--drift-samples of at least 1",
+            received=str(settings.drift_samples),
+            action="ask for 32 or more; --no-gate writes a file whatever its drift",
+        )
+    if settings.min_runtime:
+        recipes = [recipe.for_runtime(settings.min_runtime) for recipe in recipes]
+    image_set = open_image_set(settings.calibration)
+    split = image_set.split(settings.calibration_samples, settings.drift_samples, settings.seed)
+    if split.note:
+        progress.note(split.note)
+    model = FloatModel(source, store, progress)
+    current, outstanding = [], []
+    for recipe in recipes:
+        digest = _inputs_sha256(source, recipe, settings, image_set, split, model.preprocessing)
+        explained = settings.explain and recipe.can_be_explained
+        found = None if explained or settings.force else _current_outcome(source.artifact_name(recipe), digest, settings)
+        if found:
+            current.append(found)
+        else:
+            outstanding.append((recipe, digest))
+    if not settings.force:
+        for recipe, _ in outstanding:
+            artifact.refuse_foreign_files(settings.folder, source.artifact_name(recipe))
+    return Plan(model, settings, image_set, split, tuple(current), tuple(outstanding))
+
+
+def too_new(document: Mapping[str, Any], settings: Settings) -> list[str]:
+    """Whether the file needs a newer runtime than was asked for."""
+    needed = document["file"]["min_runtime_version"]
+    if settings.min_runtime is None or (
+        needed and tuple(int(part) for part in needed.split("."))[: len(settings.min_runtime)] <= settings.min_runtime
+    ):
+        return []
+    return [f"needs TensorFlow Lite {needed or 'of unknown version'}, asked for {'.'.join(map(str, settings.min_runtime))} (--min-runtime)"]
+
+
+def calibration_block(settings: Settings, image_set: ImageSet, split: Split, preprocessing: Preprocessing) -> dict[str, Any]:
+    """The manifest's `calibration`."""
+    return {
+        "source": image_set.source,
+        "sha256": image_set.digest(split.calibration, preprocessing),
+        "samples": len(split.calibration),
+        "seed": settings.seed,
+    }
+
+
+def settings_block(
+    source: Source, recipe: Recipe, settings: Settings, image_set: ImageSet, split: Split, preprocessing: Preprocessing
+) -> dict[str, Any]:
+    """What was asked for: with weights and tools all that `edge.verify` needs to make the file again."""
+    return {
+        "input": settings.input_dtype,
+        "output": settings.output,
+        "takes_pixels": source.takes_pixels,
+        "without_dynamic": recipe.without_dynamic,
+        "repair": settings.repair,
+        "labels_sha256": artifact.sha256(self_description.label_bytes(settings.labels)) if settings.labels else None,
+        "images": {
+            "source": image_set.source,
+            "calibration_samples": settings.calibration_samples,
+            "drift_samples": settings.drift_samples,
+            "seed": settings.seed,
+            "sha256": image_set.digest((*split.calibration, *split.held_out), preprocessing),
+        },
+    }
+
+
+def _inputs_sha256(
+    source: Source, recipe: Recipe, settings: Settings, image_set: ImageSet, split: Split, preprocessing: Preprocessing
+) -> str:
+    """Identifies everything an artifact's bytes and manifest depend on: equal inputs, equal files."""
+    weights = f"random:{source.weights.random_seed}" if source.weights.is_random else source.weights.sha256
+    inputs = {
+        "schema_version": artifact.SCHEMA_VERSION,
+        "name": source.artifact_name(recipe),
+        "takes_pixels": source.takes_pixels,
+        "recipe": dataclasses.asdict(recipe),
+        "weights": weights,
+        "calibration": calibration_block(settings, image_set, split, preprocessing) if recipe.needs_calibration else None,
+        "drift": [image_set.source, image_set.digest(split.held_out, preprocessing)],
+        "labels": settings.labels,
+        "input": settings.input_dtype,
+        "output": settings.output,
+        "limits": dataclasses.asdict(settings.limits(recipe)),
+        "repair": settings.repair and recipe.repairs,
+        "tools": tool_versions(),
+        "code": code_sha256(),
+    }
+    return hashlib.sha256(artifact.canonical_json(inputs).encode()).hexdigest()
+
+
+def _current_outcome(name: str, digest: str, settings: Settings) -> Outcome | None:
+    """What is already there. A file written without the gate goes on failing its check."""
+    current = artifact.load_current(settings.folder, name, digest)
+    if current is None:
+        return None
+    failures = () if current.manifest["drift"]["passed"] else ("missed its drift limits when it was written",)
+    failures = (*failures, *too_new(current.manifest, settings))
+    return Outcome(name, "current", settings.folder / f"{name}.tflite", current.manifest, failures)
