@@ -26,7 +26,7 @@ from tfvit.preprocessing import Preprocessing
 
 # Images; part of what a chunk on disk is found by
 CHUNK = 64
-# Chunks that the first model may be ahead of the others while they are loaded: its logits of them are in memory
+# Chunks of which models that are loaded already answer while others are being loaded: their logits are in memory
 _AHEAD = 128
 
 
@@ -108,8 +108,8 @@ class Run:
     def answers(self, workers: int, advance: Callable[[], None] = lambda: None) -> Iterator[Answers]:
         """Chunk by chunk, in order, as many side by side as there are workers; models are loaded where a chunk is missing.
 
-        The first model answers ahead of the others, which are loaded meanwhile. How many work changes no answer: a model's answers to a
-        chunk are one thread's.
+        Models are loaded one after the other, in their order, while those before them answer: name first what loads fast. How many work
+        changes no answer: a model's answers to a chunk are one thread's.
 
         Args:
             workers: at least 1.
@@ -117,22 +117,19 @@ class Run:
         """
         loaded = _Loaded(workers)
         missing = self.missing()
-        first, *others = self._models
+        waiting: collections.deque[tuple[_Chunk, Future[dict[str, np.ndarray]]]] = collections.deque()
+        to_load = [model for model in self._models if model.name in missing]
         stopped = threading.Event()
-        waiting: collections.deque[tuple[_Chunk, list[Future[dict[str, np.ndarray]]]]] = collections.deque()
         with ThreadPoolExecutor(workers) as pool:
             try:
-                if first.name in missing:
-                    loaded.answer(first)
-                ahead = [pool.submit(self._rows, chunk, [first], loaded, stopped) for chunk in self._chunks[:_AHEAD]]
-                for model in others:
-                    if model.name in missing:
-                        loaded.answer(model)
-                for chunk, begun in itertools.zip_longest(self._chunks, ahead):
-                    if begun is None or begun.cancel():  # not begun
-                        waiting.append((chunk, [pool.submit(self._rows, chunk, self._models, loaded, stopped)]))
-                    else:
-                        waiting.append((chunk, [begun, pool.submit(self._rows, chunk, others, loaded, stopped)]))
+                for model in to_load[:1]:
+                    loaded.answer(model)
+                early = [pool.submit(self._early_rows, chunk, missing, loaded, stopped) for chunk in self._chunks[:_AHEAD]]
+                for model in to_load[1:]:
+                    loaded.answer(model)
+                for chunk, begun in itertools.zip_longest(self._chunks, early):
+                    rows = None if begun is None or begun.cancel() else begun  # that which has not begun is done at once by all
+                    waiting.append((chunk, pool.submit(self._all_rows, chunk, rows, loaded, stopped)))
                     if len(waiting) > 2 * workers:
                         yield from self._finished(*waiting.popleft(), advance)
                 while waiting:
@@ -141,11 +138,22 @@ class Run:
                 stopped.set()
                 pool.shutdown(cancel_futures=True)
 
-    def _finished(self, chunk: _Chunk, jobs: Sequence[Future[dict[str, np.ndarray]]], advance: Callable[[], None]) -> Iterator[Answers]:
-        rows = {name: values for job in jobs for name, values in job.result().items()}
-        yield self._answers(chunk, rows)
+    def _finished(self, chunk: _Chunk, job: Future[dict[str, np.ndarray]], advance: Callable[[], None]) -> Iterator[Answers]:
+        yield self._answers(chunk, job.result())
         for _ in chunk.references:
             advance()
+
+    def _early_rows(self, chunk: _Chunk, missing: set[str], loaded: _Loaded, stopped: threading.Event) -> dict[str, np.ndarray]:
+        """Of the models that need no waiting for."""
+        ready = [model for model in self._models if model.name not in missing or loaded.has(model)]
+        return self._rows(chunk, ready, loaded, stopped)
+
+    def _all_rows(
+        self, chunk: _Chunk, early: Future[dict[str, np.ndarray]] | None, loaded: _Loaded, stopped: threading.Event
+    ) -> dict[str, np.ndarray]:
+        """Of every model. `early` is running or done: a pool begins its jobs in their order."""
+        rows = {} if early is None else early.result()
+        return rows | self._rows(chunk, [model for model in self._models if model.name not in rows], loaded, stopped)
 
     def _rows(self, chunk: _Chunk, models: Sequence[Model], loaded: _Loaded, stopped: threading.Event) -> dict[str, np.ndarray]:
         """By the models' names, from the store or the models; what they say is stored."""
@@ -162,7 +170,7 @@ class Run:
         return rows
 
     def _answers(self, chunk: _Chunk, rows: dict[str, np.ndarray]) -> Answers:
-        readable = next(iter(rows.values()))["read"]
+        readable = rows[self._models[0].name]["read"]
         unreadable = []
         for position in np.flatnonzero(~readable):
             found = self._pixels_or_reason(chunk.references[position], self._models[0].preprocessing)
@@ -184,8 +192,11 @@ class _Loaded:
         self._workers, self._lock = workers, threading.Lock()
         self._answers: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
 
+    def has(self, model: Model) -> bool:
+        return model.name in self._answers
+
     def answer(self, model: Model) -> Callable[[np.ndarray], np.ndarray]:
-        """Waits for the model's own loading, and for no other's."""
+        """Waits for the model's loading, where it is not loaded."""
         if model.name not in self._answers:
             with self._lock:
                 if model.name not in self._answers:

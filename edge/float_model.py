@@ -125,7 +125,14 @@ class FloatModel:
 
                 return export.export_float(reparametrize(exportable, rewrites), input_dtype, output)
 
-        return self._made("float file", {**self._identity, "rewrites": list(rewrites), "input": input_dtype, "output": output}, make)
+        return self._made("float file", self._of_float_file(rewrites, input_dtype, output), make)
+
+    def has_float_file(self, rewrites: Sequence[str], input_dtype: str, output: str) -> bool:
+        """Whether `float_file` finds it in the store."""
+        return self._key("float file", self._of_float_file(rewrites, input_dtype, output)) in self._store
+
+    def _of_float_file(self, rewrites: Sequence[str], input_dtype: str, output: str) -> dict[str, Any]:
+        return {**self._identity, "rewrites": list(rewrites), "input": input_dtype, "output": output}
 
     def logits(self, pixels: Any) -> Any:
         """[B, H, W, 3] RGB pixels 0..255 -> [B, classes] logits."""

@@ -130,12 +130,13 @@ class Reference:
     Args:
         source: of `source_of`.
         manifest: the artifact's.
+        store: where float files are kept, those that edge.convert made of the same model among them.
         progress: stages go there.
     """
 
-    def __init__(self, source: sources.Source, manifest: Mapping[str, Any], progress: Progress) -> None:
+    def __init__(self, source: sources.Source, manifest: Mapping[str, Any], store: Store, progress: Progress) -> None:
         self.source, self._manifest = source, manifest
-        self._model = FloatModel(source, Store(None), progress)
+        self._model = FloatModel(source, store, progress)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -165,7 +166,12 @@ class Reference:
         """
         # images run side by side, which scales better than threads inside each operation
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-        exportable, recorded, origin = self._model.exportable, self._manifest["weights"], self._model.origin
+        exportable = self._model.exportable
+        self._require_same_draw()
+        return exportable
+
+    def _require_same_draw(self) -> None:
+        origin, recorded = self._model.origin, self._manifest["weights"]
         if origin.sha256 != recorded["sha256"]:
             raise InputError(
                 "random weights came out otherwise than when the artifact was made",
@@ -173,7 +179,6 @@ class Reference:
                 received=f"SHA-256 {origin.sha256} from {recorded['source']}",
                 action="convert again with this version",
             )
-        return exportable
 
     @property
     def batch(self) -> int:
@@ -183,30 +188,53 @@ class Reference:
 
     @property
     def float32_bytes(self) -> int:
-        """Of the model's weights in float32."""
-        return 4 * self.exportable.model.count_params()
+        """Of the model's weights in float32; a variant's with its published head, so that it need not be built."""
+        return 4 * (self.source.variant.num_parameters if self.source.variant else self.exportable.model.count_params())
 
+    @functools.cached_property
     def keras_logits(self) -> Callable[[np.ndarray], np.ndarray]:
         """The function [N, H, W, 3] pixels -> [N, classes] logits of the float Keras model."""
         from edge.export import batched_logits
 
         return batched_logits(self.exportable, self.batch)
 
+    @property
+    def float32_file_is_kept(self) -> bool:
+        """Whether `float32_file` is found in the store, without building the model."""
+        return self._is_kept(RECIPES["float32"])
+
     @functools.cached_property
     def float32_file(self) -> bytes:
-        """What `--quant float32` makes of the model, with the artifact's kind of output."""
+        """What `--quant float32` makes of the model, with the artifact's kind of output.
+
+        Raises:
+            InputError: as `exportable` does.
+        """
         from edge import quantize
 
         recipe = RECIPES["float32"]
         return quantize.quantize(self._graph(recipe), recipe)
 
     def recipe_graph(self) -> bytes:
-        """The float file that the artifact's recipe quantized: the same function, with the recipe's rewrites."""
+        """The float file that the artifact's recipe quantized: the same function, with the recipe's rewrites.
+
+        Raises:
+            InputError: as `exportable` does.
+        """
         return self._graph(find_recipe(self._manifest["recipe"]))
 
     def _graph(self, recipe: Recipe) -> bytes:
-        _ = self.exportable
         from edge.attempt import FloatGraphs
 
-        output = "probabilities" if self._manifest["output"]["activation"] == "softmax" else "logits"
-        return FloatGraphs(self._model.float_file, "float32", output).of(recipe).file
+        if not self._is_kept(recipe):
+            _ = self.exportable  # first: it changes settings that are part of what the file is kept by
+        graph = FloatGraphs(self._model.float_file, "float32", self._output).of(recipe)
+        self._require_same_draw()
+        return graph.file
+
+    def _is_kept(self, recipe: Recipe) -> bool:
+        return self._model.has_float_file(recipe.rewrites, "float32", self._output)
+
+    @property
+    def _output(self) -> str:
+        return "probabilities" if self._manifest["output"]["activation"] == "softmax" else "logits"

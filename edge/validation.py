@@ -128,16 +128,14 @@ def validate(artifact: Artifact, source: Source, images: Images, settings: Setti
     with progress.stage("try the file", subject=artifact.name):
         trial.require_runs(artifact.file)
     ran_on = _described(Interpreter(artifact.file), manifest).ran_on
-    reference = Reference(source, manifest, progress)
+    reference = Reference(source, manifest, settings.store, progress)
     app = _app_preprocessing(preprocessing_of(manifest), settings.app_preprocessing)
     models = _models(artifact, reference, app)
     subject = artifact.name
     with progress.stage("look at the images", total=len(images.references), subject=subject) as advance:
         run = answers.Run(images.image_set, images.references, models, settings.store, advance)
         missing = run.missing()
-    if missing & {_KERAS, _APP, _FLOAT32} or settings.layer_samples:
-        _ = reference.exportable
-    workers = _workers(settings.threads, reference.float32_bytes if _FLOAT32 in missing else len(artifact.file))
+    workers = _workers(settings.threads, max(len(artifact.file), reference.float32_bytes if _FLOAT32 in missing else 0))
     with progress.stage("answer", total=len(images.references), subject=subject) as advance:
         seen = _seen(run.answers(workers, advance), images, len(images.references))
     settings.store.prune()
@@ -224,25 +222,23 @@ def _workers(threads: int, largest_file_bytes: int) -> int:
 
 
 def _models(artifact: Artifact, reference: Reference, app: Preprocessing) -> list[answers.Model]:
-    """The float model on what it was made for, again on what the app gives it where that differs, its float32 file, the file."""
+    """The file, the float model on what it was made for, again on what the app gives it where that differs, its float32 file: what loads
+    fast goes first.
+    """
     softmax = artifact.manifest["output"]["activation"] == "softmax"
     on_this = f"{runtime_version()} {machine.cpu_name()}"
     keras_key = f"keras {reference.key} {machine.cpu_name()}"
-    models = [answers.Model(_KERAS, keras_key, reference.preprocessing, lambda workers: reference.keras_logits(), reference.batch)]
+    keras = answers.Model(_KERAS, keras_key, reference.preprocessing, lambda workers: reference.keras_logits, reference.batch)
+    of_keras = [keras]
     if app != reference.preprocessing:
-        models.append(answers.Model(_APP, keras_key, app, lambda workers: reference.keras_logits(), reference.batch))
-    models.append(
-        answers.Model(
-            _FLOAT32,
-            f"float32 {reference.key} {on_this}",
-            app,
-            lambda workers: answers.FileModel(reference.float32_file, softmax, workers),
-            _FILE_BATCH,
-        )
+        of_keras.append(dataclasses.replace(keras, name=_APP, preprocessing=app))
+    float32_key = f"float32 {reference.key} {on_this}"
+    float32 = answers.Model(
+        _FLOAT32, float32_key, app, lambda workers: answers.FileModel(reference.float32_file, softmax, workers), _FILE_BATCH
     )
     file_key = f"file {sha256(artifact.file)} {softmax} {on_this}"
-    models.append(answers.Model(_FILE, file_key, app, lambda workers: answers.FileModel(artifact.file, softmax, workers), _FILE_BATCH))
-    return models
+    file = answers.Model(_FILE, file_key, app, lambda workers: answers.FileModel(artifact.file, softmax, workers), _FILE_BATCH)
+    return [file, float32, *of_keras] if reference.float32_file_is_kept else [file, *of_keras, float32]
 
 
 def _seen(chunks: Iterator[answers.Answers], images: Images, asked: int) -> _Seen:

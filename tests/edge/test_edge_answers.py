@@ -188,3 +188,32 @@ def test_the_first_model_answers_while_the_others_are_loaded(images):
     models = [answers.Model("first", "first", GEOMETRY, lambda workers: answer), answers.Model("second", "second", GEOMETRY, load)]
     found = list(answers.Run(images, images.references, models, cache.Store(None)).answers(1))
     assert all((chunk.logits["first"] == chunk.logits["second"]).all() for chunk in found)
+
+
+def test_each_model_answers_as_soon_as_it_is_loaded_and_no_image_twice(images):
+    first, second, third = (_Counting(name) for name in "abc")
+    loading_third, second_asked = threading.Event(), threading.Event()
+
+    def first_answer(pixels):
+        assert loading_third.wait(60), "the first model's answers hold up the others' loading"
+        return first._answer(pixels)
+
+    def second_answer(pixels):
+        second_asked.set()
+        return second._answer(pixels)
+
+    def load_third(workers):
+        loading_third.set()
+        assert second_asked.wait(60), "the second model waits for the third"
+        return third._answer
+
+    models = [
+        dataclasses.replace(first.model, load=lambda workers: first_answer),
+        dataclasses.replace(second.model, load=lambda workers: second_answer),
+        dataclasses.replace(third.model, load=load_third),
+    ]
+    found = list(answers.Run(images, images.references, models, cache.Store(None)).answers(1))
+    assert [model.asked for model in (first, second, third)] == [len(images.references) - 1] * 3
+    for chunk in found:
+        np.testing.assert_array_equal(chunk.logits["a"], chunk.logits["b"])
+        np.testing.assert_array_equal(chunk.logits["a"], chunk.logits["c"])

@@ -16,7 +16,7 @@ from conftest import MICRO, SEED, build
 from PIL import Image
 
 from calibration import builtin
-from edge import artifact, flatbuffer
+from edge import artifact, cache, flatbuffer
 from edge.layers import dense_layers
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 from tfvit.terminal import EXIT_BUG
@@ -233,13 +233,24 @@ def test_each_limit_fails_alone(validated, made, weights, pictures, limit, words
 def test_stopped_and_taken_up_again_it_says_the_same(validated, made, weights, pictures, tmp_path):
     arguments = (made / "micro-int8.tflite", "--images", pictures, "--weights", weights, "--json", "--cache", tmp_path / "kept", *LOOSE)
     whole = validated(*arguments).out
-    kept = sorted((tmp_path / "kept").glob("*/*"))
+    kept = sorted(entry.path for entry in cache.Store(tmp_path / "kept").entries() if entry.kind == "answers")
     assert len(kept) == 6  # three models, two chunks
     for path in kept[::2]:
         path.unlink()
     assert validated(*arguments).out == whole
     assert validated(*arguments).out == whole
     assert validated(*arguments[:-6], "--no-cache", *LOOSE).out == whole
+
+
+def test_the_float_file_of_the_conversion_is_taken_from_the_cache(cli, validated, weights, pictures, tmp_path):
+    cached = ("--cache", tmp_path / "kept")
+    arguments = ("--variant", "micro", "--weights", weights, "--calibration", pictures, "--calibration-samples", "16", "--no-gate")
+    assert cli(*arguments, "--quant", "int8", "--out", tmp_path / "out", *cached).code == EXIT_OK
+    checked = (tmp_path / "out" / "micro-int8.tflite", "--images", pictures, "--weights", weights, "--json", *LOOSE)
+    taken, anew = validated(*checked, *cached), validated(*checked, "--no-cache")
+    assert "export the float graph" not in taken.err
+    assert "export the float graph" in anew.err
+    assert taken.out == anew.out
 
 
 def test_a_second_recipe_costs_only_its_own_run(validated, made, weights, pictures, tmp_path, monkeypatch):
