@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import hashlib
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 from edge.drawing import require_matplotlib
 from edge.latency_process import DELEGATES, OK, UNAVAILABLE
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, InputError, UsageError, unknown_name
+from tfvit.hashing import file_sha256
 from tfvit.terminal import Parser, Terminal, run
 
 WRONG = "wrong"
@@ -163,7 +163,7 @@ def _result(file: Path, group: _Group, process: Any, difference: Any, times: Any
             )
     return {
         "file": saving.utf8_name(file),
-        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "sha256": file_sha256(file),
         "size_bytes": file.stat().st_size,
         "random_weights": _has_random_weights(file),
         "delegate": group.delegate,

@@ -50,7 +50,7 @@ def resolve_model(path: Path, takes_pixels: bool | None) -> Source:
         raise InputError(
             "a name that no manifest can hold", expected="a file name in UTF-8", received=str(path), action="rename the model file"
         )
-    return Source(path.stem, None, WeightsChoice(path=path, sha256=weights_choice.file_sha256(path, InputError, "model")), takes_pixels)
+    return Source(path.stem, None, WeightsChoice(path=path, sha256=weights_choice.sha256_of_given(path, InputError, "model")), takes_pixels)
 
 
 def build(source: Source) -> tuple[Any, Any]:
@@ -90,7 +90,7 @@ def require_unchanged(source: Source) -> None:
     path, expected = source.weights.path, source.weights.sha256
     if path is None:
         return
-    received = weights_choice.file_sha256(path)
+    received = weights_choice.sha256_of_given(path)
     if received != expected:
         raise InputError(
             "the file of the weights is another one",

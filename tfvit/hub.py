@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import os
 import queue
 import re
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from tfvit.errors import EnvironmentUnusableError, WeightsError
+from tfvit.hashing import file_sha256
 from tfvit.variants import Variant, find_variant
 
 Answer = TypeVar("Answer")
@@ -282,7 +282,7 @@ def _plain_http(hub: Any) -> Iterator[None]:
 def _checked(hub: Any, repository: str, path: Path, announced: str | None, *, from_cache: bool) -> FetchedCheckpoint:
     """The checkpoint, after its bytes were compared with the announced hash."""
     try:
-        sha256, size_bytes = _sha256(path), path.stat().st_size
+        sha256, size_bytes = file_sha256(path), path.stat().st_size
     except OSError as error:
         raise _unreadable_cache(hub, repository, error) from error
     verified = announced is not None and _SHA256.fullmatch(announced) is not None
@@ -296,14 +296,6 @@ def _checked(hub: Any, repository: str, path: Path, announced: str | None, *, fr
 def _unreadable_cache(hub: Any, repository: str, error: OSError) -> WeightsError:
     received = f"{_said(error)} ({hub.constants.HF_HUB_CACHE})"
     return _error(repository, "disk", "a cache that can be read and written", received, "mend its permissions, make room, or set HF_HOME")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _remove(hub: Any, path: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from pathlib import Path
 
 from tfvit.errors import WeightsError
+from tfvit.hashing import file_sha256
 from tfvit.hub import TIMEOUT_S, fetch_checkpoint, not_published
 from tfvit.variants import find_variant
 
@@ -60,7 +60,7 @@ def published_checkpoint(variant_id: str, weights: str, timeout_s: float = TIMEO
 def _shipped(variant_id: str) -> PublishedCheckpoint:
     path = SHIPPED_FOLDER / f"{variant_id}.safetensors"
     try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        found = file_sha256(path)
     except OSError as error:
         found = f"no readable file ({error.strerror})"
     if found != SHIPPED_SHA256[variant_id]:

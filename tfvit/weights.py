@@ -17,6 +17,7 @@ import numpy as np
 from tfvit.blocks import Block
 from tfvit.checkpoints import assign_tensors, tfvit_layers, timm_names
 from tfvit.errors import InputError, WeightsError
+from tfvit.hashing import file_sha256
 from tfvit.variants import PUBLISHED_WEIGHTS, WEIGHTS_ENDINGS, Variant
 
 # Of a head, by far: an HDF5 file may declare more than anyone has memory for, and store nothing of it
@@ -98,13 +99,6 @@ def existing_weights_file(weights: str | os.PathLike[str]) -> Path:
             action="check the path",
         )
     return path
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    with open(path, "rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read()).hexdigest()
-        )
 
 
 def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from tfvit.errors import UsageError, UserError, WeightsError
+from tfvit.hashing import file_sha256
 from tfvit.variants import PUBLISHED_WEIGHTS, WEIGHTS_ENDINGS, Variant
 
 NETWORK_TIMEOUT_S = 10.0
@@ -81,7 +81,7 @@ def resolve_weights(text: str, variant: Variant, timeout_s: float = NETWORK_TIME
             received=repr(text),
             action="check the spelling",
         )
-    return WeightsChoice(path=path, sha256=file_sha256(path))
+    return WeightsChoice(path=path, sha256=sha256_of_given(path))
 
 
 def build(variant: Variant, choice: WeightsChoice) -> tuple[Any, Any]:
@@ -126,18 +126,14 @@ def _imagenet_or_random(variant: Variant, timeout_s: float) -> WeightsChoice:
     )
 
 
-def file_sha256(path: Path, error_type: type[UserError] = WeightsError, kind: str = "weights") -> str:
+def sha256_of_given(path: Path, error_type: type[UserError] = WeightsError, kind: str = "weights") -> str:
     """SHA-256 of a file of the user's.
 
     Raises:
         UserError: of `error_type`: it cannot be read.
     """
     try:
-        with open(path, "rb") as file:
-            digest = hashlib.sha256()
-            while block := file.read(1 << 20):
-                digest.update(block)
-            return digest.hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise error_type(
             f"{kind} file not readable", expected="an existing file", received=f"{path}: {error.strerror}", action="check the path"
