@@ -41,6 +41,7 @@ class Model:
         load: makes the function [N, H, W, 3] uint8 pixels -> [N, classes] logits for so many threads to call at once; called only where a
             chunk is missing.
         batch: how many images at once, at most.
+        every: of the chunks, each how-manieth it answers, the first one and from there; 1: all.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Model:
     preprocessing: Preprocessing
     load: Callable[[int], Callable[[np.ndarray], np.ndarray]]
     batch: int = CHUNK
+    every: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Answers:
     Attributes:
         references: of the images that could be read.
         unreadable: (image, reason) of the others.
-        logits: model name -> [N, classes], in the order of `references`.
+        logits: model name -> [N, classes], in the order of `references`, of the models that answer this chunk.
     """
 
     references: tuple[ImageReference, ...]
@@ -77,7 +79,7 @@ class Run:
     Args:
         image_set: the images.
         references: which of them, in the order of the answers.
-        models: who is asked.
+        models: who is asked; the first one answers every chunk.
         store: where chunks are kept.
         advance: called for every image looked at.
     """
@@ -92,12 +94,13 @@ class Run:
     ) -> None:
         self._image_set, self._models, self._store = image_set, models, store
         self._chunks = []
-        for start in range(0, len(references), CHUNK):
+        for number, start in enumerate(range(0, len(references), CHUNK)):
             part = tuple(references[start : start + CHUNK])
             identities: dict[Preprocessing, list[str]] = {}
             for preprocessing in {model.preprocessing for model in models}:
                 identities[preprocessing] = [image_set.identity(reference, preprocessing) for reference in part]
-            self._chunks.append(_Chunk(part, {model.name: _key(model, identities[model.preprocessing]) for model in models}))
+            keys = {model.name: _key(model, identities[model.preprocessing]) for model in models if number % model.every == 0}
+            self._chunks.append(_Chunk(part, keys))
             for _ in part:
                 advance()
 
@@ -159,7 +162,7 @@ class Run:
         """By the models' names, from the store or the models; what they say is stored."""
         rows: dict[str, np.ndarray] = {}
         decoded: dict[Preprocessing, list[np.ndarray | str]] = {}
-        for model in models:
+        for model in (model for model in models if model.name in chunk.keys):
             kept = _array(self._store.read(chunk.keys[model.name]))
             if kept is None or kept.shape != (len(chunk.references),) or kept.dtype.names != ("read", "logits"):
                 if model.preprocessing not in decoded:

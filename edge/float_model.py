@@ -98,6 +98,11 @@ class FloatModel:
 
         return WeightsOrigin(**self.facts.origin)
 
+    @property
+    def weights_sha256(self) -> str:
+        """Of the weights the model was built with; needs no TensorFlow where it is known."""
+        return self.facts.origin["sha256"]
+
     @functools.cached_property
     def _built(self) -> tuple[Any, Facts]:
         with self._progress.stage("load TensorFlow", subject=self.source.name):

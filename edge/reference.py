@@ -171,12 +171,12 @@ class Reference:
         return exportable
 
     def _require_same_draw(self) -> None:
-        origin, recorded = self._model.origin, self._manifest["weights"]
-        if origin.sha256 != recorded["sha256"]:
+        received, recorded = self._model.weights_sha256, self._manifest["weights"]
+        if received != recorded["sha256"]:
             raise InputError(
                 "random weights came out otherwise than when the artifact was made",
                 expected=f"SHA-256 {recorded['sha256']}",
-                received=f"SHA-256 {origin.sha256} from {recorded['source']}",
+                received=f"SHA-256 {received} from {recorded['source']}",
                 action="convert again with this version",
             )
 
@@ -194,9 +194,10 @@ class Reference:
     @functools.cached_property
     def keras_logits(self) -> Callable[[np.ndarray], np.ndarray]:
         """The function [N, H, W, 3] pixels -> [N, classes] logits of the float Keras model."""
+        exportable = self.exportable
         from edge.export import batched_logits
 
-        return batched_logits(self.exportable, self.batch)
+        return batched_logits(exportable, self.batch)
 
     @property
     def float32_file_is_kept(self) -> bool:

@@ -35,6 +35,8 @@ _BETWEEN = {
     "total": "Keras, this file",
 }
 BUILTIN_SAMPLES = 256
+# The float32 file's answers are Keras's to six digits or more; that takes no more images to see
+FLOAT32_SAMPLES = 1024
 _LAYERS_SHOWN = 12
 _PATHS_SHOWN = 5
 
@@ -61,6 +63,14 @@ def parser() -> Parser:
         choices=APP_PREPROCESSING,
         default="manifest",
         help="; ".join(f"{name}: {words}" for name, words in APP_PREPROCESSING.items()) + " (%(default)s)",
+    )
+    parser.add_argument(
+        "--float32-samples",
+        type=_number_or_all,
+        default=FLOAT32_SAMPLES,
+        metavar="N|all",
+        help="on how many of the images, spread over all, the float32 file runs too, to tell export from quantization; the gate and the "
+        "total difference are of all images (%(default)s)",
     )
     parser.add_argument("--layers", action="store_true", help="where the error comes from: every dense layer beside its float one")
     parser.add_argument("--layer-samples", type=int, default=8, help="on how many of the images (%(default)s)")
@@ -106,6 +116,7 @@ def _validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     _note_calibration_images(found.manifest["calibration"], image_set, references, terminal)
     settings = validation.Settings(
         app_preprocessing=arguments.app_preprocessing,
+        float32_samples=arguments.float32_samples,
         threads=arguments.jobs or usable_cores(),
         store=store,
         layer_samples=arguments.layer_samples if arguments.layers else 0,
@@ -176,17 +187,18 @@ def _note_calibration_images(calibration: Mapping[str, Any] | None, image_set: A
 
 
 def _report(document: dict[str, Any], terminal: Terminal) -> int:
-    columns = ("difference", "same top-1", "95 %", "SNR dB", "cosine", "KL", "max abs", "mean abs", "between")
+    columns = ("difference", "images", "same top-1", "95 %", "SNR dB", "cosine", "KL", "max abs", "mean abs", "between")
     rows: list[Sequence[str]] = []
     for difference in document["differences"]:
         metrics, name = difference["metrics"], difference["name"]
         if difference["identical"]:
-            rows.append((name, "100%", "", "", "", "", "0", "0", "the same pixels"))
+            rows.append((name, str(metrics["samples"]), "100%", "", "", "", "", "0", "0", "the same pixels"))
             continue
         agreement = metrics["top1_agreement"]
         rows.append(
             (
                 name,
+                str(metrics["samples"]),
                 f"{agreement['value']:.2%}",
                 f"{100 * agreement['low']:.2f} to {100 * agreement['high']:.2f}",
                 _shown(metrics["logits_snr_db"], ".1f"),
@@ -213,6 +225,10 @@ def _image_lines(document: dict[str, Any]) -> list[str]:
     images = document["images"]
     skipped = [f"{skipped['path']} ({skipped['reason']})" for skipped in images["skipped"]]
     lines = [f"{images['number']} images of {images['source']}, on {document['runtime']}"]
+    fewer = [one for one in document["differences"] if one["metrics"]["samples"] < images["number"]]
+    if fewer:
+        names, number = " and ".join(one["name"] for one in fewer), fewer[0]["metrics"]["samples"]
+        lines.append(f"{names}: on {number} of them, spread over all (--float32-samples all: on all)")
     if skipped:
         lines.append(f"left out, unreadable: {', '.join(skipped[:_PATHS_SHOWN])}{_and_more(len(skipped) - _PATHS_SHOWN)}")
     return lines
@@ -304,6 +320,14 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
             raise UsageError("nothing to do", expected=f"{flag} of at least 1", received=str(value), action=f"leave {flag} out")
     if arguments.seed < 0:
         raise UsageError("unusable seed", expected="--seed of at least 0", received=str(arguments.seed), action="leave it out")
+
+
+def _number_or_all(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a number of at least 1, or all. Received: {text}")
+    return int(text)
 
 
 def _finite(text: str) -> float:

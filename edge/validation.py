@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -48,6 +49,8 @@ APP_PREPROCESSING = {
     "squash": (None, False),
     "squash-bilinear": ("bilinear", False),
 }
+# What is printed apart, the last one against the limits
+DIFFERENCES = ("preprocessing", "export", "quantization", "total")
 _KERAS, _APP, _FLOAT32, _FILE = "keras", "keras, app", "float32", "file"
 
 
@@ -57,6 +60,7 @@ class Settings:
 
     Attributes:
         app_preprocessing: one of `APP_PREPROCESSING`.
+        float32_samples: on about how many images, spread over all, the float32 file runs too; None: on all.
         threads: images side by side.
         store: where answers are kept.
         layer_samples: on how many images the layers are compared; 0 leaves them out.
@@ -65,6 +69,7 @@ class Settings:
     """
 
     app_preprocessing: str
+    float32_samples: int | None
     threads: int
     store: Store
     layer_samples: int
@@ -103,7 +108,7 @@ class _Seen:
 
     references: list[ImageReference] = dataclasses.field(default_factory=list)
     unreadable: list[tuple[ImageReference, str]] = dataclasses.field(default_factory=list)
-    differences: dict[str, list[ImageDrifts]] = dataclasses.field(default_factory=dict)
+    differences: dict[str, list[ImageDrifts]] = dataclasses.field(default_factory=lambda: {name: [] for name in DIFFERENCES})
     first: list[tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=list)
 
 
@@ -130,7 +135,7 @@ def validate(artifact: Artifact, source: Source, images: Images, settings: Setti
     ran_on = _described(Interpreter(artifact.file), manifest).ran_on
     reference = Reference(source, manifest, settings.store, progress)
     app = _app_preprocessing(preprocessing_of(manifest), settings.app_preprocessing)
-    models = _models(artifact, reference, app)
+    models = _models(artifact, reference, app, _every(len(images.references), settings.float32_samples))
     subject = artifact.name
     with progress.stage("look at the images", total=len(images.references), subject=subject) as advance:
         run = answers.Run(images.image_set, images.references, models, settings.store, advance)
@@ -221,7 +226,15 @@ def _workers(threads: int, largest_file_bytes: int) -> int:
     return max(1, min(threads, fit))
 
 
-def _models(artifact: Artifact, reference: Reference, app: Preprocessing) -> list[answers.Model]:
+def _every(images: int, wanted: int | None) -> int:
+    """Each how-manieth chunk has about so many images in all, and not fewer than wanted where there are as many."""
+    if wanted is None:
+        return 1
+    chunks = math.ceil(images / answers.CHUNK)
+    return max(1, chunks // math.ceil(wanted / answers.CHUNK))
+
+
+def _models(artifact: Artifact, reference: Reference, app: Preprocessing, every_float32: int) -> list[answers.Model]:
     """The file, the float model on what it was made for, again on what the app gives it where that differs, its float32 file: what loads
     fast goes first.
     """
@@ -234,7 +247,7 @@ def _models(artifact: Artifact, reference: Reference, app: Preprocessing) -> lis
         of_keras.append(dataclasses.replace(keras, name=_APP, preprocessing=app))
     float32_key = f"float32 {reference.key} {on_this}"
     float32 = answers.Model(
-        _FLOAT32, float32_key, app, lambda workers: answers.FileModel(reference.float32_file, softmax, workers), _FILE_BATCH
+        _FLOAT32, float32_key, app, lambda workers: answers.FileModel(reference.float32_file, softmax, workers), _FILE_BATCH, every_float32
     )
     file_key = f"file {sha256(artifact.file)} {softmax} {on_this}"
     file = answers.Model(_FILE, file_key, app, lambda workers: answers.FileModel(artifact.file, softmax, workers), _FILE_BATCH)
@@ -265,14 +278,11 @@ def _seen(chunks: Iterator[answers.Answers], images: Images, asked: int) -> _See
                 action="check the weights, or leave the image out",
             )
         on_app = logits.get(_APP, logits[_KERAS])
-        pairs = {
-            "preprocessing": (logits[_KERAS], on_app),
-            "export": (on_app, logits[_FLOAT32]),
-            "quantization": (logits[_FLOAT32], logits[_FILE]),
-            "total": (logits[_KERAS], logits[_FILE]),
-        }
+        pairs = {"preprocessing": (logits[_KERAS], on_app), "total": (logits[_KERAS], logits[_FILE])}
+        if _FLOAT32 in logits:
+            pairs |= {"export": (on_app, logits[_FLOAT32]), "quantization": (logits[_FLOAT32], logits[_FILE])}
         for name, (one, other) in pairs.items():
-            seen.differences.setdefault(name, []).append(compare(one, other, labels))
+            seen.differences[name].append(compare(one, other, labels))
         seen.references += chunk.references
         if len(seen.references) - len(chunk.references) < _KEPT_LOGITS:
             seen.first.append((logits[_KERAS], logits[_FILE]))
@@ -297,6 +307,7 @@ def _differences(seen: _Seen, identical: bool, app: str) -> list[evidence.Differ
     return [
         evidence.Difference(name, *words[name], ImageDrifts.joined(parts), identical and name == "preprocessing")
         for name, parts in seen.differences.items()
+        if parts
     ]
 
 

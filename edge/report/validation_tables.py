@@ -54,6 +54,7 @@ def differences_table(content: Mapping[str, Any]) -> Table:
             (
                 Cell(one["name"]),
                 Cell(f"{one['reference']} → {one['target']}"),
+                number(metrics["samples"], 0),
                 _share(metrics["top1_agreement"]),
                 _share(metrics["top1_in_top5"]),
                 number(metrics["top5_overlap"], 2, 100),
@@ -66,6 +67,7 @@ def differences_table(content: Mapping[str, Any]) -> Table:
     titles = columns(
         "difference",
         "between",
+        "#images",
         "#same top-1 % (95 % interval)",
         "#top-1 in top-5 %",
         "#top-5 overlap %",

@@ -16,7 +16,7 @@ from conftest import MICRO, SEED, build
 from PIL import Image
 
 from calibration import builtin
-from edge import artifact, cache, flatbuffer
+from edge import answers, artifact, cache, flatbuffer, validation
 from edge.layers import dense_layers
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 from tfvit.terminal import EXIT_BUG
@@ -108,6 +108,36 @@ def test_three_differences_apart(validated, made, weights, pictures):
     assert all(image["reference"]["answer"] != image["target"]["answer"] for image in flipped["shown"])
     assert all(image["thumbnail"].startswith("data:image/png;base64,") for image in flipped["shown"])
     assert len(document["layers"]["rows"]) == len(dense_layers(flatbuffer.read_model((made / "micro-float32.tflite").read_bytes())))
+
+
+def test_fewer_images_for_the_float32_file(validated, made, weights, pictures):
+    """What it is asked for tells two differences apart; the total one, accuracy and gate stay those of all images."""
+    arguments = (made / "micro-int8.tflite", "--images", pictures, "--weights", weights, *LOOSE)
+    some, every = (validated(*arguments, "--json", "--no-cache", "--float32-samples", number) for number in ("64", "all"))
+    some, every = _document(some), _document(every)
+    of_some, of_every = (
+        {difference["name"]: difference["metrics"] for difference in document["differences"]} for document in (some, every)
+    )
+    assert [metrics["samples"] for metrics in of_every.values()] == [PICTURES] * 4
+    assert [metrics["samples"] for metrics in of_some.values()] == [PICTURES, 64, 64, PICTURES]
+    assert of_some["total"] == of_every["total"]
+    assert of_some["quantization"]["logits_snr_db"] != of_every["quantization"]["logits_snr_db"]
+    for field in ("accuracy", "flipped", "gate", "images"):
+        assert some[field] == every[field]
+    printed = validated(*arguments, "--float32-samples", "64").out
+    assert "export and quantization: on 64 of them, spread over all" in printed
+    refused = validated(*arguments, "--float32-samples", "0")
+    assert (refused.code, "--float32-samples" in refused.err) == (EXIT_USAGE, True)
+
+
+@pytest.mark.parametrize(
+    ("images", "wanted", "every"), [(5000, 1024, 4), (1024, 1024, 1), (90, 1, 2), (1, 1, 1), (50000, 1024, 48), (5000, None, 1)]
+)
+def test_the_float32_file_runs_on_no_fewer_than_wanted(images, wanted, every):
+    assert validation._every(images, wanted) == every
+    chunks = range(-(-images // answers.CHUNK))
+    answered = sum(min(answers.CHUNK, images - answers.CHUNK * chunk) for chunk in chunks[::every])
+    assert answered >= min(images, wanted or images) - answers.CHUNK  # the last chunk may be a small one
 
 
 def test_the_answers_are_keras_and_the_files(validated, made, weights, pictures):
