@@ -9,10 +9,12 @@ import dataclasses
 import hashlib
 import io
 import itertools
+import math
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from fractions import Fraction
 
 import numpy as np
 
@@ -41,7 +43,7 @@ class Model:
         load: makes the function [N, H, W, 3] uint8 pixels -> [N, classes] logits for so many threads to call at once; called only where a
             chunk is missing.
         batch: how many images at once, at most.
-        every: of the chunks, each how-manieth it answers, the first one and from there; 1: all.
+        share: of the chunks that it answers, evenly spread from the first one on.
     """
 
     name: str
@@ -49,7 +51,11 @@ class Model:
     preprocessing: Preprocessing
     load: Callable[[int], Callable[[np.ndarray], np.ndarray]]
     batch: int = CHUNK
-    every: int = 1
+    share: Fraction = Fraction(1)
+
+    def answers_chunk(self, number: int) -> bool:
+        """Whether it does the one of this number, from 0."""
+        return math.ceil(number * self.share) < math.ceil((number + 1) * self.share)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +105,7 @@ class Run:
             identities: dict[Preprocessing, list[str]] = {}
             for preprocessing in {model.preprocessing for model in models}:
                 identities[preprocessing] = [image_set.identity(reference, preprocessing) for reference in part]
-            keys = {model.name: _key(model, identities[model.preprocessing]) for model in models if number % model.every == 0}
+            keys = {model.name: _key(model, identities[model.preprocessing]) for model in models if model.answers_chunk(number)}
             self._chunks.append(_Chunk(part, keys))
             for _ in part:
                 advance()

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -135,7 +136,7 @@ def validate(artifact: Artifact, source: Source, images: Images, settings: Setti
     ran_on = _described(Interpreter(artifact.file), manifest).ran_on
     reference = Reference(source, manifest, settings.store, progress)
     app = _app_preprocessing(preprocessing_of(manifest), settings.app_preprocessing)
-    models = _models(artifact, reference, app, _every(len(images.references), settings.float32_samples))
+    models = _models(artifact, reference, app, _share(len(images.references), settings.float32_samples))
     subject = artifact.name
     with progress.stage("look at the images", total=len(images.references), subject=subject) as advance:
         run = answers.Run(images.image_set, images.references, models, settings.store, advance)
@@ -226,15 +227,13 @@ def _workers(threads: int, largest_file_bytes: int) -> int:
     return max(1, min(threads, fit))
 
 
-def _every(images: int, wanted: int | None) -> int:
-    """Each how-manieth chunk has about so many images in all, and not fewer than wanted where there are as many."""
-    if wanted is None:
-        return 1
+def _share(images: int, wanted: int | None) -> Fraction:
+    """Of the chunks, so that about as many images as wanted are in them."""
     chunks = math.ceil(images / answers.CHUNK)
-    return max(1, chunks // math.ceil(wanted / answers.CHUNK))
+    return Fraction(1) if wanted is None else min(Fraction(1), Fraction(math.ceil(wanted / answers.CHUNK), chunks))
 
 
-def _models(artifact: Artifact, reference: Reference, app: Preprocessing, every_float32: int) -> list[answers.Model]:
+def _models(artifact: Artifact, reference: Reference, app: Preprocessing, share_of_float32: Fraction) -> list[answers.Model]:
     """The file, the float model on what it was made for, again on what the app gives it where that differs, its float32 file: what loads
     fast goes first.
     """
@@ -247,7 +246,12 @@ def _models(artifact: Artifact, reference: Reference, app: Preprocessing, every_
         of_keras.append(dataclasses.replace(keras, name=_APP, preprocessing=app))
     float32_key = f"float32 {reference.key} {on_this}"
     float32 = answers.Model(
-        _FLOAT32, float32_key, app, lambda workers: answers.FileModel(reference.float32_file, softmax, workers), _FILE_BATCH, every_float32
+        _FLOAT32,
+        float32_key,
+        app,
+        lambda workers: answers.FileModel(reference.float32_file, softmax, workers),
+        _FILE_BATCH,
+        share_of_float32,
     )
     file_key = f"file {sha256(artifact.file)} {softmax} {on_this}"
     file = answers.Model(_FILE, file_key, app, lambda workers: answers.FileModel(artifact.file, softmax, workers), _FILE_BATCH)

@@ -130,14 +130,15 @@ def test_fewer_images_for_the_float32_file(validated, made, weights, pictures):
     assert (refused.code, "--float32-samples" in refused.err) == (EXIT_USAGE, True)
 
 
-@pytest.mark.parametrize(
-    ("images", "wanted", "every"), [(5000, 1024, 4), (1024, 1024, 1), (90, 1, 2), (1, 1, 1), (50000, 1024, 48), (5000, None, 1)]
-)
-def test_the_float32_file_runs_on_no_fewer_than_wanted(images, wanted, every):
-    assert validation._every(images, wanted) == every
+@pytest.mark.parametrize(("images", "wanted"), [(5000, 1024), (1024, 1024), (90, 1), (1, 1), (50000, 1024), (5000, None), (5000, 1000)])
+def test_the_float32_file_runs_on_as_many_as_wanted_spread_over_all(images, wanted):
+    model = answers.Model("m", "m", MICRO.preprocessing, lambda workers: None, share=validation._share(images, wanted))
     chunks = range(-(-images // answers.CHUNK))
-    answered = sum(min(answers.CHUNK, images - answers.CHUNK * chunk) for chunk in chunks[::every])
-    assert answered >= min(images, wanted or images) - answers.CHUNK  # the last chunk may be a small one
+    answered = [chunk for chunk in chunks if model.answers_chunk(chunk)]
+    assert len(answered) == min(len(chunks), -(-(wanted or images) // answers.CHUNK))
+    assert answered[0] == 0
+    gaps = np.diff(answered)
+    assert len(gaps) == 0 or gaps.max() - gaps.min() <= 1
 
 
 def test_the_answers_are_keras_and_the_files(validated, made, weights, pictures):
