@@ -52,6 +52,7 @@ def parser() -> Parser:
         default="auto",
         help="what --model takes: ImageNet-normalized floats, or pixels it normalizes itself (found from its graph)",
     )
+    parser.add_argument("--trust-model", action="store_true", help="run Python code in --model (lambdas): only where you trust the file")
     parser.add_argument("--output", choices=("probabilities", "logits"), default="probabilities", help="(%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("artifacts"), help="directory (%(default)s)")
     parser.add_argument("--gate", action=argparse.BooleanOptionalAction, default=True, help="refuse files that miss their drift limits")
@@ -102,7 +103,10 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
             received=f"--weights {arguments.weights} --model {arguments.model}",
             action="leave --weights out",
         )
-
+    if arguments.trust_model and not arguments.model:
+        raise UsageError(
+            "nothing to trust", expected="--trust-model with --model FILE", received="no --model", action="leave --trust-model out"
+        )
     if arguments.jobs < 1:
         raise UsageError("nothing to do", expected="--jobs of at least 1", received=str(arguments.jobs), action="leave --jobs out")
     require_extra("edge", "converting")
@@ -161,7 +165,7 @@ def _sources(variants: Sequence[Variant], arguments: argparse.Namespace, termina
 
     if arguments.model:
         takes_pixels = {"auto": None, "normalized": False, "pixels": True}[arguments.model_input]
-        source = sources.resolve_model(arguments.model, takes_pixels)
+        source = sources.resolve_model(arguments.model, takes_pixels, arguments.trust_model)
         return [(source.name, source)]
     chosen, warned = [], False
     for variant in variants:

@@ -149,6 +149,7 @@ def rebuilt(
     model: Path | None,
     calibration: Path | None,
     progress: Progress,
+    trusted: bool = False,
 ) -> Iterator[Artifact]:
     """The artifact made again, in a folder that is gone afterwards.
 
@@ -157,6 +158,7 @@ def rebuilt(
         labels: of `matching_labels`.
         weights, model, calibration: the user's own, where the record names such; checked by their recorded hashes before anything is built.
         progress: stages go there.
+        trusted: whether code in the model may run.
 
     Raises:
         UsageError: a file was given that the record does not name.
@@ -172,7 +174,7 @@ def rebuilt(
             if path is None:
                 raise _missing(flag, inputs["weights"])
             given[flag] = _linked(path, inputs["weights"]["source"], folder)
-        source = reference.source_of(inputs, given["--weights"], given["--model"], settings["takes_pixels"])
+        source = reference.source_of(inputs, given["--weights"], given["--model"], settings["takes_pixels"], trusted)
         limits: Mapping[str, Any] = settings.get("limits") or {}
         asked = plan.Settings(
             **_images(settings["images"], calibration, artifact.preprocessing_of(inputs, "the record"), folder),

@@ -78,7 +78,9 @@ def needed_flag(manifest: Mapping[str, Any]) -> str | None:
     return None if recorded["random"] or recorded["source"] in PUBLISHED_WEIGHTS else "--weights"
 
 
-def source_of(manifest: Mapping[str, Any], weights: Path | None, model: Path | None, takes_pixels: bool | None) -> sources.Source:
+def source_of(
+    manifest: Mapping[str, Any], weights: Path | None, model: Path | None, takes_pixels: bool | None, trusted: bool = False
+) -> sources.Source:
     """The model an artifact was made from: names and hashes checked, nothing built.
 
     Args:
@@ -86,6 +88,7 @@ def source_of(manifest: Mapping[str, Any], weights: Path | None, model: Path | N
         weights: the checkpoint, where the manifest names a file of the user's.
         model: the saved Keras model, where it names one.
         takes_pixels: of a saved model; None to find out.
+        trusted: whether code in the saved model may run.
 
     Raises:
         UsageError: a file is needed and was not given, or the other way round.
@@ -102,6 +105,13 @@ def source_of(manifest: Mapping[str, Any], weights: Path | None, model: Path | N
                 received=f"{flag} {path}",
                 action=f"leave {flag} out",
             )
+    if trusted and model is None:
+        raise UsageError(
+            "--trust-model does not fit",
+            expected="--trust-model with --model FILE",
+            received="no --model",
+            action="leave --trust-model out",
+        )
     if needed and given[needed] is None:
         raise UsageError(
             "the float reference is a file of yours",
@@ -110,7 +120,7 @@ def source_of(manifest: Mapping[str, Any], weights: Path | None, model: Path | N
             action=f"name the file {manifest['name']} was made from",
         )
     if model is not None:  # the checks above: exactly where the manifest is of a saved model
-        source = sources.resolve_model(model, takes_pixels)
+        source = sources.resolve_model(model, takes_pixels, trusted)
     else:
         variant = find_variant(manifest["variant"])
         source = sources.Source(variant.id, variant, resolve_weights(str(weights or recorded["source"]), variant))

@@ -22,18 +22,20 @@ class Source:
         variant: the table's row, or None for a model of its own.
         weights: of the variant, or the saved model itself.
         takes_pixels: for a saved model: whether it normalises pixels by itself; None to find out.
+        trusted: for a saved model: whether code in it may run.
     """
 
     name: str
     variant: Variant | None
     weights: WeightsChoice
     takes_pixels: bool | None = None
+    trusted: bool = False
 
     def artifact_name(self, recipe: Recipe) -> str:
         return f"{self.name}-{recipe.name}{'.random' if self.weights.is_random else ''}"
 
 
-def resolve_model(path: Path, takes_pixels: bool | None) -> Source:
+def resolve_model(path: Path, takes_pixels: bool | None, trusted: bool = False) -> Source:
     """`--model` without loading it.
 
     Raises:
@@ -50,7 +52,8 @@ def resolve_model(path: Path, takes_pixels: bool | None) -> Source:
         raise InputError(
             "a name that no manifest can hold", expected="a file name in UTF-8", received=str(path), action="rename the model file"
         )
-    return Source(path.stem, None, WeightsChoice(path=path, sha256=weights_choice.sha256_of_given(path, InputError, "model")), takes_pixels)
+    weights = WeightsChoice(path=path, sha256=weights_choice.sha256_of_given(path, InputError, "model"))
+    return Source(path.stem, None, weights, takes_pixels, trusted)
 
 
 def build(source: Source) -> tuple[Any, Any]:
@@ -59,7 +62,7 @@ def build(source: Source) -> tuple[Any, Any]:
 
     if source.variant is None:
         path, sha256 = source.weights.file
-        return tfvit_weights.load_keras_model(path), tfvit_weights.WeightsOrigin(path.name, sha256)
+        return tfvit_weights.load_keras_model(path, source.trusted), tfvit_weights.WeightsOrigin(path.name, sha256)
     return weights_choice.build(source.variant, source.weights)
 
 

@@ -57,6 +57,7 @@ def parser() -> Parser:
     parser.add_argument("--labels", type=Path, help="text file with the class names in the model's order (those of the artifact)")
     parser.add_argument("--weights", type=Path, help="the checkpoint FILE was made from, where the manifest names a file of yours")
     parser.add_argument("--model", type=Path, help="the saved .keras model FILE was made from, where the manifest names one")
+    parser.add_argument("--trust-model", action="store_true", help="run Python code in --model (lambdas): only where you trust the file")
     parser.add_argument("--model-input", choices=("auto", "normalized", "pixels"), default="auto", help="as given to edge.convert (auto)")
     parser.add_argument(
         "--app-preprocessing",
@@ -108,7 +109,7 @@ def _validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
     takes_pixels = {"auto": None, "normalized": False, "pixels": True}[arguments.model_input]
     reference.require_usable(found.manifest)
-    source = reference.source_of(found.manifest, arguments.weights, arguments.model, takes_pixels)
+    source = reference.source_of(found.manifest, arguments.weights, arguments.model, takes_pixels, arguments.trust_model)
     limits = _limits(found.manifest, arguments)
     image_set = open_image_set(arguments.images)
     references = _chosen(image_set, found.manifest["calibration"], arguments)

@@ -31,6 +31,7 @@ def parser() -> Parser:
     parser.add_argument("file", type=Path, metavar="FILE|MANIFEST", help="a .tflite of edge.convert, or its .json")
     parser.add_argument("--weights", type=Path, help="the checkpoint it was made from, where the record names a file of yours")
     parser.add_argument("--model", type=Path, help="the saved .keras model it was made from, where the record names one")
+    parser.add_argument("--trust-model", action="store_true", help="run Python code in --model (lambdas): only where you trust the file")
     parser.add_argument("--calibration", type=Path, help="the folder or zip of images, where the record names one")
     parser.add_argument("--labels", type=Path, help="text file with the class names, where those in the file are not the recorded ones")
     parser.add_argument("--other-tools", action="store_true", help="compare although packages have other versions than the recorded ones")
@@ -72,13 +73,14 @@ def _verify(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from edge import rebuild
     from edge.provenance import code_sha256
 
+    given = (arguments.weights, arguments.model, arguments.calibration)
     subject = _file(arguments.file) if arguments.file.suffix == ".tflite" else _manifest(arguments.file)
-    given = _labels(arguments.labels)
+    names = _labels(arguments.labels)
     if not arguments.other_tools:
         rebuild.require_tools(subject.inputs)
-    labels = rebuild.matching_labels(subject.inputs, [given, *subject.labels])
+    labels = rebuild.matching_labels(subject.inputs, [names, *subject.labels])
     with (
-        rebuild.rebuilt(subject.inputs, labels, arguments.weights, arguments.model, arguments.calibration, terminal.progress) as made,
+        rebuild.rebuilt(subject.inputs, labels, *given, terminal.progress, arguments.trust_model) as made,
         terminal.progress.stage("compare", subject=arguments.file.name),
     ):
         found = _differences(subject, made)

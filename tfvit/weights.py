@@ -134,8 +134,12 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     return read_safetensors(path)
 
 
-def load_keras_model(path: str | os.PathLike[str]) -> keras.Model:
+def load_keras_model(path: str | os.PathLike[str], trusted: bool = False) -> keras.Model:
     """A saved `.keras` model with tfvit layers.
+
+    Args:
+        path: the file.
+        trusted: whether Python code in it (lambdas) may run.
 
     Raises:
         InputError: the file is missing or no loadable Keras model.
@@ -146,14 +150,16 @@ def load_keras_model(path: str | os.PathLike[str]) -> keras.Model:
     if not path.is_file():
         raise InputError("model file not found", expected="a .keras file", received=str(path), action="check the path")
     try:
-        return keras.models.load_model(path, compile=False)
+        return keras.models.load_model(path, compile=False, safe_mode=not trusted)
     except Exception as error:  # Keras raises many kinds here; each means the file cannot be used
         runs_code = "safe_mode=False" in str(error)
         raise InputError(
             "unreadable Keras model",
             expected="a .keras file saved by Keras 3, with tfvit or built-in layers and no lambda code",
             received=f"{path.name}: {'code that would run when it is loaded (a lambda)' if runs_code else _first_line(error)}",
-            action="save it again with model.save('NAME.keras'); replace lambdas by named functions or layers",
+            action="replace the lambda by a named function or a layer and save again; or, where you trust the file, --trust-model"
+            if runs_code
+            else "save it again with model.save('NAME.keras')",
         ) from error
 
 

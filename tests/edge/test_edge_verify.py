@@ -133,6 +133,31 @@ def test_a_saved_model_under_another_name(verified, converted, tmp_path, micro_m
     assert verified(path, "--model", moved).code == EXIT_OK
 
 
+@pytest.mark.slow
+def test_code_in_a_model_runs_only_where_it_is_trusted(capfd, verified, converted, tmp_path, micro_model):
+    """Refused without the flag by every command that reads a model, and the same file with it."""
+    import keras
+
+    from edge import validate
+
+    path, asked = tmp_path / "coded.keras", ("--model", tmp_path / "coded.keras")
+    pixels = keras.Input(micro_model.input_shape[1:])
+    doubled = keras.layers.Lambda(lambda values: values * 2.0, output_shape=micro_model.input_shape[1:])(pixels)
+    keras.Model(pixels, micro_model(doubled)).save(path)
+    settings = ("--quant", "dynamic", "--model-input", "normalized")
+    assert_refused(_run(convert.main, capfd, *asked, *settings, "--out", tmp_path / "out"), EXIT_UNUSABLE, "a lambda", "--trust-model")
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+    file = converted(*asked, *settings, "--trust-model")
+    for command, more in (
+        (verified, ()),
+        (functools.partial(_run, validate.main, capfd), ("--samples", "8", *settings[2:], "--min-snr", "0", "--min-agreement", "0")),
+    ):
+        assert_refused(command(file, *asked, *more), EXIT_UNUSABLE, "a lambda", "--trust-model")
+        assert command(file, *asked, *more, "--trust-model", "--quiet").code == EXIT_OK
+    weights = ("--variant", "nano32", *settings[:2], "--trust-model")
+    assert_refused(_run(convert.main, capfd, *weights, "--out", tmp_path / "out"), EXIT_USAGE, "nothing to trust")
+
+
 # Different
 
 
