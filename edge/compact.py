@@ -53,14 +53,14 @@ def store_compactly(model: schema.ModelT, float16: bool, int8_biases_from: int |
                     continue
                 unpacked[index] = _replace(model, index, *stored)
                 operation = schema.OperatorT()
-                operation.opcodeIndex = _operator_code(model, schema.BuiltinOperator.DEQUANTIZE, _DEQUANTIZE_VERSION)
+                operation.opcodeIndex = flatbuffer.operator_code(model, schema.BuiltinOperator.DEQUANTIZE, _DEQUANTIZE_VERSION)
                 operation.inputs, operation.outputs = np.array([index], np.int32), np.array([unpacked[index]], np.int32)
                 rewritten.append(operation)
             inputs[position] = unpacked[index]
         operator.inputs = inputs
         rewritten.append(operator)
     graph.operators = rewritten
-    drop_unused_buffers(model)
+    flatbuffer.drop_unused_buffers(model)
 
 
 def _stored(name: str, values: np.ndarray, float16: bool, int8_biases_from: int | None) -> tuple[np.ndarray, float | None] | None:
@@ -111,25 +111,3 @@ def _replace(model: schema.ModelT, index: int, values: np.ndarray, scale: float 
         source.quantization.scale, source.quantization.zeroPoint = [scale], [0]
     graph.tensors.append(unpacked)
     return len(graph.tensors) - 1
-
-
-def drop_unused_buffers(model: schema.ModelT) -> None:
-    """Empties the buffers that no tensor reads any more."""
-    used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
-    used |= {entry.buffer for entry in model.metadata or []}
-    for index, buffer in enumerate(model.buffers):
-        if index not in used:
-            buffer.data = None
-
-
-def _operator_code(model: schema.ModelT, builtin: int, version: int) -> int:
-    for index, code in enumerate(model.operatorCodes):
-        if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
-            code.version = max(code.version, version)
-            return index
-    code = schema.OperatorCodeT()
-    code.builtinCode = builtin
-    code.deprecatedBuiltinCode = min(builtin, 127)
-    code.version = version
-    model.operatorCodes.append(code)
-    return len(model.operatorCodes) - 1

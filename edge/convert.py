@@ -69,6 +69,13 @@ def parser() -> Parser:
         "--explain", action="store_true", help="measure what each layer alone does to the logits; table here, picture NAME.sensitivity.png"
     )
     parser.add_argument(
+        "--position-tables",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="int8 and dynamic: position biases of windows of 16 x 16 tokens and more as small tables; without, larger files that the GPU "
+        "delegate takes whole",
+    )
+    parser.add_argument(
         "--min-runtime", type=_version, metavar="VERSION", help="refuse files that need a newer TensorFlow Lite than this, for example 2.14"
     )
     cache.add_arguments(parser)
@@ -135,6 +142,7 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
         repair=arguments.repair,
         explain=arguments.explain,
         min_runtime=arguments.min_runtime,
+        position_tables=arguments.position_tables,
         **limits,
     )
     found: dict[tuple[str, str], matrix.Cell] = {}

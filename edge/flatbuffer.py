@@ -44,6 +44,7 @@ _MIN_RUNTIME = {
     "FULLY_CONNECTED": (
         "1.5.0", "1.10.0", "1.14.0", "1.14.0", "2.0.0", "2.1.0", "2.3.0", "2.3.0", "2.3.0", "2.11.0", "2.15.0", "2.17.0", "2.18.0",
     ),
+    "GATHER": ("1.6.0", "1.14.0", "1.15.0", "2.4.0", "2.5.0"),
     "GELU": ("2.9.0", "2.9.0"),
     "LOGISTIC": ("1.14.0", "1.14.0", "2.3.0"),
     "MAXIMUM": ("1.14.0", "1.14.0", "2.3.0", "2.3.0"),
@@ -364,3 +365,26 @@ def with_outputs(data: bytes, tensors: list[int]) -> bytes:
 
 def _text(name: Any) -> str:
     return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name or "")
+
+
+def drop_unused_buffers(model: schema.ModelT) -> None:
+    """Empties the buffers that no tensor reads any more."""
+    used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
+    used |= {entry.buffer for entry in model.metadata or []}
+    for index, buffer in enumerate(model.buffers):
+        if index not in used:
+            buffer.data = None
+
+
+def operator_code(model: schema.ModelT, builtin: int, version: int) -> int:
+    """The index of an operation, added where it is not there, of at least a version."""
+    for index, code in enumerate(model.operatorCodes):
+        if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
+            code.version = max(code.version, version)
+            return index
+    code = schema.OperatorCodeT()
+    code.builtinCode = builtin
+    code.deprecatedBuiltinCode = min(builtin, 127)
+    code.version = version
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1

@@ -43,6 +43,7 @@ class Settings:
         repair: whether a recipe that can may demote layers to pass its gate.
         explain: whether each dense layer's own effect on the logits is measured.
         min_runtime: the oldest TensorFlow Lite the files must run on, for example (2, 14); None for any.
+        position_tables: whether recipes that can store position biases as tables do.
         threads: for running files.
     """
 
@@ -62,6 +63,7 @@ class Settings:
     repair: bool = True
     explain: bool = False
     min_runtime: tuple[int, ...] | None = None
+    position_tables: bool = True
     threads: int = dataclasses.field(
         default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
@@ -137,6 +139,8 @@ def plan(source: Source, recipes: Sequence[Recipe], settings: Settings, progress
         )
     if settings.min_runtime:
         recipes = [recipe.for_runtime(settings.min_runtime) for recipe in recipes]
+    if not settings.position_tables:
+        recipes = [recipe.with_written_out_biases() for recipe in recipes]
     image_set = open_image_set(settings.calibration)
     split = image_set.split(settings.calibration_samples, settings.drift_samples, settings.seed)
     if split.note:
@@ -186,6 +190,7 @@ def settings_block(
         "output": settings.output,
         "takes_pixels": source.takes_pixels,
         "without_dynamic": recipe.without_dynamic,
+        "position_tables": settings.position_tables,
         "repair": settings.repair,
         "labels_sha256": artifact.sha256(self_description.label_bytes(settings.labels)) if settings.labels else None,
         "images": {

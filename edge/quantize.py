@@ -11,9 +11,10 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge import clipping, flatbuffer, rounding
-from edge.compact import drop_unused_buffers, store_compactly
+from edge.compact import store_compactly
 from edge.layers import DenseLayer, dense_layers, set_constant, weight_matrix
 from edge.movement import move_as_bytes
+from edge.position_tables import store_tables
 from edge.ranges import Calibration
 from edge.recipes import DYNAMIC, FLOAT, STATIC, Recipe
 from tfvit.graph_constants import MASK
@@ -47,6 +48,7 @@ def quantize(float_file: bytes, recipe: Recipe, calibration: Calibration | None 
         quantized = _quantize_operations(quantized, recipe, ranges, modes)
     model = flatbuffer.read_model(quantized)
     move_as_bytes(model)
+    store_tables(model, recipe.tables_from_window)
     store_compactly(model, recipe.float16_constants, recipe.int8_biases_from)
     flatbuffer.set_operator_versions(model)
     flatbuffer.set_min_runtime_version(model)
@@ -125,7 +127,7 @@ def _rounded_for_inputs(float_file: bytes, calibration: Calibration, names: Coll
             set_constant(model, layer, 1, weights)
             if bias is not None:
                 set_constant(model, layer, 2, bias)
-    drop_unused_buffers(model)
+    flatbuffer.drop_unused_buffers(model)
     return flatbuffer.write_model(model)
 
 

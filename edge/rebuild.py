@@ -39,6 +39,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "settings.output": str,
     "settings.takes_pixels": (bool, _NONE),
     "settings.without_dynamic": bool,
+    "settings.position_tables": bool,
     "settings.repair": bool,
     "settings.labels_sha256": (str, _NONE),
     "settings.images": (dict, _NONE),
@@ -184,6 +185,7 @@ def rebuilt(
             gate=False,  # whether it may ship is not the question
             folder=folder / "artifacts",
             repair=settings["repair"],
+            position_tables=settings["position_tables"],
             min_runtime=(DYNAMIC_SINCE[0], DYNAMIC_SINCE[1] - 1) if settings["without_dynamic"] else None,
             **{name: limits[name] for name in _LIMITS if name in limits},
         )

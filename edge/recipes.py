@@ -41,6 +41,7 @@ class Recipe:
         float16_constants: large constants are stored as float16.
         int8_biases_from: position biases of this many elements and more are stored as int8, the others as float16, masks as int8; None
             leaves them to `float16_constants` (see `edge.compact`).
+        tables_from_window: position biases of windows of this side and more are stored as tables (see `edge.position_tables`); None: none.
         integer_bits: 8 or 16: every operation computes on integers, activations of that many bits, weights of 8.
         integer_interface: integers in and out too, and logits out, whatever else is asked for: 8 bits cannot say probabilities.
         fitted_to_inputs: on samples of what the dense layers read, weights are rounded and biases corrected (see `edge.rounding`), and the
@@ -59,6 +60,7 @@ class Recipe:
     min_output_snr_db: float | None = None
     float16_constants: bool = False
     int8_biases_from: int | None = None
+    tables_from_window: int | None = None
     integer_bits: int | None = None
     integer_interface: bool = False
     fitted_to_inputs: bool = False
@@ -69,6 +71,10 @@ class Recipe:
     def for_runtime(self, version: tuple[int, ...]) -> Recipe:
         """The recipe as a runtime can run it: before `DYNAMIC_SINCE`, layers that would be dynamic beside static ones stay in float."""
         return dataclasses.replace(self, without_dynamic=True) if self.needs_calibration and version < DYNAMIC_SINCE else self
+
+    def with_written_out_biases(self) -> Recipe:
+        """The recipe without position tables, which no GPU takes."""
+        return dataclasses.replace(self, tables_from_window=None)
 
     @property
     def needs_calibration(self) -> bool:
@@ -101,6 +107,8 @@ class Recipe:
 
 # Elements of a position bias: those of windows of 16 x 16 tokens and more, at which they begin to outweigh the weights
 _LARGE_BIASES = 3 * 256 * 256
+# The sides of those windows
+_LARGE_WINDOW = 16
 # Static wherever it is faster and 8 bits can hold what the layer gives. Merging and head stay dynamic, which costs next to nothing; the
 # patch embedding has few inputs and writes the whole residual stream: in float it is as fast (docs/decisions/0010).
 _ROLES_IN_INT8 = (
@@ -142,6 +150,7 @@ RECIPES: dict[str, Recipe] = {
             fitted_to_inputs=True,
             repairs=True,
             int8_biases_from=0,
+            tables_from_window=_LARGE_WINDOW,
         ),
         Recipe(
             "dynamic",
@@ -150,6 +159,7 @@ RECIPES: dict[str, Recipe] = {
             dense=DYNAMIC,
             rewrites=("fold_norm_affine", "centre_norm_inputs"),  # pixels, normalised, spread more evenly over 8 bits
             int8_biases_from=0,
+            tables_from_window=_LARGE_WINDOW,
         ),
         Recipe(
             "int8_full",

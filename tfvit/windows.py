@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from tfvit.graph_constants import MASK_VALUE
+from tfvit.graph_constants import MASK_VALUE, position_index
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,20 +161,12 @@ def relative_position_index(window: tuple[Any, Any], table_window: tuple[Any, An
     """
     if all(isinstance(size, int) for size in (*window, *table_window)):
         return _constant_index(window, table_window)
-    return _index(window, table_window, ops)
+    return position_index(window, table_window, ops)
 
 
 @functools.lru_cache(maxsize=64)
 def _constant_index(window: tuple[int, int], table_window: tuple[int, int]) -> np.ndarray:
-    return _read_only(_index(window, table_window, np).astype(np.int32))
-
-
-def _index(window: tuple[Any, Any], table_window: tuple[Any, Any], xp: Any) -> Any:
-    (height, width), (table_h, table_w) = window, table_window
-    y, x = (xp.reshape(axis, (-1,)) for axis in xp.meshgrid(xp.arange(height), xp.arange(width), indexing="ij"))
-    offset_y = y[:, None] - y[None, :] + table_h - 1
-    offset_x = x[:, None] - x[None, :] + table_w - 1
-    return xp.reshape(offset_y * (2 * table_w - 1) + offset_x, (-1,))
+    return _read_only(position_index(window, table_window, np).astype(np.int32))
 
 
 def log_spaced_coordinates(window: tuple[Any, Any], pretrained_window: int) -> Any:

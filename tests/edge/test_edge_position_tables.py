@@ -1,0 +1,89 @@
+"""Position biases as tables: the same answers to the last bit, a fraction of the bytes, and nothing more to do at an inference."""
+
+import numpy as np
+import pytest
+
+from edge import delegates, flatbuffer, position_tables
+from edge.runtime import Interpreter, xnnpack_partitions
+from tfvit.graph_constants import POSITION_BIAS
+from tfvit.windows import relative_position_index
+
+HEADS, SIDE = 3, 16
+TOKENS = SIDE * SIDE
+
+
+@pytest.fixture(scope="module")
+def biases() -> list[np.ndarray]:
+    """Of two blocks, [1, 1, nH, N * N]."""
+    index = relative_position_index((SIDE, SIDE), (SIDE, SIDE))
+    tables = np.random.default_rng(0).standard_normal((2, 1, 1, HEADS, (2 * SIDE - 1) ** 2)).astype(np.float32)
+    return [table[..., index] for table in tables]
+
+
+@pytest.fixture
+def file(small_graph, biases) -> bytes:
+    """(scores + bias) * 1.5 + bias of another block, with the names an export gives."""
+    first, second = biases
+    model = flatbuffer.read_model(small_graph(lambda x: (x + first) * 1.5 + second, (1, 1, HEADS, TOKENS * TOKENS)))
+    number = 0
+    for index, tensor in enumerate(model.subgraphs[0].tensors):
+        data = flatbuffer.constant(model, index)
+        if data is not None and len(data) == first.nbytes:
+            tensor.name, number = f"{POSITION_BIAS}block{number}".encode(), number + 1
+    assert number == 2
+    return flatbuffer.write_model(model)
+
+
+def _with_tables(file: bytes, from_window: int | None = SIDE) -> bytes:
+    model = flatbuffer.read_model(file)
+    position_tables.store_tables(model, from_window)
+    flatbuffer.set_min_runtime_version(model)
+    return flatbuffer.write_model(model)
+
+
+def test_the_same_to_the_last_bit_in_a_fraction_of_the_bytes(file):
+    made = _with_tables(file)
+    scores = np.random.default_rng(1).standard_normal((1, 1, HEADS, TOKENS * TOKENS)).astype(np.float32)
+    np.testing.assert_array_equal(Interpreter(made).run(scores), Interpreter(file).run(scores))
+    for threads in (1, 2):
+        repeated = Interpreter(made, threads=threads)
+        for factor in (1.0, -2.0):  # the second answer does not come from what the first one left behind
+            np.testing.assert_array_equal(repeated.run(factor * scores), Interpreter(file).run(factor * scores))
+    tables = 2 * HEADS * (2 * SIDE - 1) ** 2 * 4
+    index = TOKENS * TOKENS * 4  # one, for all blocks
+    print(len(file), len(made))
+    assert tables + index <= len(made) < tables + index + 10_000
+
+
+def test_one_partition_and_what_is_left_over(file):
+    found = xnnpack_partitions(_with_tables(file))
+    assert (found.partitions, found.left_over) == (1, {"GATHER": 2})
+    model = flatbuffer.read_model(_with_tables(file))
+    left_over = delegates.xnnpack_left_over(model)
+    assert {(refusal.op, "computes it once" in refusal.reason) for refusal in left_over} == {("GATHER", True)}
+    assert delegates.partitions(model, left_over) == 1
+
+
+@pytest.mark.parametrize("resolver", ["AUTO", "BUILTIN_WITHOUT_DEFAULT_DELEGATES"])
+def test_an_inference_does_not_compute_them_again(file, resolver):
+    """What is written over a bias after loading is still there when the next inference reads it."""
+    from ai_edge_litert import interpreter as litert
+
+    model = flatbuffer.read_model(_with_tables(file))
+    gathered = [int(operator.outputs[0]) for name, operator in flatbuffer.operators(model) if name == "GATHER"]
+    loaded = litert.Interpreter(
+        model_content=flatbuffer.write_model(model), experimental_op_resolver_type=litert.OpResolverType[resolver], num_threads=1
+    )
+    loaded.allocate_tensors()
+    for index in gathered:
+        loaded.tensor(index)()[...] = 7.0
+    loaded.set_tensor(loaded.get_input_details()[0]["index"], np.zeros((1, 1, HEADS, TOKENS * TOKENS), np.float32))
+    loaded.invoke()
+    np.testing.assert_array_equal(loaded.get_tensor(loaded.get_output_details()[0]["index"]), 7.0 * 1.5 + 7.0)
+
+
+def test_smaller_windows_stay(file):
+    assert flatbuffer.operator_counts(flatbuffer.read_model(_with_tables(file, SIDE + 1))) == flatbuffer.operator_counts(
+        flatbuffer.read_model(file)
+    )
+    assert "GATHER" not in flatbuffer.operator_counts(flatbuffer.read_model(_with_tables(file, None)))
