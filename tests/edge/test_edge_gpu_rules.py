@@ -10,7 +10,10 @@ from gpu_probes import PROBES, QUANTIZED_PROBES, TELLING, TELLING_QUANTIZED
 
 from edge import delegates, flatbuffer, quantize, ranges, runtime
 from edge.latency_process import OK, LatencyProcess, noise
+from edge.position_tables import store_tables
 from edge.recipes import RECIPES, STATIC
+from tfvit.graph_constants import POSITION_BIAS
+from tfvit.windows import relative_position_index
 
 # |difference| / |output| to the CPU's: float32 adds in another order; quantized layers round activations, which the GPU does not
 MOST_DIFFERENCE = {"float32": 1e-4, "static": 3e-2, "dynamic": 3e-2}
@@ -51,6 +54,24 @@ def test_rules_say_what_the_delegate_does(vulkan_driver, small_graph, tmp_path, 
     path = tmp_path / "probe.tflite"
     path.write_bytes(file)
     assert measured_outcome(path, MOST_DIFFERENCE["float32"]) == predicted_outcome(file)
+
+
+@pytest.mark.slow
+def test_rules_say_what_the_delegate_does_with_a_table(vulkan_driver, small_graph, tmp_path):
+    """A gather of constants (edge.position_tables), which no converter leaves in a graph."""
+    side, heads = 3, 2
+    index = relative_position_index((side, side), (side, side))
+    bias = np.random.default_rng(0).standard_normal((1, 1, heads, (2 * side - 1) ** 2)).astype(np.float32)[..., index]
+    model = flatbuffer.read_model(small_graph(lambda x: x * 2.0 + bias, bias.shape))
+    for number, tensor in enumerate(model.subgraphs[0].tensors):
+        data = flatbuffer.constant(model, number)
+        if data is not None and len(data) == bias.nbytes:
+            tensor.name = f"{POSITION_BIAS}block".encode()
+    store_tables(model, side)
+    assert "GATHER" in flatbuffer.operator_counts(model)
+    path = tmp_path / "table.tflite"
+    path.write_bytes(flatbuffer.write_model(model))
+    assert measured_outcome(path, MOST_DIFFERENCE["float32"]) == predicted_outcome(path.read_bytes()) == delegates.REFUSED
 
 
 @pytest.mark.parametrize("name", probes(QUANTIZED_PROBES, TELLING_QUANTIZED))
