@@ -72,8 +72,8 @@ def parser() -> Parser:
         "--position-tables",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="int8 and dynamic: position biases of windows of 16 x 16 tokens and more as small tables; without, larger files that the GPU "
-        "delegate takes whole",
+        help="position biases of large windows (V2 at 256 and 384 px) as small tables; without, larger files, and nothing for a GPU to "
+        "look up at every inference",
     )
     parser.add_argument(
         "--min-runtime", type=_version, metavar="VERSION", help="refuse files that need a newer TensorFlow Lite than this, for example 2.14"

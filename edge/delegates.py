@@ -205,8 +205,8 @@ def _gpu_reason(model: schema.ModelT, name: str, operator: schema.OperatorT, rea
             return CAUTION, "transposed operand: other GPU back ends have ignored it; transpose it before"
     if name == "STRIDED_SLICE" and options is not None and options.shrinkAxisMask:
         return REFUSED, "slice that drops a dimension; slice and reshape"
-    if name == "GATHER" and _of_constants(model, operator):
-        return REFUSED, "gather from a constant (position tables); convert with --no-position-tables, or use float16"
+    if name == "GATHER" and all(flatbuffer.constant(model, int(index)) is not None for index in operator.inputs):
+        return REFUSED, "gather from a constant with constant indices; compute one of the two"
     if name == "GATHER" and len(shapes[int(operator.inputs[1])]) != 1:
         return REFUSED, f"indices of rank {len(shapes[int(operator.inputs[1])])}; gather with a vector of indices, or slice and reshape"
     if name == "ADD_N" and len(operator.inputs) > 2:
@@ -234,12 +234,24 @@ def _flattening(model: schema.ModelT, operator: schema.OperatorT, readers: dict[
     return f"quantized dense layer that flattens {list(before)} to {list(after)}; keep the rank, with a leading dimension of 1"
 
 
+# What LiteRT's own kernels compute while they are prepared, where all inputs are known then
+_COMPUTED_ONCE = {"CONCATENATION", "GATHER"}
+
+
 def xnnpack_left_over(model: schema.ModelT) -> list[Refusal]:
     """Every operation that XNNPACK leaves to the runtime's own kernels, by rule; in the order of execution."""
-    found = []
+    found, known = [], set()
     for name, operator in flatbuffer.operators(model):
+        inputs = {int(index) for index in operator.inputs}
         try:
             reason = _xnnpack_reason(model, name, operator)
+            if (
+                reason
+                and name in _COMPUTED_ONCE
+                and all(index in known or flatbuffer.constant(model, index) is not None for index in inputs)
+            ):
+                known |= {int(index) for index in operator.outputs}
+                reason = "of constants: the runtime computes it once, when it loads the file"
         except _MALFORMED:
             reason = _MALFORMED_REASON
         if reason:
@@ -283,10 +295,6 @@ def partitions(model: schema.ModelT, left_over: Sequence[Refusal]) -> int:
     return pieces
 
 
-def _of_constants(model: schema.ModelT, operator: schema.OperatorT) -> bool:
-    return all(flatbuffer.constant(model, int(index)) is not None for index in operator.inputs)
-
-
 def _xnnpack_reason(model: schema.ModelT, name: str, operator: schema.OperatorT) -> str | None:
     options = operator.builtinOptions
     data = operator.inputs[1] if name == "SPLIT" else operator.inputs[0]  # what comes before it is an axis
@@ -297,7 +305,7 @@ def _xnnpack_reason(model: schema.ModelT, name: str, operator: schema.OperatorT)
     if types & {"INT8", "UINT8"} and name not in XNNPACK_INTEGER_OPERATIONS:
         return "no 8-bit kernel"
     if name not in XNNPACK_OPERATIONS:
-        return "of constants: the runtime computes it once, when it loads the file" if _of_constants(model, operator) else "no kernel"
+        return "no kernel"
     if name == "STRIDED_SLICE" and options is not None and options.shrinkAxisMask:
         return "slice that drops a dimension"
     if name == "STRIDED_SLICE" and any(step != 1 for step in _integers(model, int(operator.inputs[3]))):

@@ -1,13 +1,16 @@
 """Position biases of large windows as the tables they are made of.
 
 A bias of N x N token pairs has one value for each of the (2 * side - 1)^2 offsets of two tokens in a window of side * side = N: with
-24 x 24 tokens 331,776 values a head, of which 2,209 differ. The file holds those and a GATHER. Both inputs of it are constants, and
-TensorFlow Lite computes such an operation once, when it loads the file (docs/decisions/0022).
+24 x 24 tokens 331,776 values a head, of which 2,209 differ. The file holds those and a GATHER. What it reads is known when the file is
+loaded, and TensorFlow Lite computes such an operation once, then (docs/decisions/0022). The index is stored in two halves: the GPU delegate
+refuses a GATHER of two constants, and takes one whose index it has put together.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -16,6 +19,7 @@ from edge import flatbuffer
 from tfvit.graph_constants import POSITION_BIAS, POSITION_TABLE, position_index
 
 _LAST_AXIS = 3
+_TYPES = {"float32": schema.TensorType.FLOAT32, "int32": schema.TensorType.INT32}
 
 
 def store_tables(model: schema.ModelT, from_window: int | None) -> None:
@@ -27,7 +31,7 @@ def store_tables(model: schema.ModelT, from_window: int | None) -> None:
     """
     if from_window is None:
         return
-    graph, gathers = model.subgraphs[0], []
+    graph, made = model.subgraphs[0], []
     indices: dict[int, int] = {}
     for bias in range(len(graph.tensors)):
         data, shape = flatbuffer.constant(model, bias), flatbuffer.tensor_shape(model, bias)
@@ -43,29 +47,39 @@ def store_tables(model: schema.ModelT, from_window: int | None) -> None:
         if not np.array_equal(table[..., index], values):
             raise ValueError(f"one value an offset expected. Received: others in {flatbuffer.tensor_name(model, bias)!r}")
         if side not in indices:
-            indices[side] = _add_constant(model, f"position_index {side}", index, schema.TensorType.INT32)
+            indices[side] = _add_tensor(model, f"position_index {side}", index.shape, schema.TensorType.INT32)
+            halves = [_add_constant(model, f"position_index {side} {half}", part) for half, part in enumerate(np.array_split(index, 2))]
+            options = schema.ConcatenationOptionsT()
+            made.append(_operation(model, "CONCATENATION", halves, indices[side], options))
         name = flatbuffer.tensor_name(model, bias).replace(POSITION_BIAS, POSITION_TABLE, 1)
-        gathers.append(_gather(model, _add_constant(model, name, table, schema.TensorType.FLOAT32), indices[side], bias))
+        gather = schema.GatherOptionsT()
+        gather.axis = _LAST_AXIS
+        made.append(_operation(model, "GATHER", [_add_constant(model, name, table), indices[side]], bias, gather))
         graph.tensors[bias].buffer = 0
-    graph.operators = [*gathers, *graph.operators]
+    graph.operators = [*made, *graph.operators]
     flatbuffer.drop_unused_buffers(model)
 
 
-def _add_constant(model: schema.ModelT, name: str, values: np.ndarray, element_type: int) -> int:
-    buffer, tensor = schema.BufferT(), schema.TensorT()
+def _add_constant(model: schema.ModelT, name: str, values: np.ndarray) -> int:
+    index = _add_tensor(model, name, values.shape, _TYPES[values.dtype.name])
+    buffer = schema.BufferT()
     buffer.data = np.frombuffer(values.tobytes(), np.uint8)
     model.buffers.append(buffer)
-    tensor.name, tensor.shape, tensor.type = name.encode(), np.array(values.shape, np.int32), element_type
-    tensor.buffer = len(model.buffers) - 1
+    model.subgraphs[0].tensors[index].buffer = len(model.buffers) - 1
+    return index
+
+
+def _add_tensor(model: schema.ModelT, name: str, shape: Sequence[int], element_type: int) -> int:
+    tensor = schema.TensorT()
+    tensor.name, tensor.shape, tensor.type, tensor.buffer = name.encode(), np.array(shape, np.int32), element_type, 0
     model.subgraphs[0].tensors.append(tensor)
     return len(model.subgraphs[0].tensors) - 1
 
 
-def _gather(model: schema.ModelT, table: int, index: int, output: int) -> schema.OperatorT:
+def _operation(model: schema.ModelT, name: str, inputs: Sequence[int], output: int, options: Any) -> schema.OperatorT:
     operation = schema.OperatorT()
-    operation.opcodeIndex = flatbuffer.operator_code(model, schema.BuiltinOperator.GATHER, 1)
-    operation.inputs, operation.outputs = np.array([table, index], np.int32), np.array([output], np.int32)
-    operation.builtinOptionsType = schema.BuiltinOptions.GatherOptions
-    operation.builtinOptions = schema.GatherOptionsT()
-    operation.builtinOptions.axis = _LAST_AXIS
+    operation.opcodeIndex = flatbuffer.operator_code(model, getattr(schema.BuiltinOperator, name), 1)
+    operation.inputs, operation.outputs = np.array(inputs, np.int32), np.array([output], np.int32)
+    kind = type(options).__name__.removesuffix("T")
+    operation.builtinOptionsType, operation.builtinOptions = getattr(schema.BuiltinOptions, kind), options
     return operation

@@ -73,7 +73,7 @@ class Recipe:
         return dataclasses.replace(self, without_dynamic=True) if self.needs_calibration and version < DYNAMIC_SINCE else self
 
     def with_written_out_biases(self) -> Recipe:
-        """The recipe without position tables, which no GPU takes."""
+        """The recipe without position tables, which a GPU looks up at every inference."""
         return dataclasses.replace(self, tables_from_window=None)
 
     @property
@@ -107,8 +107,9 @@ class Recipe:
 
 # Elements of a position bias: those of windows of 16 x 16 tokens and more, at which they begin to outweigh the weights
 _LARGE_BIASES = 3 * 256 * 256
-# The sides of those windows
-_LARGE_WINDOW = 16
+# Side of the windows whose biases are stored as tables: all of those where a table is stored in place of int8 values; where in place of
+# float ones, which a GPU looks up at every inference, those at which the biases outweigh the weights
+_LARGE_WINDOW, _LARGEST_WINDOW = 16, 24
 # Static wherever it is faster and 8 bits can hold what the layer gives. Merging and head stay dynamic, which costs next to nothing; the
 # patch embedding has few inputs and writes the whole residual stream: in float it is as fast (docs/decisions/0010).
 _ROLES_IN_INT8 = (
@@ -132,13 +133,14 @@ DYNAMIC_SINCE = (2, 17)
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe("float32", "no quantization: the reference file", Limits(80.0, 0.999, 0.05)),
+        Recipe("float32", "no quantization: the reference file", Limits(80.0, 0.999, 0.05), tables_from_window=_LARGEST_WINDOW),
         Recipe(
             "float16",
             "float16 constants, float arithmetic: half the size, for GPUs",
             Limits(40.0, 0.95, 0.1),
             float16_constants=True,
             int8_biases_from=_LARGE_BIASES,
+            tables_from_window=_LARGEST_WINDOW,
         ),
         Recipe(
             "int8",

@@ -57,10 +57,10 @@ def test_the_same_to_the_last_bit_in_a_fraction_of_the_bytes(file):
 
 def test_one_partition_and_what_is_left_over(file):
     found = xnnpack_partitions(_with_tables(file))
-    assert (found.partitions, found.left_over) == (1, {"GATHER": 2})
+    assert (found.partitions, found.left_over) == (1, {"CONCATENATION": 1, "GATHER": 2})
     model = flatbuffer.read_model(_with_tables(file))
     left_over = delegates.xnnpack_left_over(model)
-    assert {(refusal.op, "computes it once" in refusal.reason) for refusal in left_over} == {("GATHER", True)}
+    assert {(refusal.op, "computes it once" in refusal.reason) for refusal in left_over} == {("CONCATENATION", True), ("GATHER", True)}
     assert delegates.partitions(model, left_over) == 1
 
 
