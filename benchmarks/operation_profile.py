@@ -1,6 +1,6 @@
 """Where a file's time goes on the CPU, by the kind of operation XNNPACK runs: results/operation_profile.csv.
 
-    python benchmarks/operation_profile.py [--variants tiny224,v2_tiny256] [--recipe int8]
+    python benchmarks/operation_profile.py [--variants tiny224,v2_tiny256] [--recipes int8]
 
 Converted with random weights; latency does not depend on their values. The times are LiteRT's own profiler's, which only its C API offers:
 libLiteRt.so of the Python package through ctypes (`litert/c/litert_compiled_model.h`, `litert_profiler.h`). One thread.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import itertools
 import os
 import re
 import subprocess
@@ -35,7 +36,7 @@ _LINE = re.compile(r"^\s+(?:Delegate/)?(\S.*?)\s+(\d+)\s+([\d.]+)\s+([\d.]+)%\s+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variants", default="tiny224,v2_tiny256")
-    parser.add_argument("--recipe", default="int8")
+    parser.add_argument("--recipes", default="int8,dynamic,float32")
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--csv", type=Path, default=CSV)
     parser.add_argument("--file", type=Path, help="print the profiler's summary of this file and do nothing else")
@@ -44,10 +45,10 @@ def main() -> int:
         print(profile(arguments.file, arguments.runs))
         return 0
     rows = []
-    for variant in arguments.variants.split(","):
-        made = variant_rows(variant, arguments.recipe, arguments.runs)
+    for variant, recipe in itertools.product(arguments.variants.split(","), arguments.recipes.split(",")):
+        made = variant_rows(variant, recipe, arguments.runs)
         products = sum(float(row["share"]) for row in made if row["operation"].startswith(MATRIX_PRODUCTS))
-        print(f"{variant} {arguments.recipe}: {sum(float(row['total_ms']) for row in made):.1f} ms, {products:.1f} % in matrix products")
+        print(f"{variant} {recipe}: {sum(float(row['total_ms']) for row in made):.1f} ms, {products:.1f} % in matrix products")
         rows += made
     write_rows(arguments.csv, rows)
     return 0

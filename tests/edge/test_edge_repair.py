@@ -9,7 +9,7 @@ from conftest import MICRO, build
 from PIL import Image
 
 from edge.recipes import DYNAMIC, FLOAT, RECIPES, STATIC
-from edge.repair import Demotion, Sensitivity, demotions, repaired, steps_to_float
+from edge.repair import PICOSECONDS, Demotion, Sensitivity, demotions, repaired, steps_to_float
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE
 
 DAMAGED = "stage1_block2/attention/"
@@ -20,7 +20,7 @@ def _sensitivity(name, mode, snr_db, multiplications=100):
     return Sensitivity(name, name, mode, snr_db, 0.0, multiplications)
 
 
-def test_order_is_damage_per_multiplication():
+def test_order_is_damage_for_time():
     found = [
         _sensitivity("cheap", DYNAMIC, 20.0, 10),
         _sensitivity("dear", DYNAMIC, 20.0, 1000),
@@ -29,6 +29,14 @@ def test_order_is_damage_per_multiplication():
     ]
     assert [step.layer for step in demotions(found, LADDER)] == ["bad", "cheap", "dear", "fine"]
     assert {(step.before, step.after) for step in demotions(found, LADDER)} == {(DYNAMIC, FLOAT)}
+
+
+def test_a_step_that_costs_little_comes_before_one_that_costs_much():
+    """Equal damage and equal layers: leaving static for dynamic takes less time than leaving dynamic for float."""
+    found = [_sensitivity("a", STATIC, 10.0), _sensitivity("a", DYNAMIC, 80.0), _sensitivity("b", DYNAMIC, 10.0)]
+    steps = demotions(found, LADDER)
+    assert [(step.layer, step.after) for step in steps[:2]] == [("a", DYNAMIC), ("b", FLOAT)]
+    assert PICOSECONDS[STATIC] < PICOSECONDS[DYNAMIC] < PICOSECONDS[FLOAT]
 
 
 def test_a_layers_steps_stay_in_order():
