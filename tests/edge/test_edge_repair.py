@@ -8,6 +8,7 @@ import pytest
 from conftest import MICRO, build
 from PIL import Image
 
+from edge import verify
 from edge.recipes import DYNAMIC, FLOAT, RECIPES, STATIC
 from edge.repair import PICOSECONDS, Demotion, Sensitivity, demotions, repaired, steps_to_float
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE
@@ -134,6 +135,8 @@ def test_a_repair_for_an_old_runtime_says_what_the_layers_are(cli, damaged, tmp_
     assert {step["after"] for step in artifact["manifest"]["repair"]["demoted"]} == {FLOAT}
     assert artifact["manifest"]["file"]["min_runtime_version"] in ("2.3.0", "2.9.0")
     assert DYNAMIC not in {sensitivity["mode"] for sensitivity in artifact["sensitivities"]}
+    # the limits it had to be repaired for, and the runtime, are in its record: edge.verify makes the same file
+    assert verify.main([str(tmp_path / "damaged-int8.tflite"), "--model", str(damaged), "--quiet"]) == EXIT_OK
 
 
 def test_a_sound_model_is_not_touched(cli, tmp_path):
