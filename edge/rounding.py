@@ -38,19 +38,21 @@ def error_optimal(weights: np.ndarray, samples: np.ndarray) -> np.ndarray:
     scale = _scale(exact)
     largest = np.abs(exact).argmax(axis=1)
     inverse = _inverse_factor(np.asarray(samples, np.float64))
-    remaining, rounded = exact.copy(), np.empty_like(exact)
+    # input by input, so that what is worked on lies side by side
+    remaining, rounded, step = np.ascontiguousarray(exact.T), np.empty(exact.shape[::-1]), scale[:, 0]
     inputs = exact.shape[1]
     for first in range(0, inputs, _BLOCK):
         last = min(first + _BLOCK, inputs)
-        errors = np.empty((len(exact), last - first))
-        for column in range(first, last):
-            steps = np.clip(np.round(remaining[:, column] / scale[:, 0]), -LEVELS, LEVELS)
-            fixed = largest == column
-            steps[fixed] = np.sign(exact[fixed, column]) * LEVELS
-            rounded[:, column] = steps * scale[:, 0]
-            errors[:, column - first] = (remaining[:, column] - rounded[:, column]) / inverse[column, column]
-            remaining[:, column + 1 : last] -= np.outer(errors[:, column - first], inverse[column, column + 1 : last])
-        remaining[:, last:] -= errors @ inverse[first:last, last:]
+        errors = np.empty((last - first, len(exact)))
+        for row in range(first, last):
+            steps = np.clip(np.round(remaining[row] / step), -LEVELS, LEVELS)
+            fixed = largest == row
+            steps[fixed] = np.sign(exact[fixed, row]) * LEVELS
+            rounded[row] = steps * step
+            errors[row - first] = (remaining[row] - rounded[row]) / inverse[row, row]
+            remaining[row + 1 : last] -= np.multiply.outer(inverse[row, row + 1 : last], errors[row - first])
+        remaining[last:] -= inverse[first:last, last:].T @ errors
+    rounded = rounded.T
     plain = nearest(weights)
     better = _output_error(exact, rounded, samples) < _output_error(exact, plain, samples)
     return np.where(better[:, None], rounded, plain).astype(np.float32)
