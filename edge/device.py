@@ -53,6 +53,11 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
 
 
 def _device(arguments: argparse.Namespace, terminal: Terminal, clock: Clock | None) -> int:
+    with contextlib.ExitStack() as cleanup:
+        return _measured_on_phone(arguments, terminal, clock, cleanup)
+
+
+def _measured_on_phone(arguments: argparse.Namespace, terminal: Terminal, clock: Clock | None, cleanup: contextlib.ExitStack) -> int:
     require_extra("report", "checking a phone's report", "jsonschema")
     if arguments.files:
         require_extra("edge", "making a bundle", "ai_edge_litert")
@@ -67,7 +72,7 @@ def _device(arguments: argparse.Namespace, terminal: Terminal, clock: Clock | No
         phone = Phone(Adb(path, device.serial), clock or Clock())
         apk = phone.require_app()
         phone.require_screen()
-        saving.prepare_folder(arguments.out)
+        cleanup.enter_context(saving.prepared_folder(arguments.out))
         target = arguments.out / f"{phone.name()}.device.json"
         saving.require_replaceable(target, "device_report")
     hashes = None if arguments.files else phone.own_bundle(apk)

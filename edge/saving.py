@@ -32,12 +32,14 @@ _NO_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK)
 TEXT_MARK, _MARK_WITHIN = "tfvit edge.report", 256
 
 
-def prepare_folder(folder: Path) -> None:
-    """Makes sure artifacts can be written to a folder, before any long work.
+@contextlib.contextmanager
+def prepared_folder(folder: Path) -> Iterator[None]:
+    """Makes sure artifacts can be written to a folder, before any long work; one that was made for it and got none is removed again.
 
     Raises:
         EnvironmentUnusableError: it cannot be created or written to.
     """
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder), contextlib.ExitStack() as cleanup:
@@ -49,6 +51,12 @@ def prepare_folder(folder: Path) -> None:
             received=f"{folder}: {error.strerror or error}",
             action="choose another directory with --out",
         ) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # the first one that holds something
+            for one in missing:
+                one.rmdir()
 
 
 def save_picture(folder: Path, name: str, png: bytes, force: bool = False) -> Path:

@@ -1,5 +1,6 @@
 """Artifacts: saved whole or not at all, loaded verified, nothing of anyone else's overwritten."""
 
+import contextlib
 import errno
 import json
 import math
@@ -183,10 +184,23 @@ def test_canonical_json_is_the_same_for_equal_values():
 
 def test_a_folder_below_a_file_cannot_be_prepared(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(EnvironmentUnusableError, match="cannot be written to"):
-        saving.prepare_folder(tmp_path / "file" / "artifacts")
-    saving.prepare_folder(tmp_path / "new" / "artifacts")
-    assert listing(tmp_path / "new" / "artifacts") == {}
+    with pytest.raises(EnvironmentUnusableError, match="cannot be written to"), saving.prepared_folder(tmp_path / "file" / "artifacts"):
+        pass
+    assert listing(tmp_path) == {"file": b"x"}
+
+
+def test_a_folder_made_for_nothing_goes_again(tmp_path):
+    there = tmp_path / "there"
+    there.mkdir()
+    for folder in (there / "new" / "artifacts", there):
+        with contextlib.suppress(ValueError), saving.prepared_folder(folder):
+            assert listing(folder) == {}
+            raise ValueError("no artifact")
+        assert list(tmp_path.iterdir()) == [there]
+        assert list(there.iterdir()) == []
+    with saving.prepared_folder(there / "new" / "artifacts"):
+        (there / "new" / "artifacts" / "a.tflite").write_bytes(b"x")
+    assert (there / "new" / "artifacts" / "a.tflite").read_bytes() == b"x"
 
 
 # Saves each of two contents in turn, many times
