@@ -32,12 +32,12 @@ MEASURED = {
     "base384": Cost(4823, 103, 149),
     "large224": Cost(8842, 109, 147),
     "large384": Cost(8991, 181, 128),
-    "v2_tiny256": Cost(2328, 30, 30),
-    "v2_small256": Cost(3274, 55, 66),
-    "v2_base256": Cost(4689, 79, 48),
-    "v2_base384": Cost(7107, 80, 55),
-    "v2_large256": Cost(8670, 93, 100),
-    "v2_large384": Cost(11763, 198, 164),
+    "v2_tiny256": Cost(2271, 46, 17),
+    "v2_small256": Cost(3132, 75, 81),
+    "v2_base256": Cost(4827, 98, 48),
+    "v2_base384": Cost(6728, 141, 77),
+    "v2_large256": Cost(9044, 166, 114),
+    "v2_large384": Cost(11195, 229, 131),
 }
 _OTHERS = Cost(1200, 12, 12)
 # Seconds of a recipe, of int8's
