@@ -53,11 +53,14 @@ def test_gradients_flow_to_every_weight(flexible):
             loss = tf.reduce_sum(tf.square(model(pixels, training=True)))
         return [tf.convert_to_tensor(g) for g in tape.gradient(loss, [weight.value for weight in model.trainable_weights])]
 
-    computed = gradients(_pixels(48, 80))
-    assert all(np.isfinite(gradient).all() for gradient in computed)
+    largest = np.zeros(len(model.trainable_weights))
+    for _ in range(10):  # stochastic depth leaves a branch out now and then, with its weights
+        computed = [np.asarray(gradient) for gradient in gradients(_pixels(48, 80))]
+        assert all(np.isfinite(gradient).all() for gradient in computed)
+        largest = np.maximum(largest, [np.abs(gradient).max() for gradient in computed])
     dead = [
-        weight.path for weight, gradient in zip(model.trainable_weights, computed, strict=True)
-        if not np.abs(gradient).max() > 0 and not weight.path.endswith("key/bias")
+        weight.path for weight, size in zip(model.trainable_weights, largest, strict=True)
+        if not size > 0 and not weight.path.endswith("key/bias")
     ]  # fmt: skip
     assert not dead
 
