@@ -101,12 +101,10 @@ def _float16(name: str, values: np.ndarray) -> np.ndarray:
 def _replace(model: schema.ModelT, index: int, values: np.ndarray, scale: float | None) -> int:
     """Stores `values` in constant `index`; returns the new float32 tensor that its DEQUANTIZE writes."""
     graph = model.subgraphs[0]
-    source, unpacked, buffer = graph.tensors[index], schema.TensorT(), schema.BufferT()
+    source, unpacked = graph.tensors[index], schema.TensorT()
     unpacked.shape, unpacked.type, unpacked.buffer = source.shape, schema.TensorType.FLOAT32, 0
     unpacked.name, source.name = source.name, (source.name or b"") + f"_{values.dtype}".encode()
-    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
-    model.buffers.append(buffer)
-    source.buffer = len(model.buffers) - 1
+    flatbuffer.make_constant(model, index, values)
     source.type = schema.TensorType.FLOAT16 if scale is None else schema.TensorType.INT8
     if scale is not None:
         source.quantization = schema.QuantizationParametersT()

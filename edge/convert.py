@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import math
 import sys
 from collections.abc import Sequence
@@ -153,15 +152,14 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
             found |= {(name, recipe.name): matrix.Cell(name, recipe.name, f"{name}-{recipe.name}", error=source) for recipe in recipes}
         else:
             groups.append(matrix.Group(source, tuple(recipes), settings, store, check_memory=arguments.memory_check))
-    report, made = conversion_report.Report(arguments.save), []
-    with saving.prepared_folder(arguments.out) if groups else contextlib.nullcontext():
-        if groups:
-            made = matrix.run(groups, arguments.jobs, arguments.cluster, terminal.progress, report.add)
-        found |= {(cell.model, cell.recipe): cell for cell in made}
-        for cell in made:
-            if arguments.explain and cell.outcome and cell.outcome.sensitivities:
-                picture = repair.drawing(cell.outcome.sensitivities, f"{cell.name}: each layer quantized alone")
-                saving.save_picture(arguments.out, f"{cell.name}.sensitivity", picture, arguments.force)
+    report = conversion_report.Report(arguments.save)
+    if groups:
+        with saving.prepared_folder(arguments.out):
+            for cell in matrix.run(groups, arguments.jobs, arguments.cluster, terminal.progress, report.add):
+                found[cell.model, cell.recipe] = cell
+                if arguments.explain and cell.outcome and cell.outcome.sensitivities:
+                    picture = repair.drawing(cell.outcome.sensitivities, f"{cell.name}: each layer quantized alone")
+                    saving.save_picture(arguments.out, f"{cell.name}.sensitivity", picture, arguments.force)
     order = [variant.id for variant in variants] or [group.source.name for group in groups]
     return report.show([found[name, recipe.name] for name in order for recipe in recipes], terminal)
 

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edge.flatbuffer import read_model, set_min_runtime_version, write_model
+from edge.flatbuffer import make_constant, read_model, set_min_runtime_version, write_model
 from edge.saving import scratch_folder
 from tfvit.attention import substituted_constants
 from tfvit.blocks import PatchEmbedding
@@ -182,14 +182,11 @@ def _fill_in_constants(model: schema.ModelT, values: dict[str, tuple[str, np.nda
         argument = entry.name.decode()
         if argument in values:
             name, value = values[argument]
-            value = np.ascontiguousarray(value)
             tensor = graph.tensors[entry.tensorIndex]
             if tuple(tensor.shape) != value.shape:
                 raise ValueError(f"the converter changed the shape of {name!r}: {tuple(tensor.shape)} for {value.shape}")
-            buffer = schema.BufferT()
-            buffer.data = value.reshape(-1).view(np.uint8)
-            model.buffers.append(buffer)
-            tensor.buffer, tensor.name = len(model.buffers) - 1, name.encode()
+            make_constant(model, entry.tensorIndex, value)
+            tensor.name = name.encode()
             filled.add(entry.tensorIndex)
     signature.inputs = [entry for entry in signature.inputs if entry.tensorIndex not in filled]
     graph.inputs = np.asarray([index for index in graph.inputs if index not in filled], np.int32)

@@ -367,6 +367,14 @@ def _text(name: Any) -> str:
     return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name or "")
 
 
+def make_constant(model: schema.ModelT, index: int, values: np.ndarray) -> None:
+    """Makes a tensor a constant of these values, in a buffer of its own: other tensors that share the old one keep it."""
+    buffer = schema.BufferT()
+    buffer.data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+    model.buffers.append(buffer)
+    model.subgraphs[0].tensors[index].buffer = len(model.buffers) - 1
+
+
 def drop_unused_buffers(model: schema.ModelT) -> None:
     """Empties the buffers that no tensor reads any more."""
     used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}

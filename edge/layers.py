@@ -94,7 +94,4 @@ def set_constant(model: schema.ModelT, layer: DenseLayer, position: int, values:
         inputs = np.array(layer.operator.inputs)
         inputs[position] = index
         layer.operator.inputs = inputs
-    buffer = schema.BufferT()
-    buffer.data = np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint8)
-    model.buffers.append(buffer)
-    graph.tensors[index].buffer = len(model.buffers) - 1
+    flatbuffer.make_constant(model, index, np.asarray(values, np.float32))

@@ -62,10 +62,7 @@ def store_tables(model: schema.ModelT, from_window: int | None) -> None:
 
 def _add_constant(model: schema.ModelT, name: str, values: np.ndarray) -> int:
     index = _add_tensor(model, name, values.shape, _TYPES[values.dtype.name])
-    buffer = schema.BufferT()
-    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
-    model.buffers.append(buffer)
-    model.subgraphs[0].tensors[index].buffer = len(model.buffers) - 1
+    flatbuffer.make_constant(model, index, values)
     return index
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -142,24 +143,30 @@ def matching_labels(inputs: Mapping[str, Any], candidates: list[tuple[str, ...] 
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """The user's own files, where the record names such.
+
+    Attributes:
+        weights, model, calibration: their paths; checked by their recorded hashes before anything is built.
+        trusted: whether code in the model may run.
+    """
+
+    weights: Path | None
+    model: Path | None
+    calibration: Path | None
+    trusted: bool
+
+
 @contextlib.contextmanager
-def rebuilt(
-    inputs: Mapping[str, Any],
-    labels: tuple[str, ...] | None,
-    weights: Path | None,
-    model: Path | None,
-    calibration: Path | None,
-    progress: Progress,
-    trusted: bool = False,
-) -> Iterator[Artifact]:
+def rebuilt(inputs: Mapping[str, Any], labels: tuple[str, ...] | None, files: Given, progress: Progress) -> Iterator[Artifact]:
     """The artifact made again, in a folder that is gone afterwards.
 
     Args:
         inputs: of `inputs_of_manifest` or `inputs_of_file`.
         labels: of `matching_labels`.
-        weights, model, calibration: the user's own, where the record names such; checked by their recorded hashes before anything is built.
+        files: of the user's.
         progress: stages go there.
-        trusted: whether code in the model may run.
 
     Raises:
         UsageError: a file was given that the record does not name.
@@ -169,16 +176,16 @@ def rebuilt(
     settings, recipe = inputs["settings"], find_recipe(inputs["recipe"])
     with tempfile.TemporaryDirectory(prefix="edge-verify-") as scratch:
         folder = Path(scratch)
-        given, flag = {"--weights": weights, "--model": model}, reference.needed_flag(inputs)
+        given, flag = {"--weights": files.weights, "--model": files.model}, reference.needed_flag(inputs)
         if flag:
             path = given[flag]
             if path is None:
                 raise _missing(flag, inputs["weights"])
             given[flag] = _linked(path, inputs["weights"]["source"], folder)
-        source = reference.source_of(inputs, given["--weights"], given["--model"], settings["takes_pixels"], trusted)
+        source = reference.source_of(inputs, given["--weights"], given["--model"], settings["takes_pixels"], files.trusted)
         limits: Mapping[str, Any] = settings.get("limits") or {}
         asked = plan.Settings(
-            **_images(settings["images"], calibration, artifact.preprocessing_of(inputs, "the record"), folder),
+            **_images(settings["images"], files.calibration, artifact.preprocessing_of(inputs, "the record"), folder),
             labels=labels,
             input_dtype=settings["input"],
             output=settings["output"],

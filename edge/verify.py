@@ -73,14 +73,14 @@ def _verify(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from edge import rebuild
     from edge.provenance import code_sha256
 
-    given = (arguments.weights, arguments.model, arguments.calibration)
     subject = _file(arguments.file) if arguments.file.suffix == ".tflite" else _manifest(arguments.file)
-    names = _labels(arguments.labels)
+    given = _labels(arguments.labels)
     if not arguments.other_tools:
         rebuild.require_tools(subject.inputs)
-    labels = rebuild.matching_labels(subject.inputs, [names, *subject.labels])
+    labels = rebuild.matching_labels(subject.inputs, [given, *subject.labels])
+    files = rebuild.Given(arguments.weights, arguments.model, arguments.calibration, arguments.trust_model)
     with (
-        rebuild.rebuilt(subject.inputs, labels, *given, terminal.progress, arguments.trust_model) as made,
+        rebuild.rebuilt(subject.inputs, labels, files, terminal.progress) as made,
         terminal.progress.stage("compare", subject=arguments.file.name),
     ):
         found = _differences(subject, made)

@@ -157,7 +157,8 @@ def load_keras_model(path: str | os.PathLike[str], trusted: bool = False) -> ker
             "unreadable Keras model",
             expected="a .keras file saved by Keras 3, with tfvit or built-in layers and no lambda code",
             received=f"{path.name}: {'code that would run when it is loaded (a lambda)' if runs_code else _first_line(error)}",
-            action="replace the lambda by a named function or a layer and save again; or, where you trust the file, --trust-model"
+            action="replace the lambda by a named function or a layer and save again; "
+            "or, where you trust the file, convert it with --model and --trust-model"
             if runs_code
             else "save it again with model.save('NAME.keras')",
         ) from error

@@ -1,10 +1,16 @@
 """Position biases as tables: the same answers to the last bit, a fraction of the bytes, and nothing more to do at an inference."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
+from conftest import _run
 
-from edge import delegates, flatbuffer, position_tables
+from edge import convert, delegates, flatbuffer, position_tables, verify
+from edge.recipes import RECIPES
 from edge.runtime import Interpreter, xnnpack_partitions
+from tfvit.errors import EXIT_OK
 from tfvit.graph_constants import POSITION_BIAS
 from tfvit.windows import relative_position_index
 
@@ -87,3 +93,26 @@ def test_smaller_windows_stay(file):
         flatbuffer.read_model(file)
     )
     assert "GATHER" not in flatbuffer.operator_counts(flatbuffer.read_model(_with_tables(file, None)))
+
+
+def test_a_bias_with_two_values_for_one_offset(file):
+    model = flatbuffer.read_model(file)
+    bias = next(index for index in range(len(model.subgraphs[0].tensors)) if flatbuffer.tensor_name(model, index).startswith(POSITION_BIAS))
+    values = np.frombuffer(flatbuffer.constant(model, bias).tobytes(), np.float32).copy()
+    values[0] += 1.0  # a token to itself: all such pairs share one offset
+    flatbuffer.make_constant(model, bias, values)
+    with pytest.raises(ValueError, match="one value an offset"):
+        position_tables.store_tables(model, SIDE)
+
+
+@pytest.mark.parametrize("with_tables", [True, False])
+def test_the_flag_is_obeyed_and_recorded(capfd, tmp_path, monkeypatch, with_tables):
+    """On the smallest model, whose windows no recipe would store as tables."""
+    monkeypatch.setitem(RECIPES, "dynamic", dataclasses.replace(RECIPES["dynamic"], tables_from_window=1))
+    flag = "--position-tables" if with_tables else "--no-position-tables"
+    arguments = ("--variant", "micro", "--quant", "dynamic", "--weights", "random:1", "--no-gate", flag, "--out", tmp_path)
+    assert _run(convert.main, capfd, *arguments).code == EXIT_OK
+    (path,) = tmp_path.glob("*.tflite")
+    assert ("GATHER" in flatbuffer.operator_counts(flatbuffer.read_model(path.read_bytes()))) is with_tables
+    assert json.loads(path.with_suffix(".json").read_text())["settings"]["position_tables"] is with_tables
+    assert _run(verify.main, capfd, path).code == EXIT_OK
