@@ -1,7 +1,8 @@
 """A file from outside on the runtime, first in a process of its own: native code that a damaged file brings down takes it along.
 
 Flatbuffers are read by offset, and LiteRT checks only the outermost of them: a file with a few changed bytes may end a process with a
-segmentation fault. What is asked here is what the commands do with a file anyway: load it, ask XNNPACK, run it once on noise.
+segmentation fault. What is asked here is what the commands do with a file anyway: load it, ask XNNPACK, run it once on noise. A graph that
+does not come to an end is stopped after `LONGEST_S`, one that asks for more memory than the system has gets none.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from edge.machine import available_memory_bytes
 from tfvit.errors import EnvironmentUnusableError, InputError
+
+LONGEST_S = 600
+"""Wall time of one trial: ten times what the slowest file of ours takes (v1 and v2 at 384 px, w8a16 on reference kernels)."""
 
 _PARTITIONS, _RUN = "partitions", "run"
 _UNRUNNABLE = {
@@ -32,7 +37,7 @@ def partitions(file: bytes) -> Any:
 
     Raises:
         EnvironmentUnusableError: the runtime refuses the file, or there is none.
-        InputError: the runtime crashed on it.
+        InputError: the runtime crashed on it or did not come to an end.
     """
     from edge.runtime import Partitions
 
@@ -44,7 +49,7 @@ def require_runs(file: bytes) -> None:
 
     Raises:
         EnvironmentUnusableError: the runtime refuses the file, or there is none.
-        InputError: the runtime crashed on it.
+        InputError: the runtime crashed on it or did not come to an end.
     """
     from edge.artifact import sha256
 
@@ -59,7 +64,16 @@ def _asked(file: bytes, what: str) -> dict[str, Any]:
     path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
     command, pipe = [sys.executable, "-m", "edge.trial", what], subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env={**os.environ, "PYTHONPATH": path}) as child:
-        out, said = child.communicate(file)
+        try:
+            out, said = child.communicate(file, timeout=LONGEST_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            raise InputError(
+                "the runtime does not come to an end with the file",
+                expected=f"to load and run once within {LONGEST_S} s",
+                received=f"no answer after {LONGEST_S} s",
+                action="the graph loops for ever, or is far too large for this machine: check the file with edge.inspect",
+            ) from None
     if child.returncode == 0:
         answer = json.loads(out)
         if "refused" in answer:
@@ -80,6 +94,7 @@ def main(what: str) -> None:
     from edge.latency_process import answering, noise
     from edge.runtime import Interpreter, xnnpack_partitions
 
+    _limit_memory()
     say, file = answering(), sys.stdin.buffer.read()
     try:
         if what == _PARTITIONS:
@@ -95,6 +110,15 @@ def main(what: str) -> None:
         received = (str(error).splitlines() or [type(error).__name__])[0]
         say({"refused": {**_UNRUNNABLE, "received": received}})
     os._exit(0)
+
+
+def _limit_memory() -> None:
+    """What this process may take of memory is what can be had without swapping, where the system says how much that is."""
+    available = available_memory_bytes()
+    if available is not None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (available, available))
 
 
 if __name__ == "__main__":

@@ -101,3 +101,34 @@ def test_a_child_that_says_nothing(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(InputError, match="exit code 1: it printed nothing"):
         trial.partitions(b"")
+
+
+def test_a_graph_that_loops_for_ever(monkeypatch):
+    import tensorflow as tf
+
+    monkeypatch.setattr(trial, "LONGEST_S", 5)
+    loop = tf.function(lambda x: tf.while_loop(lambda y: tf.reduce_all(y < 2.0), lambda y: (tf.sin(y),), [x]))
+    file = tf.lite.TFLiteConverter.from_concrete_functions([loop.get_concrete_function(tf.TensorSpec([1, 4]))], loop).convert()
+    with pytest.raises(InputError, match="does not come to an end"):
+        trial.require_runs(file)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux only")
+def test_a_graph_that_asks_for_more_memory_than_there_is(monkeypatch, tmp_path, small_graph):
+    """The child is told that there are 512 MiB; the graph computes with 1.6 GB in one tensor."""
+    script = tmp_path / "poor"
+    code = "from edge import trial; trial.available_memory_bytes = lambda: 2**29; trial.main('run')"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{code}"\n')
+    script.chmod(0o755)
+    side = 20_000
+
+    def product(x):
+        import tensorflow as tf
+
+        return tf.reduce_sum(tf.reshape(x, (side, 1)) * tf.reshape(x, (1, side)) + 1.0, keepdims=True)
+
+    file = small_graph(product, (1, side))
+    monkeypatch.setattr(sys, "executable", str(script))
+    trial.require_runs(SOUND.read_bytes())
+    with pytest.raises(EnvironmentUnusableError, match="cannot load the file"):
+        trial.require_runs(file)
