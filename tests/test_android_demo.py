@@ -61,6 +61,34 @@ def test_without_debian_s_packages_it_is_skipped(tmp_path):
     assert not (tmp_path / "apk-tools.done").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("sources.list", "# deb http://old/debian x main\ndeb [arch=amd64 signed-by=/k.gpg] http://here/debian/ bookworm main\n"),
+        ("sources.list.d/debian.sources", "Types: deb\nURIs: http://here/debian\nSuites: bookworm\n\nURIs: http://here/debian-security\n"),
+        ("sources.list.d/other.list", "deb http://elsewhere/ubuntu noble main\ndeb\thttp://here/debian\tbookworm main\n"),
+    ],
+)
+def test_debian_s_packages_come_from_where_apt_s_do(tmp_path, name, content):
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(content)
+    ended = _run("../scripts/debian_mirrors.sh", APT_SOURCES=str(tmp_path), DEBIAN_MIRROR="")
+    assert (ended.returncode, ended.stdout) == (0, "http://here/debian\n")
+
+
+def test_without_a_mirror(tmp_path):
+    ended = _run("../scripts/debian_mirrors.sh", APT_SOURCES=str(tmp_path), DEBIAN_MIRROR="")
+    assert ended.returncode == 1
+    assert "set DEBIAN_MIRROR" in ended.stderr
+    ended = _run("desktop/deb.sh", tmp_path, "x/x.deb", "0" * 64, APT_SOURCES=str(tmp_path), DEBIAN_MIRROR="")
+    assert ended.returncode == 1
+    assert "set DEBIAN_MIRROR" in ended.stderr
+    ended = _run("ci/debian_tools.sh", tmp_path, APT_SOURCES=str(tmp_path), DEBIAN_MIRROR="")
+    assert ended.returncode == 3
+    assert ended.stderr.startswith("skipped: ")
+
+
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None or shutil.which("curl") is None, reason="no dpkg-deb or no curl")
 def test_a_package_is_unpacked_only_with_its_hash(tmp_path):
     made = tmp_path / "made"

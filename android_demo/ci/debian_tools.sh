@@ -35,7 +35,8 @@ mkdir -p "$apt/lists/partial" "$apt/archives/partial"
 options=(-qq -o "Dir::Etc::sourcelist=$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null -o Dir::Etc::preferences=/dev/null
     -o Dir::Etc::preferencesparts=/dev/null -o "Dir::State::lists=$apt/lists" -o "Dir::Cache=$apt" -o APT::Sandbox::User=root
     -o Debug::NoLocking=true -o APT::Update::Error-Mode=any -o Acquire::Retries=2)
-mirror="${DEBIAN_MIRROR:-http://deb.debian.org/debian}"
+mirrors="$("$here/../../scripts/debian_mirrors.sh" 2>&1)" || skip "$mirrors"
+mirror="${mirrors%%$'\n'*}"
 echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror bookworm main" > "$apt/sources.list"
 packages="aapt zipalign apksigner libproguard-java"
 apt-get "${options[@]}" update > "$apt/log" 2>&1 || skip "no package lists of Debian 12 from $mirror: $(tail -n 1 "$apt/log")"

@@ -19,8 +19,8 @@ if ! command -v apt-get dpkg >/dev/null; then
   echo "no apt-get or dpkg here: the aarch64 system libraries and qemu come as Debian packages" >&2
   exit 1
 fi
-mirror=$(awk '/^URIs:/ {print $2; exit}' /etc/apt/sources.list.d/debian.sources 2>/dev/null || true)
-mirror=${mirror:-http://deb.debian.org/debian}
+mirrors=$("$(dirname "$0")/../../scripts/debian_mirrors.sh")
+mirror=${mirrors%%$'\n'*}
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
 rm -rf "$dir"
 mkdir -p "$dir"/{sysroot,qemu,site,wheels}
