@@ -4,8 +4,8 @@
 
 Weights are random (seed 0): none of these columns depends on their values. Stopped in whatever way and started again, it goes on where it
 was: files that are there are kept with what was measured when they were made (OUT/matrix.json). `model_seconds` is what all recipes of a
-variant share (load TensorFlow, build, export, reference, calibrate), `recipe_seconds` the recipe's own; `peak_memory_mb` is the process's,
-with all its recipes. w8a16 is timed only on request: its kernels on a CPU are the runtime's slow reference ones.
+variant share (load TensorFlow, build, export, reference, calibrate), `recipe_seconds` the recipe's own; `peak_memory_mb` is the process's
+until then, recipe after recipe. w8a16 is timed only on request: its kernels on a CPU are the runtime's slow reference ones.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _row(cell: dict, of_variant: Sequence[dict], folder: Path) -> dict:
         "bytes_per_parameter": f"{manifest['file']['size_bytes'] / parameters:.2f}",
         "model_seconds": f"{_shared_seconds(of_variant):.0f}",
         "recipe_seconds": f"{sum(cell['seconds'].values()):.0f}",
-        "peak_memory_mb": max(other["peak_memory_mb"] or 0 for other in of_variant),
+        "peak_memory_mb": cell["peak_memory_mb"],
         "ops": xnnpack["total_ops"],
         "delegated_ops": xnnpack["delegated_ops"],
         "xnnpack_partitions": xnnpack["partitions"],

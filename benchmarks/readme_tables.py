@@ -42,7 +42,7 @@ def conversion_table() -> str:
         seconds = int(cells[0]["model_seconds"]) + sum(int(cell["recipe_seconds"]) for cell in cells)
         partitions = "/".join(sorted({recipes[recipe]["xnnpack_partitions"] for recipe in ("float32", "float16", "int8")}))
         sizes = [f"{recipes[recipe]['size_mb']} ({recipes[recipe]['bytes_per_parameter']})" for recipe in ("float16", "int8")]
-        memory, int8 = f"{int(cells[0]['peak_memory_mb']) / 1024:.1f}", recipes["int8"]
+        memory, int8 = f"{max(int(cell['peak_memory_mb']) for cell in cells) / 1024:.1f}", recipes["int8"]
         shown = (recipes["float32"]["size_mb"], *sizes, int8["latency_ratio"], str(seconds), memory, int8["ops"], partitions)
         lines.append(f"| {variant} | {' | '.join(shown)} |")
     return "\n".join(lines)

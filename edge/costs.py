@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from edge import machine
+from edge.recipes import Recipe
 from edge.sources import Source
+from tfvit import memory
 from tfvit.errors import EnvironmentUnusableError
 
 
@@ -15,33 +16,35 @@ class Cost:
     """Of one variant.
 
     Attributes:
-        peak_memory_mb: of a process that converts it with all its recipes.
-        model_seconds: what its recipes share, until the first one is begun.
+        peak_memory_mb: of a process that converts it with every recipe but those that compute on integers alone.
+        integer_peak_memory_mb: the same with those too.
+        model_seconds: what its six recipes share.
         recipe_seconds: of int8, on which the others' go by `_SHARES`.
     """
 
     peak_memory_mb: int
+    integer_peak_memory_mb: int
     model_seconds: int
     recipe_seconds: int
 
 
 MEASURED = {
-    "tiny224": Cost(2203, 24, 44),
-    "small224": Cost(3180, 48, 71),
-    "base224": Cost(4662, 74, 94),
-    "base384": Cost(4823, 103, 149),
-    "large224": Cost(8842, 109, 147),
-    "large384": Cost(8991, 181, 128),
-    "v2_tiny256": Cost(2271, 46, 17),
-    "v2_small256": Cost(3132, 75, 81),
-    "v2_base256": Cost(4827, 98, 48),
-    "v2_base384": Cost(6728, 141, 77),
-    "v2_large256": Cost(9044, 166, 114),
-    "v2_large384": Cost(11195, 229, 131),
+    "tiny224": Cost(2134, 2177, 44, 12),
+    "small224": Cost(2824, 2843, 72, 25),
+    "base224": Cost(4148, 4273, 102, 44),
+    "base384": Cost(4285, 5875, 168, 46),
+    "large224": Cost(8001, 8358, 179, 77),
+    "large384": Cost(8152, 10181, 351, 89),
+    "v2_tiny256": Cost(2254, 2567, 55, 14),
+    "v2_small256": Cost(3194, 3739, 100, 26),
+    "v2_base256": Cost(4521, 5303, 135, 41),
+    "v2_base384": Cost(6879, 10194, 276, 50),
+    "v2_large256": Cost(9035, 9401, 234, 91),
+    "v2_large384": Cost(11118, 15538, 473, 109),
 }
-_OTHERS = Cost(1200, 12, 12)
+_OTHERS = Cost(1200, 1200, 12, 12)
 # Seconds of a recipe, of int8's
-_SHARES = {"float32": 0.1, "float16": 0.1, "int8": 1.0, "dynamic": 0.7, "int8_full": 1.0, "w8a16": 1.5}
+_SHARES = {"float32": 0.16, "float16": 0.14, "int8": 1.0, "dynamic": 0.1, "int8_full": 0.85, "w8a16": 2.5}
 
 
 def cost(source: Source) -> Cost:
@@ -56,17 +59,20 @@ def seconds(source: Source, recipe: str) -> float:
 
 def available_mb() -> int | None:
     """Memory that can be had without swapping; None where the system does not say."""
-    available = machine.available_memory_bytes()
+    available = memory.available_bytes()
     return None if available is None else available // 2**20
 
 
-def fits(sources: Sequence[Source], capacity_mb: int | None) -> bool:
-    """Whether so many models may be converted side by side in so much memory."""
-    return capacity_mb is None or sum(cost(source).peak_memory_mb for source in sources) <= capacity_mb
+def peak_memory_mb(source: Source, recipes: Sequence[Recipe]) -> int:
+    """Of a process that converts a variant with these recipes."""
+    on_integers = any(recipe.integer_bits for recipe in recipes)
+    return cost(source).integer_peak_memory_mb if on_integers else cost(source).peak_memory_mb
 
 
-def require_memory(source: Source) -> None:
-    """Checks that a variant can be converted without swapping. What was never measured, and systems that do not say, pass.
+def require_memory(source: Source, recipes: Sequence[Recipe]) -> None:
+    """Checks that a variant can be converted with these recipes without swapping.
+
+    What was never measured, and systems that do not say, pass.
 
     Raises:
         EnvironmentUnusableError: it took more than is available.
@@ -74,7 +80,7 @@ def require_memory(source: Source) -> None:
     available = available_mb()
     if source.variant is None or source.variant.id not in MEASURED or available is None:
         return
-    needed_mb = MEASURED[source.variant.id].peak_memory_mb
+    needed_mb = peak_memory_mb(source, recipes)
     if available < needed_mb:
         raise EnvironmentUnusableError(
             f"not enough memory for {source.name}",

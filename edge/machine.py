@@ -101,15 +101,6 @@ def peak_memory_mb() -> int | None:
     return round(kilobytes / (1024 * 1024 if sys.platform == "darwin" else 1024))
 
 
-def available_memory_bytes() -> int | None:
-    """What can be had without swapping; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
-
-
 def _memory_mb() -> int | None:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20

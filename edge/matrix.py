@@ -87,7 +87,7 @@ def cells(group: Group, progress: Progress) -> Generator[Cell]:
             given.add(cell.recipe)
             yield cell
         if todo.outstanding and group.check_memory:
-            costs.require_memory(source)
+            costs.require_memory(source, [recipe for recipe, _ in todo.outstanding])
         for (recipe, _), made in zip(todo.outstanding, conversion.convert(todo, progress), strict=False):
             given.add(recipe.name)
             measured = (progress.seconds(made.name), progress.seconds(source.name), machine.peak_memory_mb())
@@ -207,7 +207,8 @@ def _side_by_side(groups: Sequence[Group], jobs: int, progress: Progress) -> Gen
             if not running:
                 capacity_mb = costs.available_mb()
             for group in list(waiting):
-                if len(running) < jobs and (not running or costs.fits([each.source for each in (*running.values(), group)], capacity_mb)):
+                needed_mb = sum(costs.peak_memory_mb(each.source, each.recipes) for each in (*running.values(), group))
+                if not running or (len(running) < jobs and (capacity_mb is None or needed_mb <= capacity_mb)):
                     waiting.remove(group)
                     running[MatrixProcess(group, events)] = group
             process, kind, content = events.get()

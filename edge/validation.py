@@ -25,6 +25,7 @@ from edge.recipes import Limits
 from edge.reference import Reference
 from edge.runtime import Interpreter, runtime_version
 from edge.sources import Source
+from tfvit import memory
 from tfvit.errors import InputError, printable
 from tfvit.preprocessing import Preprocessing
 from tfvit.terminal import Progress, stepping
@@ -222,7 +223,7 @@ def _app_preprocessing(preprocessing: Preprocessing, name: str) -> Preprocessing
 
 def _workers(threads: int, largest_file_bytes: int) -> int:
     """How many images side by side: each has an interpreter of each file, which unpacks the weights for itself."""
-    available = machine.available_memory_bytes()
+    available = memory.available_bytes()
     fit = threads if available is None else int(_MEMORY_SHARE * available / (_COPIES_AN_INTERPRETER * largest_file_bytes))
     return max(1, min(threads, fit))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from tfvit import memory
 from tfvit.blocks import Block
 from tfvit.checkpoints import assign_tensors, tfvit_layers, timm_names
 from tfvit.errors import InputError, WeightsError
@@ -150,7 +151,8 @@ def load_keras_model(path: str | os.PathLike[str], trusted: bool = False) -> ker
     if not path.is_file():
         raise InputError("model file not found", expected="a .keras file", received=str(path), action="check the path")
     try:
-        return keras.models.load_model(path, compile=False, safe_mode=not trusted)
+        with memory.limited():  # a few bytes of configuration may declare layers of any size
+            return keras.models.load_model(path, compile=False, safe_mode=not trusted)
     except Exception as error:  # Keras raises many kinds here; each means the file cannot be used
         runs_code = "safe_mode=False" in str(error)
         raise InputError(

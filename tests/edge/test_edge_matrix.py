@@ -18,6 +18,7 @@ from edge.matrix_process import MatrixProcess
 from edge.provenance import computed_by
 from edge.recipes import RECIPES
 from edge.sources import Source, on_this_machine, require_unchanged
+from tfvit import memory
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError, InputError
 from tfvit.terminal import Progress, TerminalProgress, duration
 from tfvit.variants import VARIANTS
@@ -41,11 +42,14 @@ def cell(model: str, recipe: str, status: str = "written") -> matrix.Cell:
 
 
 def test_costs_are_those_measured():
-    peaks: dict[str, int] = {}
+    peaks, with_integers = {}, {}
     with (ROOT / "results" / "convert_matrix.csv").open() as file:
         for row in csv.DictReader(file):
-            peaks[row["variant"]] = max(peaks.get(row["variant"], 0), int(row["peak_memory_mb"]))
-    assert {name: cost.peak_memory_mb for name, cost in costs.MEASURED.items()} == peaks
+            for found in (with_integers,) if RECIPES[row["recipe"]].integer_bits else (peaks, with_integers):
+                found[row["variant"]] = max(found.get(row["variant"], 0), int(row["peak_memory_mb"]))
+    assert {name: (cost.peak_memory_mb, cost.integer_peak_memory_mb) for name, cost in costs.MEASURED.items()} == {
+        name: (peak, with_integers[name]) for name, peak in peaks.items()
+    }
     assert {variant for variant in VARIANTS if "nano" not in variant and variant in costs.MEASURED} == set(peaks)
 
 
@@ -58,8 +62,8 @@ def test_the_time_left_goes_by_what_cells_cost():
     now[0] = 10.0
     estimate.finished(cell("tiny224", "float32"))
     tiny, large = (costs.MEASURED[variant.id] for variant in variants)
-    first = tiny.model_seconds / 2 + 0.1 * tiny.recipe_seconds
-    total = tiny.model_seconds + 1.1 * tiny.recipe_seconds + large.model_seconds + 1.1 * large.recipe_seconds
+    first = tiny.model_seconds / 2 + 0.16 * tiny.recipe_seconds
+    total = tiny.model_seconds + 1.16 * tiny.recipe_seconds + large.model_seconds + 1.16 * large.recipe_seconds
     assert estimate.seconds_left == pytest.approx(10.0 * (total - first) / first)
     assert estimate.share == pytest.approx(first / total)
     # what is there already is no work, and does not make the rest look fast
@@ -94,19 +98,18 @@ def test_the_whole_is_shown(terminal):
     assert ("small224: quantize: 2.5 s" in shown) == (not terminal)
 
 
-def test_models_side_by_side_fit_into_memory():
-    large, small = (Source(name, VARIANTS[name], WeightsChoice(random_seed=0)) for name in ("large224", "small224"))
-    both = costs.MEASURED["large224"].peak_memory_mb + costs.MEASURED["small224"].peak_memory_mb
-    assert costs.fits([large, small], both)
-    assert not costs.fits([large, small], both - 1)
-    assert costs.fits([large, small], None)
+def test_computing_on_integers_alone_takes_more_memory():
+    source, measured = Source("v2_large384", VARIANTS["v2_large384"], WeightsChoice(random_seed=0)), costs.MEASURED["v2_large384"]
+    assert costs.peak_memory_mb(source, [RECIPES["int8"], RECIPES["float16"]]) == measured.peak_memory_mb
+    for recipe in ("int8_full", "w8a16"):
+        assert costs.peak_memory_mb(source, [RECIPES["int8"], RECIPES[recipe]]) == measured.integer_peak_memory_mb > measured.peak_memory_mb
 
 
 # What fails
 
 
 def test_too_little_memory_is_told_before_anything_is_loaded(cli, tmp_path, monkeypatch):
-    monkeypatch.setattr(machine, "available_memory_bytes", lambda: 2_000 * 2**20)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2_000 * 2**20)
     ran = cli("--variant", "small224", "--quant", "int8", "--weights", "random:0", "--out", tmp_path)
     assert ran.code == EXIT_UNUSABLE
     assert len(ran.error) <= 4
@@ -119,19 +122,19 @@ def test_too_little_memory_is_told_before_anything_is_loaded(cli, tmp_path, monk
 
 def test_memory_enough_or_unknown_passes(monkeypatch):
     tiny = Source("tiny224", VARIANTS["tiny224"], WeightsChoice(random_seed=0))
-    needed = costs.MEASURED["tiny224"].peak_memory_mb
+    needed, recipes = costs.MEASURED["tiny224"].peak_memory_mb, [RECIPES["int8"]]
     for available in (None, needed * 2**20):
-        monkeypatch.setattr(machine, "available_memory_bytes", lambda available=available: available)
-        costs.require_memory(tiny)
-    monkeypatch.setattr(machine, "available_memory_bytes", lambda: needed * 2**20 - 1)
+        monkeypatch.setattr(memory, "available_bytes", lambda available=available: available)
+        costs.require_memory(tiny, recipes)
+    monkeypatch.setattr(memory, "available_bytes", lambda: needed * 2**20 - 1)
     with pytest.raises(EnvironmentUnusableError, match="not enough memory"):
-        costs.require_memory(tiny)
-    costs.require_memory(dataclasses.replace(tiny, variant=MICRO))  # never measured
+        costs.require_memory(tiny, recipes)
+    costs.require_memory(dataclasses.replace(tiny, variant=MICRO), recipes)  # never measured
 
 
 def test_weights_that_only_some_variants_lack(cli, tmp_path, monkeypatch):
     """The others are converted, or as here refused for want of memory: a table, not the first one's error."""
-    monkeypatch.setattr(machine, "available_memory_bytes", lambda: 0)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 0)
     ran = cli("--variant", "v2_tiny256,nano32", "--quant", "float32,int8", "--weights", "imagenet", "--out", tmp_path, "--json")
     rows = json.loads(ran.out)["cells"]
     assert [(row["model"], row["recipe"], row["status"]) for row in rows] == [

@@ -1,0 +1,65 @@
+"""No more memory than there is, for what a file asks for."""
+
+import sys
+import zipfile
+
+import keras
+import pytest
+
+from tfvit import memory
+from tfvit.errors import InputError
+from tfvit.weights import load_keras_model
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux only")
+MIB = 2**20
+
+
+def test_what_is_available():
+    assert 64 * MIB < memory.available_bytes() < 2**50
+
+
+def test_more_than_available_is_not_given(monkeypatch):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 256 * MIB)
+    with memory.limited():
+        bytearray(128 * MIB)
+        with pytest.raises(MemoryError):
+            bytearray(512 * MIB)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    bytearray(512 * MIB)
+
+
+def test_a_lower_limit_stays(monkeypatch):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with memory.limited():
+        set_by_first = resource.getrlimit(resource.RLIMIT_DATA)
+        monkeypatch.setattr(memory, "available_bytes", lambda: 2**50)
+        with memory.limited():
+            assert resource.getrlimit(resource.RLIMIT_DATA) == set_by_first
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+def test_a_system_that_does_not_say(monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: None)
+    with memory.limited():
+        pass
+
+
+def test_a_model_larger_than_the_memory(monkeypatch, tmp_path):
+    """A few kB that declare 1.6 GB of weights, where there is 1 GiB."""
+    inputs, saved, path = keras.Input((3,)), tmp_path / "small.keras", tmp_path / "large.keras"
+    keras.Model(inputs, keras.layers.Dense(3)(inputs)).save(saved)
+    with zipfile.ZipFile(saved) as small, zipfile.ZipFile(path, "w") as large:
+        for name in small.namelist():
+            content = small.read(name)
+            if name == "config.json":
+                content = content.replace(b"[null, 3]", b"[null, 20000]").replace(b'"units": 3', b'"units": 20000')
+                assert content.count(b"20000") >= 3
+            large.writestr(name, content)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2**30)
+    with pytest.raises(InputError, match="OOM"):
+        load_keras_model(path)
