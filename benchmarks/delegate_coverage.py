@@ -33,6 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variants", default=",".join(name for name, variant in VARIANTS.items() if variant.weights != "cifar10"))
     parser.add_argument("--gpu-variants", default=",".join(ON_THE_GPU), help="compiled and run on the GPU delegate itself (%(default)s)")
+    parser.add_argument("--files", type=Path, help="folder of `make matrix`: its files are taken, and none is converted")
     parser.add_argument("--csv", type=Path, default=CSV)
     arguments = parser.parse_args()
     rows = list(csv.DictReader(arguments.csv.open())) if arguments.csv.exists() else []
@@ -40,12 +41,24 @@ def main() -> int:
     for variant in arguments.variants.split(","):
         if any(row["variant"] == variant for row in rows):
             continue
-        with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "edge.convert", "--variant", variant, "--quant", ",".join(RECIPES), "--weights", "random:0"]
-            subprocess.run([*command, *_SAMPLES, "--out", folder, "--quiet"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = arguments.files or Path(scratch)
+            if not arguments.files:
+                command = [
+                    sys.executable,
+                    "-m",
+                    "edge.convert",
+                    "--variant",
+                    variant,
+                    "--quant",
+                    ",".join(RECIPES),
+                    "--weights",
+                    "random:0",
+                ]
+                subprocess.run([*command, *_SAMPLES, "--out", scratch, "--quiet"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
             for recipe in RECIPES:
                 on_the_gpu = variant in arguments.gpu_variants.split(",") and recipe != "dynamic"
-                row = _row(variant, recipe, Path(folder) / f"{variant}-{recipe}.random.tflite", on_the_gpu)
+                row = _row(variant, recipe, folder / f"{variant}-{recipe}.random.tflite", on_the_gpu)
                 failed |= row["gpu_measured"] in ("refused", "wrong") or row["gpu_by_rule"] != "whole" or row["xnnpack_partitions"] != "1"
                 print(", ".join(str(value) for value in row.values()), flush=True)
                 rows.append(row)
