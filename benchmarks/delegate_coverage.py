@@ -44,18 +44,9 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as scratch:
             folder = arguments.files or Path(scratch)
             if not arguments.files:
-                command = [
-                    sys.executable,
-                    "-m",
-                    "edge.convert",
-                    "--variant",
-                    variant,
-                    "--quant",
-                    ",".join(RECIPES),
-                    "--weights",
-                    "random:0",
-                ]
-                subprocess.run([*command, *_SAMPLES, "--out", scratch, "--quiet"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+                command = [sys.executable, "-m", "edge.convert", "--variant", variant, "--weights", "random:0", *_SAMPLES, "--quiet"]
+                command += ["--quant", ",".join(RECIPES), "--out", scratch]
+                subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
             for recipe in RECIPES:
                 on_the_gpu = variant in arguments.gpu_variants.split(",") and recipe != "dynamic"
                 row = _row(variant, recipe, folder / f"{variant}-{recipe}.random.tflite", on_the_gpu)
