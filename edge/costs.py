@@ -69,6 +69,11 @@ def peak_memory_mb(source: Source, recipes: Sequence[Recipe]) -> int:
     return cost(source).integer_peak_memory_mb if on_integers else cost(source).peak_memory_mb
 
 
+def fits(work: Sequence[tuple[Source, Sequence[Recipe]]], capacity_mb: int | None) -> bool:
+    """Whether so many models may be converted side by side in so much memory."""
+    return capacity_mb is None or sum(peak_memory_mb(source, recipes) for source, recipes in work) <= capacity_mb
+
+
 def require_memory(source: Source, recipes: Sequence[Recipe]) -> None:
     """Checks that a variant can be converted with these recipes without swapping.
 

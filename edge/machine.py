@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tfvit import memory
+
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
@@ -83,12 +85,9 @@ def _ticks_of(process: int) -> int:
 
 
 def memory_mb(field: str) -> float | None:
-    """Of this process: `VmRSS` now, `VmHWM` at most so far."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((round(int(line.split()[1]) / 1024, 1) for line in lines if line.startswith(f"{field}:")), None)
+    """`tfvit.memory.process_bytes`, to be read."""
+    found = memory.process_bytes(field)
+    return None if found is None else round(found / 2**20, 1)
 
 
 def peak_memory_mb() -> int | None:

@@ -207,8 +207,8 @@ def _side_by_side(groups: Sequence[Group], jobs: int, progress: Progress) -> Gen
             if not running:
                 capacity_mb = costs.available_mb()
             for group in list(waiting):
-                needed_mb = sum(costs.peak_memory_mb(each.source, each.recipes) for each in (*running.values(), group))
-                if not running or (len(running) < jobs and (capacity_mb is None or needed_mb <= capacity_mb)):
+                work = [(each.source, each.recipes) for each in (*running.values(), group)]
+                if len(running) < jobs and (not running or costs.fits(work, capacity_mb)):
                     waiting.remove(group)
                     running[MatrixProcess(group, events)] = group
             process, kind, content = events.get()

@@ -20,7 +20,7 @@ from tfvit import memory
 from tfvit.errors import EnvironmentUnusableError, InputError
 
 LONGEST_S = 600
-"""Wall time of one trial. One inference of our slowest file takes 65 s on two cores of 2023 (v2_large384, w8a16 on reference kernels)."""
+"""Wall time of one trial. One inference of our slowest file takes 48 s on two cores (v2_large384, w8a16 on reference kernels)."""
 
 _PARTITIONS, _RUN = "partitions", "run"
 _UNRUNNABLE = {

@@ -9,7 +9,12 @@ from pathlib import Path
 
 def available_bytes() -> int | None:
     """What can be had without swapping; None where the system does not say."""
-    return _kilobytes("/proc/meminfo", "MemAvailable")
+    return _bytes("/proc/meminfo", "MemAvailable")
+
+
+def process_bytes(field: str) -> int | None:
+    """Of this process: `VmRSS` now, `VmHWM` at most so far, `VmData` of private memory, used or not; None where the system does not say."""
+    return _bytes("/proc/self/status", field)
 
 
 @contextlib.contextmanager
@@ -19,7 +24,7 @@ def limited() -> Iterator[None]:
     Without it, a system that promises more than it has ends some process, not always the one that asked. Linux only; elsewhere nothing is
     limited.
     """
-    available, taken = available_bytes(), _kilobytes("/proc/self/status", "VmData")
+    available, taken = available_bytes(), process_bytes("VmData")
     if available is None or taken is None:
         yield
         return
@@ -34,7 +39,7 @@ def limited() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def _kilobytes(path: str, field: str) -> int | None:
+def _bytes(path: str, field: str) -> int | None:
     """A line of the kernel's tables, in bytes."""
     try:
         lines = Path(path).read_text().splitlines()

@@ -98,6 +98,15 @@ def test_the_whole_is_shown(terminal):
     assert ("small224: quantize: 2.5 s" in shown) == (not terminal)
 
 
+def test_models_side_by_side_fit_into_memory():
+    large, small = (Source(name, VARIANTS[name], WeightsChoice(random_seed=0)) for name in ("large224", "small224"))
+    both = costs.MEASURED["large224"].peak_memory_mb + costs.MEASURED["small224"].integer_peak_memory_mb
+    work = [(large, [RECIPES["int8"]]), (small, [RECIPES["int8"], RECIPES["int8_full"]])]
+    assert costs.fits(work, both)
+    assert not costs.fits(work, both - 1)
+    assert costs.fits(work, None)
+
+
 def test_computing_on_integers_alone_takes_more_memory():
     source, measured = Source("v2_large384", VARIANTS["v2_large384"], WeightsChoice(random_seed=0)), costs.MEASURED["v2_large384"]
     assert costs.peak_memory_mb(source, [RECIPES["int8"], RECIPES["float16"]]) == measured.peak_memory_mb
