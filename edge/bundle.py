@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.extras import require_extra
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError
+from tfvit.extras import require_extra
 from tfvit.terminal import Parser, Terminal, run
 
 _EPILOG = """exit codes: 0 written, 1 something must not ship (nothing is written), 2 wrong usage, 3 unusable project, file or disk

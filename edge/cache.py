@@ -18,9 +18,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from edge.extras import require_extra
 from edge.saving import locked
 from tfvit.errors import EXIT_OK, EnvironmentUnusableError, UsageError
+from tfvit.extras import require_extra
 from tfvit.terminal import Parser, Terminal, run
 
 # tiny224 in every recipe takes 0.34 GB of it (32 calibration images); the largest variants have seven times its weights, and more constants

@@ -11,9 +11,9 @@ from typing import Any
 
 from edge import cache
 from edge.drawing import require_matplotlib
-from edge.extras import require_extra
 from edge.recipes import RECIPES, find_recipe
 from tfvit.errors import UsageError, UserError
+from tfvit.extras import require_extra
 from tfvit.labels import read_labels
 from tfvit.terminal import Parser, Terminal, run
 from tfvit.variants import VARIANTS, Variant, find_variant

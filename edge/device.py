@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.extras import require_extra
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EnvironmentUnusableError, InputError, UserError
+from tfvit.extras import require_extra
 from tfvit.terminal import Parser, Progress, Terminal, run
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from edge.extras import require_extra
+from tfvit.extras import require_extra
 
 _DPI = 110
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.extras import require_extra
 from tfvit.errors import EXIT_OK, EXIT_UNUSABLE, EnvironmentUnusableError, InputError
+from tfvit.extras import require_extra
 from tfvit.terminal import Parser, Terminal, run
 
 # Constants listed one by one; the rest is summed up

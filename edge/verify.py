@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.extras import require_extra
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError
+from tfvit.extras import require_extra
 from tfvit.terminal import Parser, Terminal, run
 
 _EPILOG = """exit codes: 0 equal to the last byte, 1 something differs (graph, weights, quantization, metadata, labels, tools,

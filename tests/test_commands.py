@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from edge import extras
-from edge.extras import EXTRAS
+from tfvit import extras
 from tfvit.errors import EXIT_UNUSABLE
+from tfvit.extras import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -65,7 +65,7 @@ def test_help_loads_no_framework():
 
 
 def test_what_the_extras_bring_is_what_is_asked_for():
-    """edge/extras.py against pyproject.toml."""
+    """tfvit/extras.py against pyproject.toml."""
     for extra, modules in EXTRAS.items():
         listed = {re.split(r"[=<>~! ]", requirement)[0] for requirement in PROJECT["optional-dependencies"][extra]}
         assert {module.replace("_", "-") for module in modules} == listed, extra

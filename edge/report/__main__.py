@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.extras import require_extra
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError
+from tfvit.extras import require_extra
 from tfvit.terminal import Parser, Terminal, run
 
 # flag, its default, the field of compare.Tolerances it sets, what it says
