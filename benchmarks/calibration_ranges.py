@@ -22,8 +22,9 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from calibration.image_set import open_image_set  # noqa: E402
-from edge import drift, export, flatbuffer, quantize, ranges, runtime  # noqa: E402
+from edge import drift, export, quantize, ranges, runtime  # noqa: E402
 from edge.recipes import find_recipe  # noqa: E402
+from edge.tflite import flatbuffer  # noqa: E402
 from tfvit.model import build_variant  # noqa: E402
 from tfvit.variants import find_variant  # noqa: E402
 from tfvit.weights import load_weights, randomize  # noqa: E402

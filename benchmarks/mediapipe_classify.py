@@ -37,7 +37,7 @@ def classify(file: str, pixels: np.ndarray) -> dict:
 
 
 def read_metadata(data: bytes) -> dict | None:
-    """TFLITE_METADATA by MediaPipe's generated code, in the form of edge.metadata_schema: fields that are set, by their names there."""
+    """TFLITE_METADATA by MediaPipe's generated code, in the form of edge.tflite.metadata: fields that are set, by their names there."""
     model = schema_fb.Model.GetRootAs(data, 0)
     for index in range(model.MetadataLength()):
         if model.Metadata(index).Name() == b"TFLITE_METADATA":

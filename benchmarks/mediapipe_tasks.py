@@ -25,8 +25,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.rows import write_rows  # noqa: E402
-from edge import convert, metadata_schema, runtime, self_description  # noqa: E402
+from edge import convert, runtime, self_description  # noqa: E402
 from edge.artifact import Artifact, load  # noqa: E402
+from edge.tflite import metadata  # noqa: E402
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE  # noqa: E402
 from tfvit.preprocessing import Preprocessing, resize_and_crop, to_rgb  # noqa: E402
 
@@ -174,14 +175,14 @@ def schema_differences(text: str) -> list[str]:
         name: dict(re.findall(r"(\w+)\s*=\s*(\d+)", body)) for name, body in re.findall(r"enum\s+(\w+)[^{]*\{(.*?)\}", text, re.DOTALL)
     }
     unions = {name: tuple(re.findall(r"\w+", body)) for name, body in re.findall(r"union\s+(\w+)\s*\{(.*?)\}", text, re.DOTALL)}
-    ours = {name: {value: str(number) for number, value in enumerate(values)} for name, values in metadata_schema.ENUMS.items()}
-    for kind, theirs, mine in (("table", tables, metadata_schema.TABLES), ("enum", enums, ours), ("union", unions, metadata_schema.UNIONS)):
+    ours = {name: {value: str(number) for number, value in enumerate(values)} for name, values in metadata.ENUMS.items()}
+    for kind, theirs, mine in (("table", tables, metadata.TABLES), ("enum", enums, ours), ("union", unions, metadata.UNIONS)):
         for name in sorted({*theirs, *mine}):
             left, right = (list(one.get(name, {}).items()) if kind != "union" else one.get(name) for one in (theirs, mine))
             if left != right:
                 found.append(f"{kind} {name}: {left} in the schema, {right} here")
     identifier = re.search(r'file_identifier "(\w+)"', text)
-    if not identifier or identifier[1].encode() != metadata_schema.FILE_IDENTIFIER:
+    if not identifier or identifier[1].encode() != metadata.FILE_IDENTIFIER:
         found.append(f"file identifier {identifier and identifier[1]}")
     return found
 

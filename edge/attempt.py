@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from edge import flatbuffer, quantize, repair
+from edge import quantize, repair
 from edge.collapse import signs_of_collapse
 from edge.drift import Drift, logits_of_probabilities, measure
 from edge.ranges import Calibration
 from edge.recipes import Limits, Recipe
 from edge.runtime import Interpreter
+from edge.tflite import flatbuffer
 from tfvit.terminal import stepping
 
 

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edge import flatbuffer
+from edge.tflite import flatbuffer
 from tfvit.errors import InputError
 from tfvit.graph_constants import MASK, MASK_VALUE, POSITION_BIAS, POSITION_TABLE
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from edge import flatbuffer, self_description
+from edge import self_description
+from edge.tflite import flatbuffer
 
 # Of a list of layers or fields
 _MOST_SHOWN = 5

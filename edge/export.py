@@ -17,8 +17,8 @@ import keras
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edge.flatbuffer import make_constant, read_model, set_min_runtime_version, write_model
 from edge.saving import scratch_folder
+from edge.tflite.flatbuffer import make_constant, read_model, set_min_runtime_version, write_model
 from tfvit.attention import substituted_constants
 from tfvit.blocks import PatchEmbedding
 from tfvit.errors import EnvironmentUnusableError, InputError, UsageError

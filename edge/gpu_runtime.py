@@ -148,7 +148,7 @@ def refusals(messages: str) -> list[tuple[str, str]]:
 
 def _tensor(file: bytes, details: Mapping[str, Any]) -> Tensor:
     """From the compiled model's own details, which leave the scale of integers out."""
-    from edge import flatbuffer  # needs ai-edge-litert, which this module says is missing in words of its own
+    from edge.tflite import flatbuffer  # needs ai-edge-litert, which this module says is missing in words of its own
 
     tensor = Tensor.of(details)
     parameters = flatbuffer.quantization(flatbuffer.read_model(file), tensor.index) if tensor.dtype.kind in "iu" else None

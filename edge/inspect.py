@@ -21,8 +21,8 @@ _MOST_REFUSALS = 8
 _NOT_TESTED = "not tested"
 _MOST_LABELS = 10
 
-_EPILOG = """The GPU verdict is by rule (edge/delegates.py, held against the real delegate in tests). --gpu asks the delegate itself, where
-this machine has a Vulkan device; scripts/software_vulkan.sh sets up one that computes on the CPU.
+_EPILOG = """The GPU verdict is by rule (edge/tflite/delegate_rules.py, held against the real delegate in tests). --gpu asks the delegate
+itself, where this machine has a Vulkan device; scripts/software_vulkan.sh sets up one that computes on the CPU.
 exit codes: 0 inspected, whatever was found, 2 wrong usage, 3 unreadable file, or --gpu without a GPU
 """
 
@@ -66,7 +66,8 @@ def description(data: bytes, ask_runtime: bool = True) -> dict[str, Any]:
     Raises:
         InputError: not a TFLite file, or a damaged one.
     """
-    from edge import artifact, delegates, flatbuffer
+    from edge import artifact
+    from edge.tflite import delegate_rules, flatbuffer
 
     model = flatbuffer.read_model(data)
     graph = model.subgraphs[0]
@@ -97,9 +98,9 @@ def description(data: bytes, ask_runtime: bool = True) -> dict[str, Any]:
         "delegates": {
             "xnnpack": {
                 **(_xnnpack(data) if ask_runtime else {"runtime": None, "reason": "not asked"}),
-                "by_rule": _xnnpack_by_rule(delegates, model),
+                "by_rule": _xnnpack_by_rule(delegate_rules, model),
             },
-            "gpu": {**delegates.gpu_summary(model), "cautions": _cautions(delegates, model), "measured": None},
+            "gpu": {**delegate_rules.gpu_summary(model), "cautions": _cautions(delegate_rules, model), "measured": None},
         },
     }
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edge import flatbuffer
+from edge.tflite import flatbuffer
 
 DENSE_OPERATIONS = ("FULLY_CONNECTED", "CONV_2D")
 # the last part of the path of every dense layer of the backbones, and the head's

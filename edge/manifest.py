@@ -7,11 +7,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edge import artifact, delegates, flatbuffer, runtime, self_description
+from edge import artifact, runtime, self_description
 from edge.drift import Drift
 from edge.export import INPUT_NAME, ExportableModel
 from edge.float_model import Facts
 from edge.recipes import Limits, Recipe
+from edge.tflite import delegate_rules, flatbuffer
 from tfvit.weights import WeightsOrigin
 
 
@@ -87,7 +88,7 @@ def manifest(
         "max_rank": flatbuffer.max_rank(model),
         "min_runtime_version": flatbuffer.min_runtime_version(model),
     }
-    document["delegates"] = {"xnnpack": dataclasses.asdict(runtime.xnnpack_partitions(file)), "gpu": delegates.gpu_summary(model)}
+    document["delegates"] = {"xnnpack": dataclasses.asdict(runtime.xnnpack_partitions(file)), "gpu": delegate_rules.gpu_summary(model)}
     return document, file
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edge import flatbuffer
+from edge.tflite import flatbuffer
 
 # What moves values, and the first version that moves 8-bit ones
 _MOVES = {"RESHAPE": 1, "TRANSPOSE": 2, "SLICE": 2, "STRIDED_SLICE": 2, "CONCATENATION": 2, "SPACE_TO_DEPTH": 2}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edge import flatbuffer
+from edge.tflite import flatbuffer
 from tfvit.graph_constants import POSITION_BIAS, POSITION_TABLE, position_index
 
 _LAST_AXIS = 3

@@ -10,13 +10,14 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edge import clipping, flatbuffer, rounding
+from edge import clipping, rounding
 from edge.compact import store_compactly
 from edge.layers import DenseLayer, dense_layers, set_constant, weight_matrix
 from edge.movement import move_as_bytes
 from edge.position_tables import store_tables
 from edge.ranges import Calibration
 from edge.recipes import DYNAMIC, FLOAT, STATIC, Recipe
+from edge.tflite import flatbuffer
 from tfvit.graph_constants import MASK
 
 # What a mask is in files that compute on integers: exp(-16) of a share in a softmax is nothing in 8 bits

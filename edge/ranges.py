@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from edge import flatbuffer
 from edge.runtime import Interpreter
+from edge.tflite import flatbuffer
 from tfvit.errors import InputError
 
 # Input vectors of a dense layer that each image gives: with 128 images about a thousand, a few for every weight of a row

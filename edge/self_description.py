@@ -1,6 +1,6 @@
 """What a file of ours says of itself: TensorFlow Lite metadata for apps, labels, and where it comes from, so that it can be made again.
 
-The metadata is TensorFlow Lite's (`edge.metadata_schema`); the provenance is JSON in a second buffer, `EDGE_PROVENANCE`, with the hash of
+The metadata is TensorFlow Lite's (`edge.tflite.metadata`); the provenance is JSON in a second buffer, `EDGE_PROVENANCE`, with the hash of
 the graph it was put on. Nothing measured is in it: it says what the file was made from, the manifest how good it is.
 """
 
@@ -11,9 +11,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edge import embedding, metadata_schema
 from edge.artifact import canonical_json, sha256
 from edge.recipes import RECIPES
+from edge.tflite import attachments
+from edge.tflite import metadata as metadata_schema
 
 METADATA_BUFFER, PROVENANCE_BUFFER = "TFLITE_METADATA", "EDGE_PROVENANCE"
 LABELS_FILE = "labels.txt"
@@ -79,7 +80,7 @@ def describe(graph: bytes, document: Mapping[str, Any], labels: Sequence[str] | 
         METADATA_BUFFER: metadata_schema.pack(model_metadata(document, labels is not None)),
         PROVENANCE_BUFFER: canonical_json(record).encode(),
     }
-    return embedding.embed(graph, buffers, {LABELS_FILE: label_bytes(labels)} if labels is not None else {})
+    return attachments.embed(graph, buffers, {LABELS_FILE: label_bytes(labels)} if labels is not None else {})
 
 
 def provenance(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,7 +166,7 @@ def _stored_as(tensor: Mapping[str, Any]) -> str:
 def read(data: bytes) -> SelfDescription:
     """What a `.tflite` says of itself; damaged parts are named and left out."""
     try:
-        embedded = embedding.extract(data)
+        embedded = attachments.extract(data)
     except ValueError as error:
         return SelfDescription(problems=(str(error),))
     problems: list[str] = []
@@ -178,7 +179,7 @@ def read(data: bytes) -> SelfDescription:
     if PROVENANCE_BUFFER in embedded.buffers:
         try:
             record = _provenance(embedded.buffers[PROVENANCE_BUFFER])
-            graph = embedding.graph_in(data, embedded, record["graph"]["size_bytes"], (METADATA_BUFFER, PROVENANCE_BUFFER))
+            graph = attachments.graph_in(data, embedded, record["graph"]["size_bytes"], (METADATA_BUFFER, PROVENANCE_BUFFER))
         except ValueError as error:
             problems.append(f"{PROVENANCE_BUFFER}: {error}")
     return SelfDescription(metadata, record, embedded.files, graph, tuple(problems))

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from calibration.image_set import ImageReference, ImageSet
-from edge import answers, evidence, flatbuffer, machine, trial
+from edge import answers, evidence, machine, trial
 from edge.artifact import Artifact, preprocessing_of, sha256
 from edge.cache import Store
 from edge.collapse import signs_of_collapse
@@ -25,6 +25,7 @@ from edge.recipes import Limits
 from edge.reference import Reference
 from edge.runtime import Interpreter, runtime_version
 from edge.sources import Source
+from edge.tflite import flatbuffer
 from tfvit import memory
 from tfvit.errors import InputError, printable
 from tfvit.preprocessing import Preprocessing

@@ -101,8 +101,9 @@ def _verify(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _file(path: Path) -> _Subject:
-    from edge import flatbuffer, rebuild, self_description
+    from edge import rebuild, self_description
     from edge.artifact import sha256
+    from edge.tflite import flatbuffer
 
     try:
         data = path.read_bytes()

@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks import mediapipe_tasks
-from edge import metadata_schema
+from edge.tflite import metadata
 from tfvit.errors import EXIT_UNUSABLE
 
 SCRIPT = Path(mediapipe_tasks.__file__)
@@ -37,11 +37,10 @@ def test_a_schema_that_has_moved_on():
     """Ours, written as the published schema is, is found equal; each change of it is named."""
     lines = ['file_identifier "M001";']
     lines += [
-        f"enum {name} : byte {{ {', '.join(f'{v} = {i}' for i, v in enumerate(values))} }}"
-        for name, values in metadata_schema.ENUMS.items()
+        f"enum {name} : byte {{ {', '.join(f'{v} = {i}' for i, v in enumerate(values))} }}" for name, values in metadata.ENUMS.items()
     ]
-    lines += [f"union {name} {{ {', '.join(members)} }}" for name, members in metadata_schema.UNIONS.items()]
-    for name, fields in metadata_schema.TABLES.items():
+    lines += [f"union {name} {{ {', '.join(members)} }}" for name, members in metadata.UNIONS.items()]
+    for name, fields in metadata.TABLES.items():
         lines.append(
             f"table {name} {{ // with:a comment\n {''.join(f'{field}:{kind} (force_align: 16);' for field, kind in fields.items())} }}"
         )

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge import convert, flatbuffer, validate
+from edge import convert, validate
+from edge.tflite import flatbuffer
 from tfvit.preprocessing import Preprocessing
 from tfvit.variants import VARIANTS, Variant
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from conftest import MICRO, pixels
 
-from edge import artifact, benchmark, flatbuffer, quantize
+from edge import artifact, benchmark, quantize
 from edge.latency_process import OK, REFUSED, LatencyProcess
 from edge.recipes import RECIPES
 from edge.runtime import Interpreter
+from edge.tflite import flatbuffer
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError
 
 # Enough to have run; nothing here judges how fast

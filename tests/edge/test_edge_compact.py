@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from edge import compact, flatbuffer
+from edge import compact
 from edge.runtime import Interpreter, xnnpack_partitions
+from edge.tflite import flatbuffer
 from tfvit.graph_constants import MASK, MASK_VALUE, POSITION_BIAS
 
 HEADS, TOKENS = 3, 64

@@ -5,12 +5,13 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from edge import delegates, flatbuffer, quantize
+from edge import quantize
 from edge.recipes import RECIPES
+from edge.tflite import delegate_rules, flatbuffer
 
 
-def refusals(file: bytes) -> list[delegates.Refusal]:
-    found = delegates.gpu_refusals(flatbuffer.read_model(file))
+def refusals(file: bytes) -> list[delegate_rules.Refusal]:
+    found = delegate_rules.gpu_refusals(flatbuffer.read_model(file))
     print(found)
     return found
 
@@ -50,7 +51,7 @@ def test_integers_without_a_scale_are_left_to_the_runtime(small_graph):
     model = flatbuffer.read_model(small_graph(lambda x, y: x + y, (1, 4), (1, 4)))
     for tensor in model.subgraphs[0].tensors:
         tensor.type = schema.TensorType.INT8
-    assert [found.reason for found in delegates.xnnpack_left_over(model)] == ["integers without a scale"]
+    assert [found.reason for found in delegate_rules.xnnpack_left_over(model)] == ["integers without a scale"]
 
 
 def test_a_quantized_dense_layer_that_flattens_a_grid_is_refused(small_graph):
@@ -68,8 +69,8 @@ def test_a_quantized_dense_layer_that_flattens_a_grid_is_refused(small_graph):
 def test_a_transposed_operand_is_a_caution(small_graph):
     file = small_graph(lambda x, y: tf.matmul(x, y, adjoint_b=True), (1, 6, 4, 8), (1, 6, 4, 8))
     assert refusals(file) == []
-    (caution,) = delegates.gpu_findings(flatbuffer.read_model(file))
-    assert (caution.op, caution.outcome) == ("BATCH_MATMUL", delegates.CAUTION)
+    (caution,) = delegate_rules.gpu_findings(flatbuffer.read_model(file))
+    assert (caution.op, caution.outcome) == ("BATCH_MATMUL", delegate_rules.CAUTION)
 
 
 def test_the_layer_is_named(tiny_v1):
@@ -82,7 +83,7 @@ def test_the_layer_is_named(tiny_v1):
         if name == "FULLY_CONNECTED" and "stage2_block2" in flatbuffer.tensor_name(graph, int(operator.outputs[0])).split(";")[0]
     )
     operator.opcodeIndex = len(graph.operatorCodes) - 1
-    (refusal,) = delegates.gpu_refusals(graph)
+    (refusal,) = delegate_rules.gpu_refusals(graph)
     print(refusal)
     assert refusal.op == "GATHER"
     assert refusal.layer.startswith("stage2_block2")
@@ -109,6 +110,6 @@ def test_a_file_of_several_graphs_is_not_called_whole(tmp_path):
     file = bytes(tf.lite.TFLiteConverter.from_saved_model(str(tmp_path), signature_keys=list(signatures)).convert())
     model = flatbuffer.read_model(file)
     assert len(model.subgraphs) == 2
-    (refusal,) = delegates.gpu_refusals(model)
+    (refusal,) = delegate_rules.gpu_refusals(model)
     assert "2 graphs" in refusal.reason
-    assert delegates.gpu_verdict([refusal]) == "refused"
+    assert delegate_rules.gpu_verdict([refusal]) == "refused"

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edge import flatbuffer
 from edge.runtime import Interpreter
+from edge.tflite import flatbuffer
 from tfvit.errors import InputError
 
 

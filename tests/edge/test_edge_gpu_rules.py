@@ -9,10 +9,11 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from gpu_probes import PROBES, QUANTIZED_PROBES, TELLING, TELLING_QUANTIZED
 
-from edge import delegates, flatbuffer, quantize, ranges, runtime
+from edge import quantize, ranges, runtime
 from edge.latency_process import OK, LatencyProcess, noise
 from edge.position_tables import store_tables
 from edge.recipes import RECIPES, STATIC
+from edge.tflite import delegate_rules, flatbuffer
 from tfvit.graph_constants import POSITION_BIAS
 from tfvit.windows import relative_position_index
 
@@ -22,23 +23,23 @@ STATIC_DENSE = dataclasses.replace(RECIPES["int8"], dense=STATIC, dense_by_role=
 
 
 def measured_outcome(path: Path, most_difference: float) -> str:
-    """What the delegate does with a file: "whole", or an outcome of `edge.delegates`."""
+    """What the delegate does with a file: "whole", or an outcome of `edge.tflite.delegate_rules`."""
     with LatencyProcess(path, "gpu_f32", 1) as gpu:
         print(gpu.loaded)
         if gpu.loaded.status != OK:
             assert gpu.loaded.status == "refused", "the driver is not to be had"
-            return delegates.REFUSED
+            return delegate_rules.REFUSED
         received = gpu.outputs()
     cpu = runtime.Interpreter(path.read_bytes(), kernels=runtime.BUILTIN)
     cpu.write(noise(cpu.inputs))
     expected = runtime.real_outputs(cpu, cpu.invoke())
     differences = [np.linalg.norm(received[name] - expected[name]) / (np.linalg.norm(expected[name]) + 1e-30) for name in expected]
     print(differences)
-    return "whole" if max(differences) <= most_difference else delegates.WRONG
+    return "whole" if max(differences) <= most_difference else delegate_rules.WRONG
 
 
 def predicted_outcome(file: bytes) -> str:
-    found = delegates.gpu_refusals(flatbuffer.read_model(file))
+    found = delegate_rules.gpu_refusals(flatbuffer.read_model(file))
     print(found)
     return found[0].outcome if found else "whole"
 
@@ -80,7 +81,7 @@ def test_rules_say_what_the_delegate_does_with_a_table(vulkan_driver, small_grap
         model.subgraphs[0].tensors[int(joined.outputs[0])].buffer = len(model.buffers) - 1
     path = tmp_path / "table.tflite"
     path.write_bytes(flatbuffer.write_model(model))
-    expected = "whole" if index == "in halves" else delegates.REFUSED
+    expected = "whole" if index == "in halves" else delegate_rules.REFUSED
     assert measured_outcome(path, MOST_DIFFERENCE["float32"]) == predicted_outcome(path.read_bytes()) == expected
 
 
@@ -114,10 +115,10 @@ def test_telling_probes_are_probes():
 
 def test_probes_of_every_outcome_are_there():
     """Without a GPU, too: a rule without a graph that trips it, or a suite where all pass, would prove nothing."""
-    reasons = {delegates.REFUSED: 0, delegates.WRONG: 0, "whole": 0}
+    reasons = {delegate_rules.REFUSED: 0, delegate_rules.WRONG: 0, "whole": 0}
     for function, shapes in (PROBES[name] for name in ("transpose of rank 5", "matrix product, right side broadcast", "softmax")):
         concrete = tf.function(lambda *inputs, function=function: function(tf, *inputs)).get_concrete_function(
             *(tf.TensorSpec(shape, "float32") for shape in shapes)
         )
         reasons[predicted_outcome(bytes(tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert()))] += 1
-    assert reasons == {delegates.REFUSED: 1, delegates.WRONG: 1, "whole": 1}
+    assert reasons == {delegate_rules.REFUSED: 1, delegate_rules.WRONG: 1, "whole": 1}

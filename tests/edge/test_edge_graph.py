@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from edge import delegates, flatbuffer, runtime
+from edge import runtime
+from edge.tflite import delegate_rules, flatbuffer
 from tfvit import windows
 from tfvit.graph_constants import MASK_VALUE
 
@@ -78,7 +79,7 @@ def test_rules_see_a_bad_graph(small_graph, name, function, shapes, expected):
 @pytest.mark.parametrize("recipe", ["float32", "float16", "int8", "dynamic"])
 def test_one_xnnpack_partition_and_whole_on_the_gpu(tiny, recipe):
     partitions = runtime.xnnpack_partitions(tiny.file(recipe))
-    refusals = delegates.gpu_refusals(tiny.graph(recipe))
+    refusals = delegate_rules.gpu_refusals(tiny.graph(recipe))
     print(tiny.variant.id, recipe, partitions, refusals[:3])
     assert partitions.partitions == 1
     assert partitions.left_over == {}

@@ -8,9 +8,9 @@ import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 from conftest import pixels
 
-from edge import flatbuffer
 from edge.layers import dense_layers, set_constant, weight_matrix
 from edge.runtime import Interpreter
+from edge.tflite import flatbuffer
 from tfvit.errors import EXIT_OK
 
 INTEGERS = {"int8_full": {"INT8", "INT32"}, "w8a16": {"INT8", "INT16", "INT32", "INT64"}}

@@ -5,11 +5,12 @@ import collections
 import numpy as np
 import tensorflow as tf
 
-from edge import flatbuffer, quantize
+from edge import quantize
 from edge.movement import move_as_bytes
 from edge.ranges import collect
 from edge.recipes import RECIPES, STATIC, Limits, Recipe
 from edge.runtime import Interpreter, xnnpack_partitions
+from edge.tflite import flatbuffer
 
 ALL_STATIC = Recipe("static", "", Limits(0.0, 0.0, 100.0), dense=STATIC)
 MOVING = ("RESHAPE", "TRANSPOSE", "STRIDED_SLICE", "SLICE", "CONCATENATION", "SPACE_TO_DEPTH")

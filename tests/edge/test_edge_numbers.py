@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from edge import drift, export, flatbuffer
+from edge import drift, export
 from edge.runtime import Interpreter
+from edge.tflite import flatbuffer
 from tfvit.errors import InputError, UsageError
 from tfvit.imagenet import preprocess_input
 from tfvit.model import ViTTransformer

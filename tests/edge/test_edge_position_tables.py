@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from conftest import _run
 
-from edge import convert, delegates, flatbuffer, position_tables, verify
+from edge import convert, position_tables, verify
 from edge.recipes import RECIPES
 from edge.runtime import Interpreter, xnnpack_partitions
+from edge.tflite import delegate_rules, flatbuffer
 from tfvit.errors import EXIT_OK
 from tfvit.graph_constants import POSITION_BIAS
 from tfvit.windows import relative_position_index
@@ -65,9 +66,9 @@ def test_one_partition_and_what_is_left_over(file):
     found = xnnpack_partitions(_with_tables(file))
     assert (found.partitions, found.left_over) == (1, {"CONCATENATION": 1, "GATHER": 2})
     model = flatbuffer.read_model(_with_tables(file))
-    left_over = delegates.xnnpack_left_over(model)
+    left_over = delegate_rules.xnnpack_left_over(model)
     assert {(refusal.op, "computes it once" in refusal.reason) for refusal in left_over} == {("CONCATENATION", True), ("GATHER", True)}
-    assert delegates.partitions(model, left_over) == 1
+    assert delegate_rules.partitions(model, left_over) == 1
 
 
 @pytest.mark.parametrize("resolver", ["AUTO", "BUILTIN_WITHOUT_DEFAULT_DELEGATES"])

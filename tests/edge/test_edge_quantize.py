@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from edge import flatbuffer, quantize, ranges
+from edge import quantize, ranges
 from edge.layers import dense_layers
 from edge.recipes import DYNAMIC, FLOAT, RECIPES, STATIC, find_recipe
 from edge.runtime import Interpreter
+from edge.tflite import flatbuffer
 from tfvit.errors import InputError, UsageError
 from tfvit.preprocessing import Preprocessing, normalize
 

@@ -6,9 +6,9 @@ import pytest
 from conftest import TINY, build, pixels
 from keras import layers
 
-from edge import flatbuffer
 from edge.export import export_float, exportable
 from edge.reparametrize import ALL, reparametrize, takes_normalization
+from edge.tflite import flatbuffer
 from tfvit.blocks import LayerNorm
 from tfvit.imagenet import preprocess_input
 from tfvit.model import ViTTransformer

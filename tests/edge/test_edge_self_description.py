@@ -12,8 +12,9 @@ from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import number_types
 from flatbuffers.table import Table
 
-from edge import embedding, flatbuffer, metadata_schema, runtime, self_description
+from edge import runtime, self_description
 from edge.artifact import canonical_json, sha256
+from edge.tflite import attachments, flatbuffer, metadata
 
 BUFFERS = {"TFLITE_METADATA": b"first" * 7, "EDGE_PROVENANCE": b"second"}
 FILES = {"labels.txt": "Katze\nnaïve\n猫\n".encode()}
@@ -55,15 +56,15 @@ FULL = {
 
 
 def test_metadata_round_trip():
-    packed = metadata_schema.pack(FULL)
-    assert packed == metadata_schema.pack(FULL)
+    packed = metadata.pack(FULL)
+    assert packed == metadata.pack(FULL)
     assert packed[4:8] == b"M001"
-    assert metadata_schema.unpack(packed) == FULL
+    assert metadata.unpack(packed) == FULL
 
 
 def test_fields_are_where_the_published_schema_has_them():
     """By slot, without the table under test: `make mediapipe` does it with MediaPipe's generated code."""
-    data = metadata_schema.pack(FULL)
+    data = metadata.pack(FULL)
 
     def table(parent: Table | None, slot: int, index: int | None = None) -> Table:
         if parent is None:
@@ -92,11 +93,11 @@ def test_fields_are_where_the_published_schema_has_them():
 @pytest.mark.parametrize("wrong", [{"nam": "x"}, {"subgraph_metadata": [{"input_tensor_metadata": [{"labels": []}]}]}])
 def test_fields_that_the_schema_has_not(wrong):
     with pytest.raises(ValueError, match="has no field"):
-        metadata_schema.pack(wrong)
+        metadata.pack(wrong)
 
 
 def test_damaged_metadata():
-    packed = metadata_schema.pack(FULL)
+    packed = metadata.pack(FULL)
     outcomes = set()
     rng = np.random.default_rng(0)
     for _ in range(300):
@@ -104,7 +105,7 @@ def test_damaged_metadata():
         for position in rng.integers(8, len(data), 4):
             data[position] = rng.integers(256)
         try:
-            metadata_schema.unpack(bytes(data))
+            metadata.unpack(bytes(data))
             outcomes.add("read")
         except ValueError as error:
             outcomes.add(str(error).split(":")[0])
@@ -112,7 +113,7 @@ def test_damaged_metadata():
     assert "damaged metadata" in outcomes
     for data in (b"", packed[:8], packed[: len(packed) // 2], b"\0\0\0\0M002"):
         with pytest.raises(ValueError, match="metadata"):
-            metadata_schema.unpack(data)
+            metadata.unpack(data)
 
 
 def test_a_small_file_that_stands_for_a_large_tree():
@@ -134,7 +135,7 @@ def test_a_small_file_that_stands_for_a_large_tree():
     builder.PrependUOffsetTRelativeSlot(3, parts, 0)
     builder.Finish(builder.EndObject(), file_identifier=b"M001")
     with pytest.raises(ValueError, match="more than 10000 tables"):
-        metadata_schema.unpack(bytes(builder.Output()))
+        metadata.unpack(bytes(builder.Output()))
 
 
 # The file's form
@@ -147,13 +148,13 @@ def graph(micro_float) -> bytes:
 
 def test_the_graph_stays_as_it_was(graph):
     before = flatbuffer.read_model(graph)
-    file = embedding.embed(graph, BUFFERS, FILES)
-    assert file == embedding.embed(graph, BUFFERS, FILES)
-    embedded = embedding.extract(file)
+    file = attachments.embed(graph, BUFFERS, FILES)
+    assert file == attachments.embed(graph, BUFFERS, FILES)
+    embedded = attachments.extract(file)
     assert {name: embedded.buffers[name] for name in BUFFERS} == BUFFERS
     assert list(embedded.buffers) == [entry.name.decode() for entry in before.metadata] + list(BUFFERS)
     assert embedded.files == FILES
-    assert embedding.graph_in(file, embedded, len(graph), tuple(BUFFERS)) == graph
+    assert attachments.graph_in(file, embedded, len(graph), tuple(BUFFERS)) == graph
     after = flatbuffer.read_model(file)
     assert [bytes(buffer.data) for buffer in after.buffers if buffer.data is not None][: -len(BUFFERS)] == [
         bytes(buffer.data) for buffer in before.buffers if buffer.data is not None
@@ -167,7 +168,7 @@ def test_the_graph_stays_as_it_was(graph):
 
 def test_everything_stays_aligned(graph):
     for extra in range(17):
-        file = embedding.embed(graph, {"NAME": b"x" * extra}, {})
+        file = attachments.embed(graph, {"NAME": b"x" * extra}, {})
         model = schema.Model.GetRootAs(file)
         start = np.frombuffer(file, np.uint8).__array_interface__["data"][0]
         buffers = [model.Buffers(index).DataAsNumpy() for index in range(model.BuffersLength())]
@@ -178,7 +179,7 @@ def test_everything_stays_aligned(graph):
 
 
 def test_the_runtime_runs_it_all_the_same(graph):
-    file = embedding.embed(graph, BUFFERS, FILES)
+    file = attachments.embed(graph, BUFFERS, FILES)
     pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.float32)
     assert np.array_equal(runtime.Interpreter(file).run(pixels), runtime.Interpreter(graph).run(pixels))
     assert runtime.xnnpack_partitions(file) == runtime.xnnpack_partitions(graph)
@@ -186,18 +187,18 @@ def test_the_runtime_runs_it_all_the_same(graph):
 
 
 def test_files_are_a_zip_that_any_tool_reads(graph):
-    with zipfile.ZipFile(io.BytesIO(embedding.embed(graph, BUFFERS, FILES))) as members:
+    with zipfile.ZipFile(io.BytesIO(attachments.embed(graph, BUFFERS, FILES))) as members:
         (info,) = members.infolist()
         assert (info.filename, info.compress_type, info.date_time) == ("labels.txt", zipfile.ZIP_STORED, (1980, 1, 1, 0, 0, 0))
         assert members.read(info) == FILES["labels.txt"]
-    assert not zipfile.is_zipfile(io.BytesIO(embedding.embed(graph, BUFFERS, {})))
+    assert not zipfile.is_zipfile(io.BytesIO(attachments.embed(graph, BUFFERS, {})))
 
 
 def test_what_cannot_get_metadata(graph):
     with pytest.raises(ValueError, match="not a graph as write_model makes it"):
-        embedding.embed(graph + b"\0", BUFFERS, {})
+        attachments.embed(graph + b"\0", BUFFERS, {})
     with pytest.raises(ValueError, match="EDGE_PROVENANCE"):  # twice
-        embedding.embed(embedding.embed(graph, BUFFERS, {}), BUFFERS, {})
+        attachments.embed(attachments.embed(graph, BUFFERS, {}), BUFFERS, {})
     model = flatbuffer.read_model(graph)
     index = max(range(len(model.buffers)), key=lambda index: len(model.buffers[index].data) if model.buffers[index].data is not None else 0)
     model.buffers[index].data, model.buffers[index].offset, model.buffers[index].size = None, 1 << 20, 16
@@ -205,7 +206,7 @@ def test_what_cannot_get_metadata(graph):
     builder.Finish(model.Pack(builder), file_identifier=flatbuffer.FILE_IDENTIFIER)
     data = bytes(builder.Output())
     with pytest.raises(ValueError, match="not a graph"):  # constants behind the flatbuffer would move
-        embedding.embed(data + b"\0" * (-len(data) % 16), BUFFERS, {})
+        attachments.embed(data + b"\0" * (-len(data) % 16), BUFFERS, {})
 
 
 # What our files say
@@ -259,11 +260,11 @@ def test_a_description_on_another_graph_is_seen(tiny_v1):
     """The metadata of one file on the graph of another, and a graph that was changed under its metadata."""
     mine, other = (self_description.read(tiny_v1.file(recipe)) for recipe in ("float32", "int8"))
     buffers = {
-        self_description.METADATA_BUFFER: metadata_schema.pack(mine.metadata),
+        self_description.METADATA_BUFFER: metadata.pack(mine.metadata),
         self_description.PROVENANCE_BUFFER: canonical_json(mine.provenance).encode(),
     }
-    assert embedding.embed(bytes(mine.graph), buffers, mine.files) == tiny_v1.file("float32")
-    assert self_description.read(embedding.embed(bytes(other.graph), buffers, mine.files)).graph_matches is False
+    assert attachments.embed(bytes(mine.graph), buffers, mine.files) == tiny_v1.file("float32")
+    assert self_description.read(attachments.embed(bytes(other.graph), buffers, mine.files)).graph_matches is False
     changed = bytearray(tiny_v1.file("float32"))
     changed[len(changed) // 2] ^= 1
     assert self_description.read(bytes(changed)).graph_matches is False
@@ -279,12 +280,12 @@ def test_other_peoples_files(micro_float, small_graph):
     said = self_description.read(small_graph(lambda x: x * 2.0, (1, 4)))
     assert (said.metadata, said.provenance, said.graph_matches, said.labels, said.problems) == (None, None, None, None, ())
     graph = flatbuffer.write_model(flatbuffer.read_model(micro_float))
-    theirs = embedding.embed(graph, {"TFLITE_METADATA": metadata_schema.pack({"name": "theirs"}), "EDGE_PROVENANCE": b"[]"}, {})
+    theirs = attachments.embed(graph, {"TFLITE_METADATA": metadata.pack({"name": "theirs"}), "EDGE_PROVENANCE": b"[]"}, {})
     said = self_description.read(theirs)
     assert said.metadata == {"name": "theirs"}
     assert said.provenance is None
     assert "not the JSON that edge.convert writes" in said.problems[0]
     record = json.dumps({"schema_version": 1, "graph": {"sha256": "ab", "size_bytes": 10**15}}).encode()
-    said = self_description.read(embedding.embed(graph, {"TFLITE_METADATA": b"none", "EDGE_PROVENANCE": record}, {}))
+    said = self_description.read(attachments.embed(graph, {"TFLITE_METADATA": b"none", "EDGE_PROVENANCE": record}, {}))
     assert said.graph_matches is False
     assert "no metadata of the schema M001" in said.problems[0]

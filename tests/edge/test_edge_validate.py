@@ -16,8 +16,9 @@ from conftest import MICRO, SEED, build
 from PIL import Image
 
 from calibration import builtin
-from edge import answers, artifact, cache, flatbuffer, validation
+from edge import answers, artifact, cache, validation
 from edge.layers import dense_layers
+from edge.tflite import flatbuffer
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 from tfvit.terminal import EXIT_BUG
 

@@ -9,7 +9,9 @@ from conftest import MICRO, SEED, _run, build
 from PIL import Image
 from safetensors.numpy import save_file
 
-from edge import artifact, convert, difference, embedding, flatbuffer, metadata_schema, self_description, verify
+from edge import artifact, convert, difference, self_description, verify
+from edge.tflite import attachments, flatbuffer
+from edge.tflite import metadata as metadata_schema
 from tfvit.checkpoints import official_tensors
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 
@@ -54,7 +56,7 @@ def rewritten(file: bytes, **changes) -> bytes:
         self_description.METADATA_BUFFER: metadata_schema.pack(said.metadata),
         self_description.PROVENANCE_BUFFER: artifact.canonical_json(said.provenance | changes).encode(),
     }
-    return embedding.embed(bytes(said.graph), buffers, said.files)
+    return attachments.embed(bytes(said.graph), buffers, said.files)
 
 
 # Equal
@@ -241,7 +243,7 @@ def test_metadata_labels_and_provenance_are_told_apart(tiny_v1):
             self_description.METADATA_BUFFER: metadata_schema.pack(metadata),
             self_description.PROVENANCE_BUFFER: artifact.canonical_json(record).encode(),
         }
-        return embedding.embed(bytes(said.graph), buffers, files)
+        return attachments.embed(bytes(said.graph), buffers, files)
 
     assert made() == file
     (found,) = difference.of_files(made(metadata=said.metadata | {"license": "Public domain"}), file)
@@ -291,7 +293,7 @@ def test_labels_that_are_not_at_hand(verified, converted, tmp_path):
         self_description.METADATA_BUFFER: metadata_schema.pack(said.metadata),
         self_description.PROVENANCE_BUFFER: artifact.canonical_json(said.provenance).encode(),
     }
-    path.write_bytes(embedding.embed(bytes(said.graph), buffers, {"labels.txt": b"a\nb\nc\nd\ne\n"}))
+    path.write_bytes(attachments.embed(bytes(said.graph), buffers, {"labels.txt": b"a\nb\nc\nd\ne\n"}))
     assert_refused(verified(path), EXIT_UNUSABLE, "class names are not at hand", "--labels FILE")
     ran = verified(path, "--labels", labels)
     assert ran.code == EXIT_CHECK_FAILED

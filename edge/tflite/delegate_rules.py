@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edge import flatbuffer
+from edge.tflite import flatbuffer
 
 GPU_RULES = "litert-gpu 2.3.0"
 

@@ -19,7 +19,7 @@ from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import number_types
 from flatbuffers.table import Table
 
-from edge.flatbuffer import BUFFER_ALIGNMENT, FILE_IDENTIFIER
+from edge.tflite.flatbuffer import BUFFER_ALIGNMENT, FILE_IDENTIFIER
 
 # Fields of `Model` in schema.fbs, by slot
 _VERSION, _BUFFERS, _METADATA = 0, 4, 6

@@ -1,0 +1,1 @@
+"""The file format: flatbuffers, operator versions, metadata, what is attached to a file, what delegates take."""
