@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from edge.costs import MEASURED  # noqa: E402
 from edge.recipes import RECIPES  # noqa: E402
-from edge.runtime import interleaved_milliseconds  # noqa: E402
+from edge.runtime.cpu import interleaved_milliseconds  # noqa: E402
 from tfvit.variants import VARIANTS  # noqa: E402
 
 CSV = ROOT / "results" / "convert_matrix.csv"

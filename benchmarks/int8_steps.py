@@ -24,10 +24,10 @@ from calibration.image_set import open_image_set  # noqa: E402
 from edge import clipping, export, quantize, ranges, rounding  # noqa: E402
 from edge.drift import measure  # noqa: E402
 from edge.latency import ratio_of_medians  # noqa: E402
-from edge.machine import cpu_name  # noqa: E402
 from edge.recipes import DYNAMIC, FLOAT, RECIPES, REWRITES, STATIC, Recipe  # noqa: E402
 from edge.reparametrize import reparametrize  # noqa: E402
-from edge.runtime import CPU, Interpreter, interleaved_milliseconds  # noqa: E402
+from edge.runtime.cpu import CPU, Interpreter, interleaved_milliseconds  # noqa: E402
+from edge.runtime.machine import cpu_name  # noqa: E402
 from edge.tflite import flatbuffer  # noqa: E402
 from tfvit.model import build_variant  # noqa: E402
 from tfvit.variants import VARIANTS  # noqa: E402

@@ -25,8 +25,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.rows import write_rows  # noqa: E402
-from edge import convert, runtime, self_description  # noqa: E402
+from edge import convert, self_description  # noqa: E402
 from edge.artifact import Artifact, load  # noqa: E402
+from edge.runtime import cpu  # noqa: E402
 from edge.tflite import metadata  # noqa: E402
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE  # noqa: E402
 from tfvit.preprocessing import Preprocessing, resize_and_crop, to_rgb  # noqa: E402
@@ -120,14 +121,14 @@ def _row(name: str, artifact: Artifact, photos: list[Path], answers: dict) -> di
         "weights": manifest["weights"]["source"],
         "photos": str(len(photos)),
         "mediapipe": answers["version"],
-        "reference": f"{runtime.runtime_version()}, CPU",
+        "reference": f"{cpu.runtime_version()}, CPU",
     }
     said = self_description.read(artifact.file)
     if answer["metadata"] != said.metadata:
         return row | _columns("other metadata", reason="MediaPipe reads other metadata than we wrote")
     if "refused" in answer:
         return row | _columns("refused, as expected" if manifest["recipe"] in REFUSED else "refused", reason=answer["refused"])
-    interpreter = runtime.Interpreter(artifact.file)
+    interpreter = cpu.Interpreter(artifact.file)
     ours = np.stack([interpreter.run(picture[None])[0] for picture in _pixels(artifact, photos)])
     theirs = np.asarray(answer["scores"], np.float32)
     labelled = answer["same_labels"] and tuple(answer["labels"]) == said.labels == artifact.labels

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.rows import write_rows  # noqa: E402
-from edge.machine import cpu_name  # noqa: E402
+from edge.runtime.machine import cpu_name  # noqa: E402
 
 CSV = ROOT / "results" / "operation_profile.csv"
 # What multiplies matrices, in XNNPACK's names

@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from edge.latency import ratio_of_medians  # noqa: E402
-from edge.machine import cpu_name  # noqa: E402
-from edge.runtime import CPU, interleaved_milliseconds  # noqa: E402
+from edge.runtime.cpu import CPU, interleaved_milliseconds  # noqa: E402
+from edge.runtime.machine import cpu_name  # noqa: E402
 
 COLUMNS = ("variant", "recipe", "runtime", "threads", "rounds", "median_ms", "p5_ms", "p95_ms", "ratio", "ratio_low", "ratio_high", "cpu")
 

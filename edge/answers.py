@@ -23,7 +23,7 @@ from calibration.image_set import ImageReference, ImageSet
 from edge.artifact import canonical_json
 from edge.cache import Store
 from edge.drift import logits_of_probabilities
-from edge.runtime import Interpreter
+from edge.runtime.cpu import Interpreter
 from tfvit.preprocessing import Preprocessing
 
 # Images; part of what a chunk on disk is found by

@@ -13,7 +13,7 @@ from edge.collapse import signs_of_collapse
 from edge.drift import Drift, logits_of_probabilities, measure
 from edge.ranges import Calibration
 from edge.recipes import Limits, Recipe
-from edge.runtime import Interpreter
+from edge.runtime.cpu import Interpreter
 from edge.tflite import flatbuffer
 from tfvit.terminal import stepping
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.drawing import require_matplotlib
-from edge.latency_process import DELEGATES, OK, UNAVAILABLE
+from edge.runtime.process import DELEGATES, OK, UNAVAILABLE
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, InputError, UsageError, unknown_name
 from tfvit.hashing import file_sha256
 from tfvit.terminal import Parser, Terminal, run
@@ -72,7 +72,8 @@ def _benchmark(arguments: argparse.Namespace, terminal: Terminal) -> int:
         raise UsageError("a file twice", expected="different files", received=", ".join(map(str, arguments.files)), action="name each once")
     if arguments.plot:
         _require_picture(arguments.plot)
-    from edge import latency, machine, saving
+    from edge import latency, saving
+    from edge.runtime import machine
 
     if arguments.save:
         saving.require_replaceable(arguments.save, _KIND)
@@ -101,8 +102,9 @@ def _benchmark(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 def _measured(group: _Group, arguments: argparse.Namespace, preset: Any, terminal: Terminal) -> Iterator[tuple[dict[str, Any], Any]]:
     """One result of CONTRACT for every file, and its times (None where it did not run)."""
-    from edge import latency, machine
-    from edge.latency_process import LatencyProcess
+    from edge import latency
+    from edge.runtime import machine
+    from edge.runtime.process import LatencyProcess
 
     words = f"{group.delegate}, {group.threads} thread{'s' if group.threads != 1 else ''}" if group.threads else group.delegate
     with contextlib.ExitStack() as stack:
@@ -187,7 +189,7 @@ def difference_from(delegate: str, process: Any, file: Path) -> float | None:
     """|difference| / |output| of a process's outputs to another delegate's on the same input; None where that one cannot run the file."""
     import numpy as np
 
-    from edge.latency_process import LatencyProcess
+    from edge.runtime.process import LatencyProcess
 
     with LatencyProcess(file, delegate, 1) as reference:
         if reference.loaded.status != OK:
@@ -334,7 +336,7 @@ def _require_picture(path: Path) -> None:
 
 
 def _runtime() -> dict[str, str]:
-    from edge.runtime import runtime_version
+    from edge.runtime.cpu import runtime_version
 
     return {"runtime": runtime_version()}
 

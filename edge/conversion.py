@@ -83,7 +83,7 @@ class _Conversion:
 
     def outcome(self, recipe: Recipe, inputs_sha256: str) -> Outcome:
         from edge.attempt import Attempt
-        from edge.runtime import interleaved_milliseconds
+        from edge.runtime.cpu import interleaved_milliseconds
 
         settings, source, progress = self.todo.settings, self.todo.model.source, self.progress
         graph = self.graphs.of(recipe)

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge import machine, saving
+from edge import saving
 from edge.matrix import Cell
+from edge.runtime import machine
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError
 from tfvit.terminal import EXIT_BUG, Terminal
 

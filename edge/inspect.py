@@ -136,13 +136,13 @@ def _cautions(delegates: Any, model: Any) -> list[dict[str, str]]:
 
 def _xnnpack(data: bytes) -> dict[str, Any]:
     """By the installed runtime."""
-    from edge import runtime, trial
+    from edge.runtime import cpu, sandbox
 
     try:
-        found = trial.partitions(data)
+        found = sandbox.partitions(data)
     except (EnvironmentUnusableError, InputError) as error:
         return {"runtime": None, "reason": error.received}
-    return {"runtime": runtime.runtime_version(), **dataclasses.asdict(found)}
+    return {"runtime": cpu.runtime_version(), **dataclasses.asdict(found)}
 
 
 def _xnnpack_by_rule(delegates: Any, model: Any) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def _xnnpack_by_rule(delegates: Any, model: Any) -> dict[str, Any]:
 def measured_on_gpu(file: Path) -> dict[str, Any]:
     """What the GPU delegate itself does with a file in float32, in a process of its own, and how far its outputs are from the CPU's."""
     from edge.benchmark import difference_from
-    from edge.latency_process import OK, UNAVAILABLE, LatencyProcess
+    from edge.runtime.process import OK, UNAVAILABLE, LatencyProcess
 
     with LatencyProcess(file, "gpu_f32", 1) as gpu:
         loaded = gpu.loaded

@@ -14,7 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edge.drift import cosine, decibels
 from edge.layers import DENSE_OPERATIONS, DenseLayer, dense_layers, weight_matrix
-from edge.runtime import Interpreter
+from edge.runtime.cpu import Interpreter
 from edge.tflite import flatbuffer
 
 

@@ -7,11 +7,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edge import artifact, runtime, self_description
+from edge import artifact, self_description
 from edge.drift import Drift
 from edge.export import INPUT_NAME, ExportableModel
 from edge.float_model import Facts
 from edge.recipes import Limits, Recipe
+from edge.runtime import cpu
 from edge.tflite import delegate_rules, flatbuffer
 from tfvit.weights import WeightsOrigin
 
@@ -88,7 +89,7 @@ def manifest(
         "max_rank": flatbuffer.max_rank(model),
         "min_runtime_version": flatbuffer.min_runtime_version(model),
     }
-    document["delegates"] = {"xnnpack": dataclasses.asdict(runtime.xnnpack_partitions(file)), "gpu": delegate_rules.gpu_summary(model)}
+    document["delegates"] = {"xnnpack": dataclasses.asdict(cpu.xnnpack_partitions(file)), "gpu": delegate_rules.gpu_summary(model)}
     return document, file
 
 
@@ -108,7 +109,7 @@ def _drift(drift: Drift, source: str, limits: Limits, collapse: list[str], passe
         "limits": dataclasses.asdict(limits),
         "collapse": collapse,
         "passed": passed,
-        "runtime": runtime.CPU,
+        "runtime": cpu.CPU,
     }
 
 

@@ -12,11 +12,12 @@ import queue
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 
-from edge import conversion, costs, machine, plan
+from edge import conversion, costs, plan
 from edge.artifact import Artifact
 from edge.cache import Store
 from edge.matrix_process import MatrixProcess
 from edge.recipes import Recipe
+from edge.runtime import machine
 from edge.sources import Source
 from tfvit.errors import EnvironmentUnusableError
 from tfvit.terminal import Progress

@@ -23,10 +23,10 @@ import numpy as np
 from PIL import Image
 
 from calibration import builtin
-from edge import trial
 from edge.artifact import Artifact, is_whole_on_xnnpack, preprocessing_of, require_fields, sha256, unusable_manifest
 from edge.drift import softmax
-from edge.runtime import Interpreter, Tensor, runtime_package
+from edge.runtime import sandbox
+from edge.runtime.cpu import Interpreter, Tensor, runtime_package
 from tfvit.errors import InputError
 from tfvit.preprocessing import resize_and_crop, to_rgb
 from tfvit.terminal import Progress
@@ -229,7 +229,7 @@ def _refusals(artifacts: Sequence[Artifact], allow_random: bool) -> list[str]:
 def _model(artifact: Artifact, golden: Image.Image) -> tuple[dict[str, Any], list[str]]:
     """An entry of `models`, and what its file says against it."""
     name, manifest = artifact.name, artifact.manifest
-    trial.require_runs(artifact.file)
+    sandbox.require_runs(artifact.file)
     interpreter = Interpreter(artifact.file)
     refusals = [
         f"{name}: its manifest has the {side} {_described(manifest[side])}, the file {_described_tensors(tensors)}"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from edge.runtime import Interpreter
+from edge.runtime.cpu import Interpreter
 from edge.tflite import flatbuffer
 from tfvit.errors import InputError
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from calibration.image_set import ImageReference, ImageSet
-from edge import answers, evidence, machine, trial
+from edge import answers, evidence
 from edge.artifact import Artifact, preprocessing_of, sha256
 from edge.cache import Store
 from edge.collapse import signs_of_collapse
@@ -23,7 +23,8 @@ from edge.layer_drift import layer_drifts
 from edge.provenance import tool_versions
 from edge.recipes import Limits
 from edge.reference import Reference
-from edge.runtime import Interpreter, runtime_version
+from edge.runtime import machine, sandbox
+from edge.runtime.cpu import Interpreter, runtime_version
 from edge.sources import Source
 from edge.tflite import flatbuffer
 from tfvit import memory
@@ -134,7 +135,7 @@ def validate(artifact: Artifact, source: Source, images: Images, settings: Setti
     manifest = artifact.manifest
     flatbuffer.read_model(artifact.file)
     with progress.stage("try the file", subject=artifact.name):
-        trial.require_runs(artifact.file)
+        sandbox.require_runs(artifact.file)
     ran_on = _described(Interpreter(artifact.file), manifest).ran_on
     reference = Reference(source, manifest, settings.store, progress)
     app = _app_preprocessing(preprocessing_of(manifest), settings.app_preprocessing)

@@ -203,14 +203,14 @@ def _keras_predictor(variant: Variant, weights: str, classes: int | None) -> Cal
 
 
 def _file_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    from edge import trial  # the one place where the library reaches up: only for a file that edge made
-    from edge.runtime import Interpreter
+    from edge.runtime import sandbox  # the one place where the library reaches up: only for a file that edge made
+    from edge.runtime.cpu import Interpreter
 
     try:
         file = path.read_bytes()
     except OSError as error:
         raise InputError("unreadable file", expected="a .tflite", received=f"{path}: {error.strerror}", action="check --file") from error
-    trial.require_runs(file)
+    sandbox.require_runs(file)
     interpreter = Interpreter(file, threads=2)
     return lambda pixels: np.concatenate([interpreter.run(image[None]) for image in pixels])
 

@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from calibration import builtin
-from edge import latency, runtime
+from edge import latency
+from edge.runtime import cpu
 from tfvit.preprocessing import Preprocessing, resize_and_crop, to_rgb
 
 # Narrow, wide, prime, smaller than the target and larger; the first shrinks by no whole number in any setting
@@ -181,7 +182,7 @@ def answered(out: Folder, package: Path) -> list[dict[str, Any]]:
     """What every model of the package answers to generated pictures, in Python's LiteRT on one thread."""
     found = []
     for model in json.loads((package / "edge_package.json").read_text())["models"]:
-        interpreter = runtime.Interpreter((package / model["file"]).read_bytes())
+        interpreter = cpu.Interpreter((package / model["file"]).read_bytes())
         preprocessing = Preprocessing(**model["preprocessing"])
         pictures = []
         for number in range(PICTURES):

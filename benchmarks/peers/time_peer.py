@@ -1,4 +1,4 @@
-"""Times one file on one runtime, by the lines of `edge.latency_process`, in that runtime's own environment.
+"""Times one file on one runtime, by the lines of `edge.runtime.process`, in that runtime's own environment.
 
     python benchmarks/peers/time_peer.py FILE RUNTIME THREADS
 
@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 from pixels import inputs
 
-from edge.latency_process import answering, burst, coded
+from edge.runtime.process import answering, burst, coded
 
 
 class LiteRT:
     """The runtime of our own files, for every `.tflite`."""
 
     def __init__(self, file: Path, threads: int) -> None:
-        from edge.runtime import Interpreter, real_outputs
+        from edge.runtime.cpu import Interpreter, real_outputs
 
         self._real = real_outputs
         self._interpreter = Interpreter(file.read_bytes(), threads=threads)

@@ -9,9 +9,9 @@ import pytest
 from conftest import MICRO, pixels
 
 from edge import artifact, benchmark, quantize
-from edge.latency_process import OK, REFUSED, LatencyProcess
 from edge.recipes import RECIPES
-from edge.runtime import Interpreter
+from edge.runtime.cpu import Interpreter
+from edge.runtime.process import OK, REFUSED, LatencyProcess
 from edge.tflite import flatbuffer
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError
 

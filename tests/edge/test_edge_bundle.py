@@ -21,7 +21,7 @@ from PIL import Image
 
 from calibration import builtin
 from edge import android, artifact, bundle, package, package_folder
-from edge.runtime import Interpreter
+from edge.runtime.cpu import Interpreter
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError
 from tfvit.preprocessing import Preprocessing, resize_and_crop
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edge import compact
-from edge.runtime import Interpreter, xnnpack_partitions
+from edge.runtime.cpu import Interpreter, xnnpack_partitions
 from edge.tflite import flatbuffer
 from tfvit.graph_constants import MASK, MASK_VALUE, POSITION_BIAS
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edge.runtime import Interpreter
+from edge.runtime.cpu import Interpreter
 from edge.tflite import flatbuffer
 from tfvit.errors import InputError
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from edge import convert, inspect
-from edge.gpu_runtime import refusals
-from edge.latency_process import OK, LatencyProcess
+from edge.runtime.gpu import refusals
+from edge.runtime.process import OK, LatencyProcess
 from tfvit.errors import EXIT_OK
 
 # |difference| / |output|. float32 and float16 files compute in float32 there and here: only the order of additions differs. float16

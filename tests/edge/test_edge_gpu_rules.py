@@ -9,10 +9,11 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from gpu_probes import PROBES, QUANTIZED_PROBES, TELLING, TELLING_QUANTIZED
 
-from edge import quantize, ranges, runtime
-from edge.latency_process import OK, LatencyProcess, noise
+from edge import quantize, ranges
 from edge.position_tables import store_tables
 from edge.recipes import RECIPES, STATIC
+from edge.runtime import cpu as cpu_runtime
+from edge.runtime.process import OK, LatencyProcess, noise
 from edge.tflite import delegate_rules, flatbuffer
 from tfvit.graph_constants import POSITION_BIAS
 from tfvit.windows import relative_position_index
@@ -30,9 +31,9 @@ def measured_outcome(path: Path, most_difference: float) -> str:
             assert gpu.loaded.status == "refused", "the driver is not to be had"
             return delegate_rules.REFUSED
         received = gpu.outputs()
-    cpu = runtime.Interpreter(path.read_bytes(), kernels=runtime.BUILTIN)
+    cpu = cpu_runtime.Interpreter(path.read_bytes(), kernels=cpu_runtime.BUILTIN)
     cpu.write(noise(cpu.inputs))
-    expected = runtime.real_outputs(cpu, cpu.invoke())
+    expected = cpu_runtime.real_outputs(cpu, cpu.invoke())
     differences = [np.linalg.norm(received[name] - expected[name]) / (np.linalg.norm(expected[name]) + 1e-30) for name in expected]
     print(differences)
     return "whole" if max(differences) <= most_difference else delegate_rules.WRONG

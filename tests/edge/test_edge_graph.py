@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from edge import runtime
+from edge.runtime import cpu
 from edge.tflite import delegate_rules, flatbuffer
 from tfvit import windows
 from tfvit.graph_constants import MASK_VALUE
@@ -78,7 +78,7 @@ def test_rules_see_a_bad_graph(small_graph, name, function, shapes, expected):
 
 @pytest.mark.parametrize("recipe", ["float32", "float16", "int8", "dynamic"])
 def test_one_xnnpack_partition_and_whole_on_the_gpu(tiny, recipe):
-    partitions = runtime.xnnpack_partitions(tiny.file(recipe))
+    partitions = cpu.xnnpack_partitions(tiny.file(recipe))
     refusals = delegate_rules.gpu_refusals(tiny.graph(recipe))
     print(tiny.variant.id, recipe, partitions, refusals[:3])
     assert partitions.partitions == 1
@@ -90,7 +90,7 @@ def test_one_xnnpack_partition_and_whole_on_the_gpu(tiny, recipe):
 def test_partitions_count_what_is_left_over(small_graph):
     """A graph XNNPACK cannot take whole is reported in two pieces, with the operation that splits it."""
     file = small_graph(lambda x: tf.reverse(x * 2.0 + 1.0, [1]) * 3.0 - x, (1, 4, 4, 2))
-    partitions = runtime.xnnpack_partitions(file)
+    partitions = cpu.xnnpack_partitions(file)
     print(partitions)
     assert partitions.left_over == {"REVERSE_V2": 1}
     assert partitions.partitions == 2

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from edge import machine
+from edge.runtime import machine
 
 
 def meter(monkeypatch, *accounts):

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from conftest import MICRO
 
-from edge import cache, costs, machine, matrix, plan
+from edge import cache, costs, matrix, plan
 from edge.matrix_process import MatrixProcess
 from edge.provenance import computed_by
 from edge.recipes import RECIPES
+from edge.runtime import machine
 from edge.sources import Source, on_this_machine, require_unchanged
 from tfvit import memory
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError, InputError

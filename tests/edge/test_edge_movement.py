@@ -9,7 +9,7 @@ from edge import quantize
 from edge.movement import move_as_bytes
 from edge.ranges import collect
 from edge.recipes import RECIPES, STATIC, Limits, Recipe
-from edge.runtime import Interpreter, xnnpack_partitions
+from edge.runtime.cpu import Interpreter, xnnpack_partitions
 from edge.tflite import flatbuffer
 
 ALL_STATIC = Recipe("static", "", Limits(0.0, 0.0, 100.0), dense=STATIC)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edge import drift, export
-from edge.runtime import Interpreter
+from edge.runtime.cpu import Interpreter
 from edge.tflite import flatbuffer
 from tfvit.errors import InputError, UsageError
 from tfvit.imagenet import preprocess_input

@@ -9,7 +9,7 @@ from conftest import _run
 
 from edge import convert, position_tables, verify
 from edge.recipes import RECIPES
-from edge.runtime import Interpreter, xnnpack_partitions
+from edge.runtime.cpu import Interpreter, xnnpack_partitions
 from edge.tflite import delegate_rules, flatbuffer
 from tfvit.errors import EXIT_OK
 from tfvit.graph_constants import POSITION_BIAS

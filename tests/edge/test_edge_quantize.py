@@ -10,7 +10,7 @@ import tensorflow as tf
 from edge import quantize, ranges
 from edge.layers import dense_layers
 from edge.recipes import DYNAMIC, FLOAT, RECIPES, STATIC, find_recipe
-from edge.runtime import Interpreter
+from edge.runtime.cpu import Interpreter
 from edge.tflite import flatbuffer
 from tfvit.errors import InputError, UsageError
 from tfvit.preprocessing import Preprocessing, normalize

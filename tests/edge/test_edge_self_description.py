@@ -12,8 +12,9 @@ from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import number_types
 from flatbuffers.table import Table
 
-from edge import runtime, self_description
+from edge import self_description
 from edge.artifact import canonical_json, sha256
+from edge.runtime import cpu
 from edge.tflite import attachments, flatbuffer, metadata
 
 BUFFERS = {"TFLITE_METADATA": b"first" * 7, "EDGE_PROVENANCE": b"second"}
@@ -181,9 +182,9 @@ def test_everything_stays_aligned(graph):
 def test_the_runtime_runs_it_all_the_same(graph):
     file = attachments.embed(graph, BUFFERS, FILES)
     pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.float32)
-    assert np.array_equal(runtime.Interpreter(file).run(pixels), runtime.Interpreter(graph).run(pixels))
-    assert runtime.xnnpack_partitions(file) == runtime.xnnpack_partitions(graph)
-    assert runtime.xnnpack_partitions(file).partitions == 1
+    assert np.array_equal(cpu.Interpreter(file).run(pixels), cpu.Interpreter(graph).run(pixels))
+    assert cpu.xnnpack_partitions(file) == cpu.xnnpack_partitions(graph)
+    assert cpu.xnnpack_partitions(file).partitions == 1
 
 
 def test_files_are_a_zip_that_any_tool_reads(graph):

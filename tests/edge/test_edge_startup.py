@@ -31,12 +31,12 @@ _FRAMEWORKS = HEAVY[:4]
     ("statement", "heavy"),
     [
         ("import edge", HEAVY),
-        ("import edge.latency_process", HEAVY),
+        ("import edge.runtime.process", HEAVY),
         (_HELP, HEAVY[:4] + HEAVY[6:]),
         (_WRONG, _FRAMEWORKS),
         (_NO_IMAGES, _FRAMEWORKS),
     ],
-    ids=["import edge", "import edge.latency_process", "--help", "misspelt variant", "no calibration images"],
+    ids=["import edge", "import edge.runtime.process", "--help", "misspelt variant", "no calibration images"],
 )
 def test_nothing_heavy_is_loaded(statement, heavy):
     code = _LOADED.format(statement=statement, heavy=heavy)

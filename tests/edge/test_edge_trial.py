@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edge import artifact, benchmark, bundle, inspect, trial, validate
+from edge import artifact, benchmark, bundle, inspect, validate
+from edge.runtime import sandbox
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EnvironmentUnusableError, InputError
 
 CORPUS = Path(__file__).parents[1] / "fuzz"
@@ -35,7 +36,7 @@ def dying(monkeypatch, tmp_path):
     script.write_text("#!/bin/sh\necho it went wrong >&2\nkill -SEGV $$\n")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
-    monkeypatch.setattr(trial, "_tried", set())
+    monkeypatch.setattr(sandbox, "_tried", set())
 
 
 @pytest.fixture
@@ -55,9 +56,9 @@ def made(tmp_path):
 
 
 def test_a_sound_file():
-    found = trial.partitions(SOUND.read_bytes())
+    found = sandbox.partitions(SOUND.read_bytes())
     assert (found.total_ops, found.partitions) == (4, 1)
-    trial.require_runs(SOUND.read_bytes())
+    sandbox.require_runs(SOUND.read_bytes())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
@@ -88,7 +89,7 @@ def test_what_the_runtime_refuses_is_its_own_error():
     file = bytearray(SOUND.read_bytes())
     file[:4] = b"\xff\xff\xff\x7f"
     with pytest.raises(EnvironmentUnusableError, match="cannot load the file"):
-        trial.require_runs(bytes(file))
+        sandbox.require_runs(bytes(file))
 
 
 def test_a_file_of_another_shape_than_its_manifest_says(said, made):
@@ -100,17 +101,17 @@ def test_a_file_of_another_shape_than_its_manifest_says(said, made):
 def test_a_child_that_says_nothing(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(InputError, match="exit code 1: it printed nothing"):
-        trial.partitions(b"")
+        sandbox.partitions(b"")
 
 
 def test_a_graph_that_loops_for_ever(monkeypatch):
     import tensorflow as tf
 
-    monkeypatch.setattr(trial, "LONGEST_S", 5)
+    monkeypatch.setattr(sandbox, "LONGEST_S", 5)
     loop = tf.function(lambda x: tf.while_loop(lambda y: tf.reduce_all(y < 2.0), lambda y: (tf.sin(y),), [x]))
     file = tf.lite.TFLiteConverter.from_concrete_functions([loop.get_concrete_function(tf.TensorSpec([1, 4]))], loop).convert()
     with pytest.raises(InputError, match="does not come to an end"):
-        trial.require_runs(file)
+        sandbox.require_runs(file)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux only")
@@ -129,6 +130,6 @@ def test_a_graph_that_asks_for_more_memory_than_there_is(monkeypatch, tmp_path, 
 
     file = small_graph(product, (1, side))
     monkeypatch.setattr(sys, "executable", str(script))
-    trial.require_runs(SOUND.read_bytes())
+    sandbox.require_runs(SOUND.read_bytes())
     with pytest.raises(EnvironmentUnusableError, match="cannot load the file"):
-        trial.require_runs(file)
+        sandbox.require_runs(file)

@@ -33,13 +33,13 @@ _tried: set[str] = set()
 
 
 def partitions(file: bytes) -> Any:
-    """`edge.runtime.xnnpack_partitions`, asked in a process of its own.
+    """`edge.runtime.cpu.xnnpack_partitions`, asked in a process of its own.
 
     Raises:
         EnvironmentUnusableError: the runtime refuses the file, or there is none.
         InputError: the runtime crashed on it or did not come to an end.
     """
-    from edge.runtime import Partitions
+    from edge.runtime.cpu import Partitions
 
     return Partitions(**_asked(file, _PARTITIONS))
 
@@ -61,8 +61,8 @@ def require_runs(file: bytes) -> None:
 
 def _asked(file: bytes, what: str) -> dict[str, Any]:
     # the child finds this very edge, wherever its parent found it
-    path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command, pipe = [sys.executable, "-m", "edge.trial", what], subprocess.PIPE
+    path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command, pipe = [sys.executable, "-m", "edge.runtime.sandbox", what], subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env={**os.environ, "PYTHONPATH": path}) as child:
         try:
             out, said = child.communicate(file, timeout=LONGEST_S)
@@ -91,8 +91,8 @@ def _asked(file: bytes, what: str) -> dict[str, Any]:
 
 def main(what: str) -> None:
     """The child's side: the file on stdin, one line of JSON on stdout."""
-    from edge.latency_process import answering, noise
-    from edge.runtime import Interpreter, xnnpack_partitions
+    from edge.runtime.cpu import Interpreter, xnnpack_partitions
+    from edge.runtime.process import answering, noise
 
     say, file = answering(), sys.stdin.buffer.read()
     try:

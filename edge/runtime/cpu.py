@@ -1,6 +1,6 @@
 """Running a `.tflite` on the CPU: LiteRT, or tflite-runtime where that is what is installed.
 
-Together with `edge.gpu_runtime`, whose model has the same methods, the only modules that run a file.
+Together with `edge.runtime.gpu`, whose model has the same methods, the only modules that run a file.
 """
 
 from __future__ import annotations

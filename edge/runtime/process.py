@@ -72,9 +72,9 @@ class LatencyProcess:
         self._file = file
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 closed in close()
         # the child finds this very edge, wherever its parent found it
-        path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+        path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
-            [*(command or (sys.executable, "-m", "edge.latency_process")), str(file), delegate, str(threads)],
+            [*(command or (sys.executable, "-m", "edge.runtime.process")), str(file), delegate, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -232,10 +232,10 @@ def _failure(error: Exception) -> dict[str, Any]:
 
 def _loader(delegate: str, threads: int) -> Callable[[bytes], Any]:
     if delegate.startswith("gpu"):
-        from edge.gpu_runtime import F16, F32, GpuModel
+        from edge.runtime.gpu import F16, F32, GpuModel
 
         return functools.partial(GpuModel, precision=F16 if delegate == "gpu" else F32)
-    from edge.runtime import XNNPACK, Interpreter
+    from edge.runtime.cpu import XNNPACK, Interpreter
 
     return functools.partial(Interpreter, threads=threads, kernels=XNNPACK if delegate == "cpu" else delegate)
 
@@ -260,11 +260,11 @@ def _answer(question: dict[str, Any], model: Any, path: Path, delegate: str) -> 
     if "burst" in question:
         return {"milliseconds": burst(model, *question["burst"])}
     if "outputs" in question:
-        from edge.runtime import real_outputs
+        from edge.runtime.cpu import real_outputs
 
         outputs = real_outputs(model, model.invoke())
         return {"outputs": {name: coded(values) for name, values in outputs.items()}}
-    from edge.machine import memory_mb
+    from edge.runtime.machine import memory_mb
 
     peak = memory_mb("VmHWM")  # before anything else is loaded
     return {"peak_mem_mb": peak, **_share(path, delegate)}
@@ -289,7 +289,7 @@ def burst(model: Any, min_runs: int, min_seconds: float, discarded: int) -> list
 
 def _share(path: Path, delegate: str) -> dict[str, Any]:
     """How much of the graph the delegate runs, and in how many pieces."""
-    from edge.runtime import BUILTIN, Interpreter, runtime_package, xnnpack_partitions
+    from edge.runtime.cpu import BUILTIN, Interpreter, runtime_package, xnnpack_partitions
 
     data = path.read_bytes()
     plain = Interpreter(data, kernels=BUILTIN)

@@ -2,7 +2,7 @@
 
 Asked for GPU and CPU together, LiteRT calls a model fully accelerated while operations run on the CPU; so the GPU is asked for alone. It
 says why it refuses a model only in what it prints. Without any Vulkan device nothing can be said of the file: that is "unavailable", not
-"refused". The process keeps the driver's threads until it ends; measure in a process of its own (`edge.latency_process`).
+"refused". The process keeps the driver's threads until it ends; measure in a process of its own (`edge.runtime.process`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.runtime import Tensor, captured_stderr, runtime_version
+from edge.runtime.cpu import Tensor, captured_stderr, runtime_version
 from tfvit.errors import EnvironmentUnusableError
 
 F32, F16 = "f32", "f16"
@@ -58,7 +58,7 @@ class GpuModel:
         precision: `F16`, what apps get by default, or `F32`.
 
     Attributes:
-        inputs, outputs: as of `edge.runtime.Interpreter`.
+        inputs, outputs: as of `edge.runtime.cpu.Interpreter`.
         adapter: what the driver says of the device.
         is_software: whether that device is a CPU: its answers mean something, its milliseconds do not.
         ran_on: runtime, version, precision and device, in words.
