@@ -25,8 +25,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.rows import write_rows  # noqa: E402
-from edge import convert, self_description  # noqa: E402
-from edge.artifact import Artifact, load  # noqa: E402
+from edge import convert  # noqa: E402
+from edge.artifacts import self_description  # noqa: E402
+from edge.artifacts.artifact import Artifact, load  # noqa: E402
 from edge.runtime import cpu  # noqa: E402
 from edge.tflite import metadata  # noqa: E402
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE  # noqa: E402

@@ -20,7 +20,7 @@ import numpy as np
 
 from calibration.decoding import UnreadableImageError
 from calibration.image_set import ImageReference, ImageSet
-from edge.artifact import canonical_json
+from edge.artifacts.artifact import canonical_json
 from edge.cache import Store
 from edge.drift import logits_of_probabilities
 from edge.runtime.cpu import Interpreter

@@ -72,11 +72,12 @@ def _benchmark(arguments: argparse.Namespace, terminal: Terminal) -> int:
         raise UsageError("a file twice", expected="different files", received=", ".join(map(str, arguments.files)), action="name each once")
     if arguments.plot:
         _require_picture(arguments.plot)
-    from edge import latency, saving
+    from edge import latency
+    from edge.artifacts import atomic_files
     from edge.runtime import machine
 
     if arguments.save:
-        saving.require_replaceable(arguments.save, _KIND)
+        atomic_files.require_replaceable(arguments.save, _KIND)
 
     preset = _preset(latency, arguments)
     results, courses = [], []
@@ -91,12 +92,12 @@ def _benchmark(arguments: argparse.Namespace, terminal: Terminal) -> int:
         "results": results,
     }
     if arguments.save:
-        saving.save_document(arguments.save, document)
+        atomic_files.save_document(arguments.save, document)
     if arguments.plot:
         from edge import latency_plot
 
         drawn = latency_plot.course(results) if arguments.sustained else latency_plot.distributions(results, courses)
-        saving.save_picture(arguments.plot.parent, arguments.plot.stem, drawn)
+        atomic_files.save_picture(arguments.plot.parent, arguments.plot.stem, drawn)
     return _report(document, preset, terminal, demanded_gpu=any(name.startswith("gpu") for name in arguments.delegate or ()))
 
 
@@ -150,7 +151,8 @@ def _counterpart(delegate: str) -> str:
 
 
 def _result(file: Path, group: _Group, process: Any, difference: Any, times: Any, preset: Any, load: Any) -> dict[str, Any]:
-    from edge import latency, saving
+    from edge import latency
+    from edge.artifacts import atomic_files
 
     loaded, ended = process.loaded, {}
     status, reason = loaded.status, loaded.reason
@@ -164,7 +166,7 @@ def _result(file: Path, group: _Group, process: Any, difference: Any, times: Any
                 f"outputs differ from {_counterpart(group.delegate)}'s by {difference:.2g} of their size, at most {most:g}",
             )
     return {
-        "file": saving.utf8_name(file),
+        "file": atomic_files.utf8_name(file),
         "sha256": file_sha256(file),
         "size_bytes": file.stat().st_size,
         "random_weights": _has_random_weights(file),
@@ -343,7 +345,7 @@ def _runtime() -> dict[str, str]:
 
 def _has_random_weights(file: Path) -> bool | None:
     """From the manifest; None where there is none that fits."""
-    from edge import artifact
+    from edge.artifacts import artifact
 
     try:
         return bool(artifact.load(file).manifest["weights"]["random"])

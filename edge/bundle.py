@@ -47,7 +47,8 @@ def _bundle(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
     require_extra("edge", "making a bundle", "ai_edge_litert")
 
-    from edge import artifact, package, package_folder
+    from edge import package, package_folder
+    from edge.artifacts import artifact
 
     assets = package_folder.assets_folder(arguments.app) if arguments.app else None
     paths = list({path.resolve(): path for path in arguments.files}.values())
@@ -64,7 +65,7 @@ def _bundle(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _report(made: Any, changes: Any, target: str, path: Path, terminal: Terminal) -> int:
-    from edge import artifact
+    from edge.artifacts import artifact
 
     written = [{"file": name, "sha256": artifact.sha256(data), "size_bytes": len(data)} for name, data in made.files.items()]
     document = {

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from edge.saving import locked
+from edge.artifacts.atomic_files import locked
 from tfvit.errors import EXIT_OK, EnvironmentUnusableError, UsageError
 from tfvit.extras import require_extra
 from tfvit.terminal import Parser, Terminal, run

@@ -12,7 +12,8 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge import artifact, cache, matrix, sources
+from edge import cache, matrix, sources
+from edge.artifacts import artifact
 from edge.matrix_process import MatrixProcess
 from tfvit.errors import EnvironmentUnusableError, UserError
 from tfvit.terminal import Progress

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from calibration.image_set import ImageSet, Split
-from edge import artifact
+from edge.artifacts import artifact
+from edge.artifacts.provenance import code_sha256, tool_versions
 from edge.float_model import require_tensorflow_backend
 from edge.plan import Outcome, Plan, calibration_block, settings_block, too_new
-from edge.provenance import code_sha256, tool_versions
 from edge.recipes import Recipe
 from tfvit.errors import InputError
 from tfvit.preprocessing import Preprocessing

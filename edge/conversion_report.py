@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge import saving
+from edge.artifacts import atomic_files
 from edge.matrix import Cell
 from edge.runtime import machine
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError
@@ -36,7 +36,7 @@ class Report:
         if before and cell.status == "current" and before.get("sha256") == row["sha256"]:
             row |= {name: before.get(name) for name in ("seconds", "shared_seconds", "peak_memory_mb")}
         self._rows[cell.name] = row
-        saving.save_document(self._path, {"kind": KIND, "schema_version": SCHEMA_VERSION, "cells": list(self._rows.values())})
+        atomic_files.save_document(self._path, {"kind": KIND, "schema_version": SCHEMA_VERSION, "cells": list(self._rows.values())})
 
     def show(self, cells: Sequence[Cell], terminal: Terminal) -> int:
         """Prints them; returns the exit code.

@@ -123,10 +123,11 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
         require_extra("cluster", "--cluster")
     store = cache.chosen_store(arguments)
 
-    from edge import conversion_report, matrix, plan, repair, saving
+    from edge import conversion_report, matrix, plan, repair
+    from edge.artifacts import atomic_files
 
     if arguments.save:
-        saving.require_replaceable(arguments.save, conversion_report.KIND)
+        atomic_files.require_replaceable(arguments.save, conversion_report.KIND)
     limits = {"min_snr_db": arguments.min_snr, "min_agreement": arguments.min_agreement, "max_top1_drop": arguments.max_top1_drop}
     settings = plan.Settings(
         calibration=arguments.calibration,
@@ -154,12 +155,12 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
             groups.append(matrix.Group(source, tuple(recipes), settings, store, check_memory=arguments.memory_check))
     report = conversion_report.Report(arguments.save)
     if groups:
-        with saving.prepared_folder(arguments.out):
+        with atomic_files.prepared_folder(arguments.out):
             for cell in matrix.run(groups, arguments.jobs, arguments.cluster, terminal.progress, report.add):
                 found[cell.model, cell.recipe] = cell
                 if arguments.explain and cell.outcome and cell.outcome.sensitivities:
                     picture = repair.drawing(cell.outcome.sensitivities, f"{cell.name}: each layer quantized alone")
-                    saving.save_picture(arguments.out, f"{cell.name}.sensitivity", picture, arguments.force)
+                    atomic_files.save_picture(arguments.out, f"{cell.name}.sensitivity", picture, arguments.force)
     order = [variant.id for variant in variants] or [group.source.name for group in groups]
     return report.show([found[name, recipe.name] for name in order for recipe in recipes], terminal)
 

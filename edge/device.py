@@ -61,8 +61,8 @@ def _measured_on_phone(arguments: argparse.Namespace, terminal: Terminal, clock:
     require_extra("report", "checking a phone's report", "jsonschema")
     if arguments.files:
         require_extra("edge", "making a bundle", "ai_edge_litert")
-    from edge import artifact, saving
     from edge.adb import Adb, choose, find_adb
+    from edge.artifacts import artifact, atomic_files
     from edge.phone import Clock, Phone, bundle_hashes
 
     progress = terminal.progress
@@ -72,9 +72,9 @@ def _measured_on_phone(arguments: argparse.Namespace, terminal: Terminal, clock:
         phone = Phone(Adb(path, device.serial), clock or Clock())
         apk = phone.require_app()
         phone.require_screen()
-        cleanup.enter_context(saving.prepared_folder(arguments.out))
+        cleanup.enter_context(atomic_files.prepared_folder(arguments.out))
         target = arguments.out / f"{phone.name()}.device.json"
-        saving.require_replaceable(target, "device_report")
+        atomic_files.require_replaceable(target, "device_report")
     hashes = None if arguments.files else phone.own_bundle(apk)
     made = None
     if arguments.files:
@@ -90,7 +90,7 @@ def _measured_on_phone(arguments: argparse.Namespace, terminal: Terminal, clock:
     elif hashes is None:
         progress.note("the bundle inside the app cannot be read from here: the report's hashes are not compared with it")
     status, report = _measured(phone, made, hashes, arguments, progress)
-    saving.save_document(target, report.content)
+    atomic_files.save_document(target, report.content)
     return _report(report, status, target, device, terminal)
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
-from edge import strict_json
+from edge.artifacts import strict_json
 
 KIND, SCHEMA_VERSION = "device_status", 1
 DONE, STOPPED, LEFT, FAILED = "done", "stopped", "left", "failed"

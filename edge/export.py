@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edge.saving import scratch_folder
+from edge.artifacts.atomic_files import scratch_folder
 from edge.tflite.flatbuffer import make_constant, read_model, set_min_runtime_version, write_model
 from tfvit.attention import substituted_constants
 from tfvit.blocks import PatchEmbedding

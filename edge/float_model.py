@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge import artifact, sources
+from edge import sources
+from edge.artifacts import artifact
+from edge.artifacts.provenance import computed_by
 from edge.cache import Store
-from edge.provenance import computed_by
 from edge.sources import Source
 from tfvit.errors import EnvironmentUnusableError
 from tfvit.preprocessing import Preprocessing

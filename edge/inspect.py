@@ -66,7 +66,7 @@ def description(data: bytes, ask_runtime: bool = True) -> dict[str, Any]:
     Raises:
         InputError: not a TFLite file, or a damaged one.
     """
-    from edge import artifact
+    from edge.artifacts import artifact
     from edge.tflite import delegate_rules, flatbuffer
 
     model = flatbuffer.read_model(data)
@@ -117,7 +117,7 @@ def _tensor(flatbuffer: Any, model: Any, index: int) -> dict[str, Any]:
 
 def _self_description(data: bytes) -> dict[str, Any]:
     """The metadata, labels and provenance in a file, and whether they are of its graph."""
-    from edge import self_description
+    from edge.artifacts import self_description
 
     said = self_description.read(data)
     return {

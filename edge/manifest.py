@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edge import artifact, self_description
+from edge.artifacts import artifact, self_description
 from edge.drift import Drift
 from edge.export import INPUT_NAME, ExportableModel
 from edge.float_model import Facts

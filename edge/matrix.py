@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 
 from edge import conversion, costs, plan
-from edge.artifact import Artifact
+from edge.artifacts.artifact import Artifact
 from edge.cache import Store
 from edge.matrix_process import MatrixProcess
 from edge.recipes import Recipe

@@ -19,8 +19,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edge import saving
-from edge.artifact import sha256
+from edge.artifacts import atomic_files
+from edge.artifacts.artifact import sha256
 from edge.package import KIND, PACKAGE_FILE, zip_bytes
 from tfvit.errors import EnvironmentUnusableError, InputError
 
@@ -84,7 +84,7 @@ def save_in_assets(assets: Path, files: Mapping[str, bytes], force: bool = False
     made_assets = not assets.exists()
     try:
         assets.mkdir(parents=True, exist_ok=True)
-        with saving.locked(assets):
+        with atomic_files.locked(assets):
             _tidy(folder, staged, replaced)
             own, foreign = _contents(folder)
             if foreign and not force:
@@ -125,7 +125,7 @@ def save_zip(path: Path, files: Mapping[str, bytes], force: bool = False) -> Cha
             received=str(path),
             action="move it away, choose another name, or overwrite it with --force",
         )
-    saving.save_bytes(path, zip_bytes(files), "bundle")
+    atomic_files.save_bytes(path, zip_bytes(files), "bundle")
     changes = _changes(own or {}, files, [])
     return dataclasses.replace(changes, overwritten=(path.name,)) if own is None and there else changes
 
@@ -210,7 +210,7 @@ def _stage(staged: Path, files: Mapping[str, bytes], kept: Iterable[Path]) -> No
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-    saving.sync_folder(staged)
+    atomic_files.sync_folder(staged)
 
 
 def _swap(staged: Path, folder: Path, replaced: Path) -> None:
@@ -225,7 +225,7 @@ def _swap(staged: Path, folder: Path, replaced: Path) -> None:
             os.rename(replaced, folder)
             raise
         shutil.rmtree(replaced, ignore_errors=True)
-    saving.sync_folder(folder.parent)
+    atomic_files.sync_folder(folder.parent)
 
 
 def _exchange(first: Path, second: Path) -> bool:

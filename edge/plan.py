@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from calibration.image_set import ImageSet, Split, open_image_set
-from edge import artifact, self_description
+from edge.artifacts import artifact, self_description
+from edge.artifacts.provenance import code_sha256, tool_versions
 from edge.cache import Store
 from edge.float_model import FloatModel
-from edge.provenance import code_sha256, tool_versions
 from edge.recipes import Limits, Recipe
 from edge.sources import Source
 from tfvit.errors import UsageError

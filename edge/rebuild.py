@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from calibration.image_set import BUILTIN, open_image_set
-from edge import artifact, conversion, plan, reference, self_description
-from edge.artifact import Artifact, sha256
+from edge import conversion, plan, reference
+from edge.artifacts import artifact, self_description
+from edge.artifacts.artifact import Artifact, sha256
+from edge.artifacts.provenance import tool_versions
 from edge.cache import Store
-from edge.provenance import tool_versions
 from edge.recipes import DYNAMIC_SINCE, RECIPES, find_recipe
 from tfvit.errors import EnvironmentUnusableError, InputError, UsageError
 from tfvit.labels import published_labels

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from edge import artifact, sources
+from edge import sources
+from edge.artifacts import artifact
+from edge.artifacts.provenance import code_sha256, tool_versions
 from edge.cache import Store
 from edge.float_model import FloatModel
-from edge.provenance import code_sha256, tool_versions
 from edge.recipes import RECIPES, Recipe, find_recipe
 from tfvit.errors import InputError, UsageError
 from tfvit.preprocessing import Preprocessing

@@ -98,10 +98,10 @@ def _validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     _check_numbers(arguments)
     require_extra("edge", "validating", "ai_edge_litert", "scipy", "platformdirs")
     store = cache.chosen_store(arguments)
-    from edge import artifact, saving
+    from edge.artifacts import artifact, atomic_files
 
     if arguments.save:
-        saving.require_replaceable(arguments.save, "validation")
+        atomic_files.require_replaceable(arguments.save, "validation")
     found = artifact.load(arguments.file, verify=False)
 
     from calibration.image_set import open_image_set
@@ -126,7 +126,7 @@ def _validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     )
     document = validation.validate(found, source, images, settings, terminal.progress)
     if arguments.save:
-        saving.save_document(arguments.save, document)
+        atomic_files.save_document(arguments.save, document)
     return _report(document, terminal)
 
 

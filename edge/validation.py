@@ -15,12 +15,12 @@ from PIL import Image
 
 from calibration.image_set import ImageReference, ImageSet
 from edge import answers, evidence
-from edge.artifact import Artifact, preprocessing_of, sha256
+from edge.artifacts.artifact import Artifact, preprocessing_of, sha256
+from edge.artifacts.provenance import tool_versions
 from edge.cache import Store
 from edge.collapse import signs_of_collapse
 from edge.drift import ImageDrifts, compare, summary
 from edge.layer_drift import layer_drifts
-from edge.provenance import tool_versions
 from edge.recipes import Limits
 from edge.reference import Reference
 from edge.runtime import machine, sandbox

@@ -71,7 +71,7 @@ def _verify(arguments: argparse.Namespace, terminal: Terminal) -> int:
         )
     require_extra("edge", "verifying")
     from edge import rebuild
-    from edge.provenance import code_sha256
+    from edge.artifacts.provenance import code_sha256
 
     subject = _file(arguments.file) if arguments.file.suffix == ".tflite" else _manifest(arguments.file)
     given = _labels(arguments.labels)
@@ -101,8 +101,9 @@ def _verify(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _file(path: Path) -> _Subject:
-    from edge import rebuild, self_description
-    from edge.artifact import sha256
+    from edge import rebuild
+    from edge.artifacts import self_description
+    from edge.artifacts.artifact import sha256
     from edge.tflite import flatbuffer
 
     try:
@@ -118,7 +119,8 @@ def _file(path: Path) -> _Subject:
 
 def _manifest(path: Path) -> _Subject:
     """The manifest and, where it is there, its file."""
-    from edge import artifact, rebuild, self_description
+    from edge import rebuild
+    from edge.artifacts import artifact, self_description
 
     manifest = artifact.read_manifest(path)
     inputs, file = rebuild.inputs_of_manifest(manifest, path.name), path.with_suffix(".tflite")
@@ -140,8 +142,8 @@ def _labels(path: Path | None) -> tuple[str, ...] | None:
 
 
 def _differences(subject: _Subject, made: Any) -> list[Any]:
-    from edge import difference
-    from edge.artifact import sha256
+    from edge.artifacts import difference
+    from edge.artifacts.artifact import sha256
 
     found = [] if subject.file is None else difference.of_files(subject.file, made.file)
     if subject.manifest is None:

@@ -71,7 +71,7 @@ def _report(arguments: argparse.Namespace, terminal: Terminal) -> int:
     _require_folder(arguments.directory)
     _require_folder(output.parent)
 
-    from edge import saving
+    from edge.artifacts import atomic_files
     from edge.report import page, summary
     from edge.report.checks import checks, failures
     from edge.report.inputs import read_inputs
@@ -84,7 +84,7 @@ def _report(arguments: argparse.Namespace, terminal: Terminal) -> int:
     document = summary.report_document(inputs, found, recommended, __version__)
     with terminal.progress.stage("draw", subject=output.name):
         text = page.render(inputs, found, recommended, __version__)
-    saving.save_texts({output: text, output.with_suffix(".json"): summary.to_json(document)}, force=arguments.force)
+    atomic_files.save_texts({output: text, output.with_suffix(".json"): summary.to_json(document)}, force=arguments.force)
     _print(document, output, terminal)
     return EXIT_CHECK_FAILED if failures(found) else EXIT_OK
 
@@ -125,7 +125,7 @@ def _compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
         _require_folder(arguments.output.parent)
     require_extra("report", "a comparison", "jsonschema")
 
-    from edge import saving
+    from edge.artifacts import atomic_files
     from edge.report import compare
     from edge.report.inputs import read_inputs
 
@@ -139,7 +139,7 @@ def _compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
     document = compare.comparison(before, after, compare.Tolerances(**values))
     text = compare.markdown(document)
     if arguments.output:
-        saving.save_texts({arguments.output: text}, force=arguments.force)
+        atomic_files.save_texts({arguments.output: text}, force=arguments.force)
     terminal.text(document, text.rstrip())
     return EXIT_OK if document["passed"] else EXIT_CHECK_FAILED
 

@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from edge.artifacts.atomic_files import TEXT_MARK
 from edge.report.checks import failures, file_checks
 from edge.report.inputs import FileFacts, HostRow, Inputs
-from edge.saving import TEXT_MARK
 
 SCHEMA_VERSION = 1
 SAME, CHANGED, BETTER, WORSE, NOT_COMPARED = "same", "changed", "better", "worse", "not compared"

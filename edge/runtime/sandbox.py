@@ -51,7 +51,7 @@ def require_runs(file: bytes) -> None:
         EnvironmentUnusableError: the runtime refuses the file, or there is none.
         InputError: the runtime crashed on it or did not come to an end.
     """
-    from edge.artifact import sha256
+    from edge.artifacts.artifact import sha256
 
     digest = sha256(file)
     if digest not in _tried:

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from edge import artifact, saving
-from edge.artifact import Artifact
+from edge.artifacts import artifact, atomic_files
+from edge.artifacts.artifact import Artifact
 from tfvit.errors import EnvironmentUnusableError, InputError
 
 NAME = "tiny-int8"
@@ -184,7 +184,10 @@ def test_canonical_json_is_the_same_for_equal_values():
 
 def test_a_folder_below_a_file_cannot_be_prepared(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(EnvironmentUnusableError, match="cannot be written to"), saving.prepared_folder(tmp_path / "file" / "artifacts"):
+    with (
+        pytest.raises(EnvironmentUnusableError, match="cannot be written to"),
+        atomic_files.prepared_folder(tmp_path / "file" / "artifacts"),
+    ):
         pass
     assert listing(tmp_path) == {"file": b"x"}
 
@@ -193,12 +196,12 @@ def test_a_folder_made_for_nothing_goes_again(tmp_path):
     there = tmp_path / "there"
     there.mkdir()
     for folder in (there / "new" / "artifacts", there):
-        with contextlib.suppress(ValueError), saving.prepared_folder(folder):
+        with contextlib.suppress(ValueError), atomic_files.prepared_folder(folder):
             assert listing(folder) == {}
             raise ValueError("no artifact")
         assert list(tmp_path.iterdir()) == [there]
         assert list(there.iterdir()) == []
-    with saving.prepared_folder(there / "new" / "artifacts"):
+    with atomic_files.prepared_folder(there / "new" / "artifacts"):
         (there / "new" / "artifacts" / "a.tflite").write_bytes(b"x")
     assert (there / "new" / "artifacts" / "a.tflite").read_bytes() == b"x"
 

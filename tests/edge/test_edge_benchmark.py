@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from conftest import MICRO, pixels
 
-from edge import artifact, benchmark, quantize
+from edge import benchmark, quantize
+from edge.artifacts import artifact
 from edge.recipes import RECIPES
 from edge.runtime.cpu import Interpreter
 from edge.runtime.process import OK, REFUSED, LatencyProcess

@@ -20,7 +20,8 @@ from conftest import MICRO, SEED, build
 from PIL import Image
 
 from calibration import builtin
-from edge import android, artifact, bundle, package, package_folder
+from edge import android, bundle, package, package_folder
+from edge.artifacts import artifact
 from edge.runtime.cpu import Interpreter
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError
 from tfvit.preprocessing import Preprocessing, resize_and_crop

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge import artifact, convert
-from edge.provenance import TOOLS
+from edge import convert
+from edge.artifacts import artifact
+from edge.artifacts.provenance import TOOLS
 from edge.recipes import RECIPES
 from tfvit.checkpoints import official_tensors
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE

@@ -13,8 +13,9 @@ import report_documents
 from scripted_adb import FILES, READY, SERIAL, ScriptedPhone
 from scripted_adbd import ScriptedAdbd
 
-from edge import adb, artifact, device, package
+from edge import adb, device, package
 from edge.adb import Adb, AdbError, Device, Output, choose, failure, find_adb, parse_devices
+from edge.artifacts import artifact
 from edge.device_status import parse_status
 from edge.phone import APP, Clock, Phone
 from edge.report.__main__ import main as report_main

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from edge import artifact
+from edge.artifacts import artifact
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")]
 

@@ -14,8 +14,8 @@ import pytest
 from conftest import MICRO
 
 from edge import cache, costs, matrix, plan
+from edge.artifacts.provenance import computed_by
 from edge.matrix_process import MatrixProcess
-from edge.provenance import computed_by
 from edge.recipes import RECIPES
 from edge.runtime import machine
 from edge.sources import Source, on_this_machine, require_unchanged
@@ -208,7 +208,7 @@ def test_stopped_with_ctrl_c_it_goes_on_where_it_was(cli, tmp_path, monkeypatch)
 @pytest.mark.parametrize("change", ["weights", "recipe", "input", "output", "images", "code", "tools", "processor", "settings", "keras"])
 def test_what_a_kept_file_depends_on(tmp_path, monkeypatch, change):
     """Each changes the keys: nothing of the one model is taken for the other's."""
-    from edge import provenance
+    from edge.artifacts import provenance
     from edge.float_model import FloatModel
 
     def keys(seed=0, rewrites=("a",), input_dtype="float32", output="logits", digest="d") -> set[str]:

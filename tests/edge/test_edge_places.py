@@ -170,7 +170,7 @@ def test_a_full_disk(disk, ran, cli, micro_files, tmp_path):
 
 def test_no_room_for_temporary_files(disk, tmp_path, capfd, micro_model):
     from edge import export
-    from edge.saving import scratch_folder
+    from edge.artifacts.atomic_files import scratch_folder
     from tfvit.errors import EnvironmentUnusableError
     from tfvit.preprocessing import Preprocessing
 
@@ -214,12 +214,12 @@ def _shippable(file: Path, folder: Path) -> Path:
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path, monkeypatch):
-    from edge import saving
+    from edge.artifacts import atomic_files
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     leftover = tmp_path / f"tfvit-{os.getuid()}-leftover"
     (leftover / "variables").mkdir(parents=True)
-    with saving.scratch_folder() as ours:
+    with atomic_files.scratch_folder() as ours:
         assert not leftover.exists()
         other = "from edge import saving\nwith saving.scratch_folder() as folder: print(folder.parent, end='')"
         command = [sys.executable, "-c", other]

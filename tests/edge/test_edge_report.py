@@ -595,7 +595,7 @@ def test_nothing_is_half_written(one, reported, monkeypatch):
     def full_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("edge.saving.os.fsync", full_disk)
+    monkeypatch.setattr("edge.artifacts.atomic_files.os.fsync", full_disk)
     before = sorted(path.name for path in folder.iterdir())
     code, _, err = reported(folder)
     assert code == EXIT_UNUSABLE

@@ -12,8 +12,8 @@ from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import number_types
 from flatbuffers.table import Table
 
-from edge import self_description
-from edge.artifact import canonical_json, sha256
+from edge.artifacts import self_description
+from edge.artifacts.artifact import canonical_json, sha256
 from edge.runtime import cpu
 from edge.tflite import attachments, flatbuffer, metadata
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edge import artifact, benchmark, bundle, inspect, validate
+from edge import benchmark, bundle, inspect, validate
+from edge.artifacts import artifact
 from edge.runtime import sandbox
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EnvironmentUnusableError, InputError
 

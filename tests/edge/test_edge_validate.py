@@ -16,7 +16,8 @@ from conftest import MICRO, SEED, build
 from PIL import Image
 
 from calibration import builtin
-from edge import answers, artifact, cache, validation
+from edge import answers, cache, validation
+from edge.artifacts import artifact
 from edge.layers import dense_layers
 from edge.tflite import flatbuffer
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE

@@ -9,7 +9,8 @@ from conftest import MICRO, SEED, _run, build
 from PIL import Image
 from safetensors.numpy import save_file
 
-from edge import artifact, convert, difference, self_description, verify
+from edge import convert, verify
+from edge.artifacts import artifact, difference, self_description
 from edge.tflite import attachments, flatbuffer
 from edge.tflite import metadata as metadata_schema
 from tfvit.checkpoints import official_tensors

@@ -31,7 +31,7 @@ def tool_versions() -> dict[str, str]:
 def code_sha256() -> str:
     """Our own source code: between two releases, a changed line makes every artifact outdated."""
     digest = hashlib.sha256()
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     for path in sorted(path for package in ("tfvit", "calibration", "edge") for path in (root / package).rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edge import self_description
+from edge.artifacts import self_description
 from edge.tflite import flatbuffer
 
 # Of a list of layers or fields

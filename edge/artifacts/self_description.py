@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edge.artifact import canonical_json, sha256
+from edge.artifacts.artifact import canonical_json, sha256
 from edge.recipes import RECIPES
 from edge.tflite import attachments
 from edge.tflite import metadata as metadata_schema

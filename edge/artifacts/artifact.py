@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edge import strict_json
-from edge.saving import locked, stage, sync_folder, unwritable
+from edge.artifacts import strict_json
+from edge.artifacts.atomic_files import locked, stage, sync_folder, unwritable
 from tfvit.errors import InputError
 from tfvit.preprocessing import INTERPOLATIONS, Preprocessing
 
