@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.accuracy import SHIPPED, keras_logits, test_images  # noqa: E402
 from benchmarks.rows import write_rows  # noqa: E402
-from edge.drift import measure  # noqa: E402
+from edge.drift.metrics import measure  # noqa: E402
 from edge.runtime.cpu import Interpreter  # noqa: E402
 
 CSV = ROOT / "results" / "calibration_draws.csv"

@@ -22,7 +22,8 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from calibration.image_set import open_image_set  # noqa: E402
-from edge import drift, export, quantize, ranges  # noqa: E402
+from edge import export, quantize, ranges  # noqa: E402
+from edge.drift import metrics  # noqa: E402
 from edge.recipes import find_recipe  # noqa: E402
 from edge.runtime import cpu  # noqa: E402
 from edge.tflite import flatbuffer  # noqa: E402
@@ -92,8 +93,8 @@ def main() -> int:
     reference = np.stack(list(export.reference_logits(source, iter(judging))))
     for key in ("photos", "builtin"):
         interpreter = cpu.Interpreter(quantize.quantize(file, recipe, measured[key]), threads=2)
-        target = drift.logits_of_probabilities(np.concatenate([interpreter.run(image[None]) for image in judging]))
-        snr_db = drift.measure(reference, target).logits_snr_db
+        target = metrics.logits_of_probabilities(np.concatenate([interpreter.run(image[None]) for image in judging]))
+        snr_db = metrics.measure(reference, target).logits_snr_db
         print(f"int8 calibrated with {key}: logits SNR {snr_db:.2f} dB on {len(judging)} judging photos")
     return 0
 

@@ -22,7 +22,7 @@ from calibration.decoding import UnreadableImageError
 from calibration.image_set import ImageReference, ImageSet
 from edge.artifacts.artifact import canonical_json
 from edge.cache import Store
-from edge.drift import logits_of_probabilities
+from edge.drift.metrics import logits_of_probabilities
 from edge.runtime.cpu import Interpreter
 from tfvit.preprocessing import Preprocessing
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from edge import quantize, repair
-from edge.collapse import signs_of_collapse
-from edge.drift import Drift, logits_of_probabilities, measure
+from edge.drift.collapse import signs_of_collapse
+from edge.drift.metrics import Drift, logits_of_probabilities, measure
 from edge.ranges import Calibration
 from edge.recipes import Limits, Recipe
 from edge.runtime.cpu import Interpreter

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edge.drift import cosine, decibels
+from edge.drift.metrics import cosine, decibels
 from edge.layers import DENSE_OPERATIONS, DenseLayer, dense_layers, weight_matrix
 from edge.runtime.cpu import Interpreter
 from edge.tflite import flatbuffer

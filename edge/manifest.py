@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge.artifacts import artifact, self_description
-from edge.drift import Drift
+from edge.drift.metrics import Drift
 from edge.export import INPUT_NAME, ExportableModel
 from edge.float_model import Facts
 from edge.recipes import Limits, Recipe

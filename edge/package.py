@@ -24,7 +24,7 @@ from PIL import Image
 
 from calibration import builtin
 from edge.artifacts.artifact import Artifact, is_whole_on_xnnpack, preprocessing_of, require_fields, sha256, unusable_manifest
-from edge.drift import softmax
+from edge.drift.metrics import softmax
 from edge.runtime import sandbox
 from edge.runtime.cpu import Interpreter, Tensor, runtime_package
 from tfvit.errors import InputError

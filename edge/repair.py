@@ -15,7 +15,7 @@ import numpy as np
 
 from edge import quantize
 from edge.drawing import png
-from edge.drift import measure
+from edge.drift.metrics import measure
 from edge.layers import dense_layers, multiplications
 from edge.ranges import Calibration
 from edge.recipes import DYNAMIC, FLOAT, STATIC, Recipe

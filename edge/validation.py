@@ -14,12 +14,13 @@ import numpy as np
 from PIL import Image
 
 from calibration.image_set import ImageReference, ImageSet
-from edge import answers, evidence
+from edge import answers
 from edge.artifacts.artifact import Artifact, preprocessing_of, sha256
 from edge.artifacts.provenance import tool_versions
 from edge.cache import Store
-from edge.collapse import signs_of_collapse
-from edge.drift import ImageDrifts, compare, summary
+from edge.drift import statistics
+from edge.drift.collapse import signs_of_collapse
+from edge.drift.metrics import ImageDrifts, compare, summary
 from edge.layer_drift import layer_drifts
 from edge.recipes import Limits
 from edge.reference import Reference
@@ -179,8 +180,8 @@ def validate(artifact: Artifact, source: Source, images: Images, settings: Setti
         "differences": [difference.document() for difference in differences],
         "accuracy": None
         if labels is None
-        else evidence.accuracy(total, labels, [images.class_name(i) for i in range(manifest["classes"])]),
-        "confidence": evidence.confidence(total),
+        else statistics.accuracy(total, labels, [images.class_name(i) for i in range(manifest["classes"])]),
+        "confidence": statistics.confidence(total),
         "flipped": _flipped(total, seen.references, images, app, settings.thumbnails),
         "non_finite": [printable(seen.references[index].path) for index in np.flatnonzero(~total.finite_target)],
         "collapse": collapse,
@@ -188,7 +189,7 @@ def validate(artifact: Artifact, source: Source, images: Images, settings: Setti
             "limits": dataclasses.asdict(limits),
             "failures": failures,
             "passed": not failures,
-            "proof": [] if is_random else evidence.proofs(total, limits, labels is not None),
+            "proof": [] if is_random else statistics.proofs(total, limits, labels is not None),
         },
         "layers": layers,
         "runtime": f"{ran_on}, 1 thread an image",
@@ -303,7 +304,7 @@ def _seen(chunks: Iterator[answers.Answers], images: Images, asked: int) -> _See
     return seen
 
 
-def _differences(seen: _Seen, identical: bool, app: str) -> list[evidence.Difference]:
+def _differences(seen: _Seen, identical: bool, app: str) -> list[statistics.Difference]:
     keras, on_app = "float Keras model", f"float Keras model, preprocessing {app}" if not identical else "float Keras model"
     words = {
         "preprocessing": (keras, "the same: the app does what the model was made for" if identical else on_app),
@@ -312,7 +313,7 @@ def _differences(seen: _Seen, identical: bool, app: str) -> list[evidence.Differ
         "total": (keras, "this file"),
     }
     return [
-        evidence.Difference(name, *words[name], ImageDrifts.joined(parts), identical and name == "preprocessing")
+        statistics.Difference(name, *words[name], ImageDrifts.joined(parts), identical and name == "preprocessing")
         for name, parts in seen.differences.items()
         if parts
     ]
@@ -388,5 +389,5 @@ def _layers(
                 action="validate without --layers, or convert again",
             ) from error
     numbers = ("snr_db", "cosine", "own_snr_db", "own_cosine")
-    listed = [dataclasses.asdict(row) | {name: evidence.finite(getattr(row, name)) for name in numbers} for row in rows]
+    listed = [dataclasses.asdict(row) | {name: statistics.finite(getattr(row, name)) for name in numbers} for row in rows]
     return {"images": len(references), "worst": rows[0].layer, "rows": listed}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edge.collapse import looks_swapped, signs_of_collapse
+from edge.drift.collapse import looks_swapped, signs_of_collapse
 
 
 @pytest.fixture

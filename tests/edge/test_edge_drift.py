@@ -6,12 +6,12 @@ import math
 import numpy as np
 import pytest
 
-from edge import drift
+from edge.drift import metrics
 from edge.recipes import RECIPES, Limits
 
 # float64 arithmetic against decimals written down here
 EXACT = 1e-12
-GOOD = drift.Drift(
+GOOD = metrics.Drift(
     samples=100, top1_agreement=0.99, top1_in_top5=1.0, top5_agreement=0.99, logits_snr_db=40.0, cosine=0.999, max_abs_err=0.01,
     mean_abs_err=0.001, max_abs_err_logits=0.1, mean_abs_err_logits=0.01, kl=0.001, top1_reference=0.80, top1_target=0.795,
 )  # fmt: skip
@@ -20,7 +20,7 @@ LIMITS = Limits(min_snr_db=30.0, min_agreement=0.98, max_top1_drop=1.0)
 
 def test_snr_by_hand():
     # centred: reference +-1, target +-1.1: power 2 over 0.02 is 100, 20 dB
-    measured = drift.measure(np.array([[1.0, -1.0]]), np.array([[1.1, -1.1]]))
+    measured = metrics.measure(np.array([[1.0, -1.0]]), np.array([[1.1, -1.1]]))
     assert measured.logits_snr_db == pytest.approx(20.0, abs=1e-9)
     assert measured.max_abs_err_logits == pytest.approx(0.1, abs=EXACT)
     assert measured.cosine == pytest.approx(1.0, abs=EXACT)
@@ -28,51 +28,51 @@ def test_snr_by_hand():
 
 def test_a_constant_per_image_is_no_drift():
     reference = np.array([[1.0, 2.0, 4.0], [0.0, -3.0, 1.0]])
-    measured = drift.measure(reference, reference + np.array([[5.0], [-7.0]]))
-    assert measured.logits_snr_db >= drift.SNR_CEILING_DB
+    measured = metrics.measure(reference, reference + np.array([[5.0], [-7.0]]))
+    assert measured.logits_snr_db >= metrics.SNR_CEILING_DB
     assert measured.max_abs_err_logits == pytest.approx(0.0, abs=EXACT)
 
 
 def test_equal_logits_reach_the_ceiling():
     reference = np.array([[1.0, 2.0, 4.0]])
-    assert drift.measure(reference, reference).logits_snr_db == drift.SNR_CEILING_DB
-    assert drift.snr_db(np.zeros(3), np.ones(3)) < -1000  # nothing but noise
+    assert metrics.measure(reference, reference).logits_snr_db == metrics.SNR_CEILING_DB
+    assert metrics.snr_db(np.zeros(3), np.ones(3)) < -1000  # nothing but noise
 
 
 def test_cosine_by_hand():
     # centred (1, -1, 0) and (1, 1, -2) / 3: orthogonal; the second image is equal: mean 0.5
-    measured = drift.measure(np.array([[1.0, -1.0, 0.0], [3.0, 0.0, 0.0]]), np.array([[1.0, 1.0, -2.0], [3.0, 0.0, 0.0]]))
+    measured = metrics.measure(np.array([[1.0, -1.0, 0.0], [3.0, 0.0, 0.0]]), np.array([[1.0, 1.0, -2.0], [3.0, 0.0, 0.0]]))
     assert measured.cosine == pytest.approx(0.5, abs=EXACT)
-    assert drift.measure(np.array([[2.0, 2.0]]), np.array([[1.0, 0.0]])).cosine == 0.0
-    assert drift.measure(np.array([[2.0, 2.0]]), np.array([[1.0, 1.0]])).cosine == 1.0
+    assert metrics.measure(np.array([[2.0, 2.0]]), np.array([[1.0, 0.0]])).cosine == 0.0
+    assert metrics.measure(np.array([[2.0, 2.0]]), np.array([[1.0, 1.0]])).cosine == 1.0
 
 
 def test_probabilities_and_divergence_by_hand():
     # reference 1/2, 1/2; target 3/4, 1/4
-    measured = drift.measure(np.array([[0.0, 0.0]]), np.log(np.array([[3.0, 1.0]])))
+    measured = metrics.measure(np.array([[0.0, 0.0]]), np.log(np.array([[3.0, 1.0]])))
     assert measured.max_abs_err == pytest.approx(0.25, abs=EXACT)
     assert measured.kl == pytest.approx(0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25), abs=EXACT)
-    assert drift.measure(np.array([[0.0, -2000.0]]), np.array([[0.0, -2000.0]])).kl == 0.0  # a probability of 0 adds nothing
+    assert metrics.measure(np.array([[0.0, -2000.0]]), np.array([[0.0, -2000.0]])).kl == 0.0  # a probability of 0 adds nothing
 
 
 def test_agreement_by_hand():
     reference = np.eye(10)[[0, 1, 2, 3]] * 5 + np.arange(10) * 0.1  # best five: the hot one and 9, 8, 7, 6
     target = np.eye(10)[[0, 1, 2, 5]] * 5 + np.arange(10) * 0.1
-    measured = drift.measure(reference, target)
+    measured = metrics.measure(reference, target)
     assert measured.samples == 4
     assert measured.top1_agreement == 0.75
     assert measured.top5_agreement == pytest.approx((1 + 1 + 1 + 0.8) / 4, abs=EXACT)
 
 
 def test_fewer_than_five_classes():
-    assert drift.measure(np.array([[1.0, 0.0]]), np.array([[1.0, 0.0]])).top5_agreement == 1.0
+    assert metrics.measure(np.array([[1.0, 0.0]]), np.array([[1.0, 0.0]])).top5_agreement == 1.0
 
 
 def test_labels_give_the_accuracy_of_both_sides():
     reference, target = np.eye(4)[[0, 1, 2, 3]], np.eye(4)[[0, 1, 3, 2]]
-    measured = drift.measure(reference, target, np.array([0, 1, 2, 0]))
+    measured = metrics.measure(reference, target, np.array([0, 1, 2, 0]))
     assert (measured.top1_reference, measured.top1_target) == (0.75, 0.5)
-    unlabelled = drift.measure(reference, target)
+    unlabelled = metrics.measure(reference, target)
     assert unlabelled.top1_reference is None
     assert unlabelled.top1_target is None
 
@@ -80,7 +80,7 @@ def test_labels_give_the_accuracy_of_both_sides():
 def test_a_permuted_class_order_fails():
     rng = np.random.default_rng(0)
     reference = rng.standard_normal((32, 10))
-    measured = drift.measure(reference, np.roll(reference, 1, axis=1))
+    measured = metrics.measure(reference, np.roll(reference, 1, axis=1))
     print(measured)
     assert measured.top1_agreement < 0.5
     assert measured.logits_snr_db < 3.0
@@ -99,7 +99,7 @@ def test_one_bad_number_in_one_image_fails_every_check(side, value):
     broken[7, 3] = value
     pair = (broken, clean) if side == "reference" else (clean, broken)
     labels = clean.argmax(1)
-    measured = drift.measure(*pair, labels)
+    measured = metrics.measure(*pair, labels)
     print(side, value, measured)
     assert math.isnan(measured.logits_snr_db)
     assert measured.top1_agreement == 0.98  # the broken image does not count as agreeing, even where the best class is the same
@@ -143,38 +143,38 @@ def test_without_labels_no_drop_is_judged():
 
 def test_logits_of_probabilities():
     probabilities = np.array([[0.5, 0.25, 0.25], [1.0, 0.0, 0.0]], np.float32)
-    logits = drift.logits_of_probabilities(probabilities)
+    logits = metrics.logits_of_probabilities(probabilities)
     assert logits[0] == pytest.approx(np.log([0.5, 0.25, 0.25]), abs=EXACT)
     assert np.isfinite(logits).all()  # a probability that underflowed is small, not minus infinity
-    assert np.isnan(drift.logits_of_probabilities(np.array([[np.nan, 0.5]]))[0, 0])
+    assert np.isnan(metrics.logits_of_probabilities(np.array([[np.nan, 0.5]]))[0, 0])
 
 
 @pytest.mark.parametrize("shapes", [((2, 3), (2, 4)), ((2, 3), (3, 3)), ((3,), (3,)), ((0, 3), (0, 3))])
 def test_shapes_that_cannot_be_compared(shapes):
     with pytest.raises(ValueError, match="must be equal"):
-        drift.measure(np.zeros(shapes[0]), np.zeros(shapes[1]))
+        metrics.measure(np.zeros(shapes[0]), np.zeros(shapes[1]))
 
 
 def test_images_apart_and_joined_give_what_all_at_once_gives():
     rng = np.random.default_rng(0)
     reference = rng.standard_normal((7, 12))
     target, labels = reference + 0.3 * rng.standard_normal((7, 12)), rng.integers(0, 12, 7)
-    parts = [drift.compare(reference[part], target[part], labels[part]) for part in (slice(0, 3), slice(3, 7))]
-    joined = drift.summary(drift.ImageDrifts.joined(parts))
-    whole = drift.measure(reference, target, labels)
-    for field in dataclasses.fields(drift.Drift):
+    parts = [metrics.compare(reference[part], target[part], labels[part]) for part in (slice(0, 3), slice(3, 7))]
+    joined = metrics.summary(metrics.ImageDrifts.joined(parts))
+    whole = metrics.measure(reference, target, labels)
+    for field in dataclasses.fields(metrics.Drift):
         assert getattr(joined, field.name) == pytest.approx(getattr(whole, field.name), rel=1e-12), field.name
 
 
 def test_ranks_of_the_labelled_class_by_hand():
     logits = np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0], [1.0, 1.0, 0.0], [np.nan, 1.0, 0.0]])
-    compared = drift.compare(logits, logits, np.array([0, 2, 1, 0]))
+    compared = metrics.compare(logits, logits, np.array([0, 2, 1, 0]))
     assert compared.rank_reference.tolist() == [0, 2, 1, 3]
-    assert drift.compare(logits, logits).rank_reference.tolist() == [-1, -1, -1, -1]
+    assert metrics.compare(logits, logits).rank_reference.tolist() == [-1, -1, -1, -1]
 
 
 def test_the_reference_answer_among_the_targets_five():
     reference, target = np.eye(7)[[0, 0]], np.array([[0.5, 1, 2, 3, 4, 0.1, 0.2], [0.5, 1, 2, 3, 4, 5, 0.2]])
-    compared = drift.compare(reference, target)
+    compared = metrics.compare(reference, target)
     assert compared.top1_in_top5.tolist() == [True, False]
     assert not compared.same_top1.any()

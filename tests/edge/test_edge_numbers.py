@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from edge import drift, export
+from edge import export
+from edge.drift import metrics
 from edge.runtime.cpu import Interpreter
 from edge.tflite import flatbuffer
 from tfvit.errors import InputError, UsageError
@@ -46,7 +47,7 @@ def reference(micro_model, photos) -> np.ndarray:
 @pytest.mark.parametrize("recipe", LIMITS)
 def test_files_equal_the_keras_model(tiny, recipe):
     probabilities = answers(tiny.file(recipe), tiny.images)
-    measured = drift.measure(tiny.keras_logits, drift.logits_of_probabilities(probabilities))
+    measured = metrics.measure(tiny.keras_logits, metrics.logits_of_probabilities(probabilities))
     print(f"{tiny.variant.id} {recipe}: {measured.logits_snr_db:.1f} dB, max abs err {measured.max_abs_err:.1e}")
     assert probabilities.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
     assert measured.logits_snr_db >= LIMITS[recipe]
@@ -57,7 +58,7 @@ def test_files_equal_the_keras_model(tiny, recipe):
 def test_the_comparison_above_can_fail(tiny_v1):
     """Images in another order of channels: the same limits refuse them."""
     wrong = answers(tiny_v1.file("float32"), tiny_v1.images[..., ::-1])
-    measured = drift.measure(tiny_v1.keras_logits, drift.logits_of_probabilities(wrong))
+    measured = metrics.measure(tiny_v1.keras_logits, metrics.logits_of_probabilities(wrong))
     print(f"channels swapped: {measured.logits_snr_db:.1f} dB")
     assert measured.logits_snr_db < min(LIMITS.values())
 
@@ -65,7 +66,7 @@ def test_the_comparison_above_can_fail(tiny_v1):
 def test_the_manifest_reports_what_is_measured(tiny):
     """Other images, the same model: the manifest's figure is of the same size."""
     for recipe in ("float16", "int8"):
-        measured = drift.measure(tiny.keras_logits, drift.logits_of_probabilities(answers(tiny.file(recipe), tiny.images)))
+        measured = metrics.measure(tiny.keras_logits, metrics.logits_of_probabilities(answers(tiny.file(recipe), tiny.images)))
         reported = tiny.manifest(recipe)["drift"]["logits_snr_db"]
         print(f"{tiny.variant.id} {recipe}: {reported} dB reported, {measured.logits_snr_db:.1f} dB here")
         assert abs(reported - measured.logits_snr_db) < 10.0
@@ -162,7 +163,7 @@ def test_every_wrapping_gives_the_same_answers(micro_model, photos, reference, t
         logits["file"] = answers(file, photos)
         assert flatbuffer.max_rank(flatbuffer.read_model(file)) <= 4
     assert source.model.get_config() == before  # a softmax taken off for the export is back
-    snr = {side: drift.measure(reference, values).logits_snr_db for side, values in logits.items()}
+    snr = {side: metrics.measure(reference, values).logits_snr_db for side, values in logits.items()}
     print(shape, snr)
     assert min(snr.values()) >= FLOAT32_SNR_DB
 
@@ -171,7 +172,7 @@ def test_batches_of_the_reference_are_complete(micro_model, photos, reference):
     """Three images in batches of two: none is lost, none moves."""
     source = export.exportable(micro_model, PREPROCESSING, takes_pixels=False)
     logits = np.stack(list(export.reference_logits(source, iter(photos), batch_size=2)))
-    assert drift.measure(reference, logits).logits_snr_db >= FLOAT32_SNR_DB
+    assert metrics.measure(reference, logits).logits_snr_db >= FLOAT32_SNR_DB
 
 
 def _two_inputs(micro_model):

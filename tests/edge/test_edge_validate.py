@@ -145,7 +145,7 @@ def test_the_float32_file_runs_on_as_many_as_wanted_spread_over_all(images, want
 
 def test_the_answers_are_keras_and_the_files(validated, made, weights, pictures):
     """Against the model and the runtime themselves."""
-    from edge.drift import logits_of_probabilities, measure
+    from edge.drift.metrics import logits_of_probabilities, measure
     from edge.runtime.cpu import Interpreter
     from tfvit.preprocessing import normalize, resize_and_crop, to_rgb
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import special  # not scipy.stats: loading it takes longer than any test here
 
-from edge.drift import ImageDrifts, summary
+from edge.drift.metrics import ImageDrifts, summary
 from edge.recipes import Limits
 from tfvit.evaluate import CONFIDENCE_Z, wilson_interval
 

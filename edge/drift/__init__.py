@@ -1,0 +1,1 @@
+"""How far two models' answers are apart: arrays in, verdict out."""
