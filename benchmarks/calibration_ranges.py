@@ -22,9 +22,10 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from calibration.image_set import open_image_set  # noqa: E402
-from edge import export, quantize, ranges  # noqa: E402
+from edge import export  # noqa: E402
 from edge.drift import metrics  # noqa: E402
-from edge.recipes import find_recipe  # noqa: E402
+from edge.quantization import quantize, ranges  # noqa: E402
+from edge.quantization.recipes import find_recipe  # noqa: E402
 from edge.runtime import cpu  # noqa: E402
 from edge.tflite import flatbuffer  # noqa: E402
 from tfvit.model import build_variant  # noqa: E402

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from edge.costs import MEASURED  # noqa: E402
-from edge.recipes import RECIPES  # noqa: E402
+from edge.quantization.recipes import RECIPES  # noqa: E402
 from edge.runtime.cpu import interleaved_milliseconds  # noqa: E402
 from tfvit.variants import VARIANTS  # noqa: E402
 

@@ -21,10 +21,11 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.rows import write_rows  # noqa: E402
 from calibration.image_set import open_image_set  # noqa: E402
-from edge import clipping, export, quantize, ranges, rounding  # noqa: E402
+from edge import export  # noqa: E402
 from edge.drift.metrics import measure  # noqa: E402
 from edge.latency import ratio_of_medians  # noqa: E402
-from edge.recipes import DYNAMIC, FLOAT, RECIPES, REWRITES, STATIC, Recipe  # noqa: E402
+from edge.quantization import clipping, gptq, quantize, ranges  # noqa: E402
+from edge.quantization.recipes import DYNAMIC, FLOAT, RECIPES, REWRITES, STATIC, Recipe  # noqa: E402
 from edge.reparametrize import reparametrize  # noqa: E402
 from edge.runtime.cpu import CPU, Interpreter, interleaved_milliseconds  # noqa: E402
 from edge.runtime.machine import cpu_name  # noqa: E402
@@ -37,7 +38,7 @@ CSV = ROOT / "results" / "int8_steps.csv"
 INT8 = RECIPES["int8"]
 CALIBRATION_IMAGES, RANDOM_CALIBRATION_IMAGES, RANDOM_TEST_IMAGES = 128, 32, 32
 # Functions of the quantizer that a row goes without
-NEAREST = (rounding, "error_optimal", lambda weights, samples: rounding.nearest(weights))
+NEAREST = (gptq, "error_optimal", lambda weights, samples: gptq.nearest(weights))
 NOT_CLIPPED = (clipping, "best_range", lambda low, high, rows, weights: (low, high))
 NOT_MOVED = (quantize, "move_as_bytes", lambda model: None)
 

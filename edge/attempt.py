@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from edge import quantize, repair
 from edge.drift.collapse import signs_of_collapse
 from edge.drift.metrics import Drift, logits_of_probabilities, measure
-from edge.ranges import Calibration
-from edge.recipes import Limits, Recipe
+from edge.quantization import quantize, repair
+from edge.quantization.ranges import Calibration
+from edge.quantization.recipes import Limits, Recipe
 from edge.runtime.cpu import Interpreter
 from edge.tflite import flatbuffer
 from tfvit.terminal import stepping

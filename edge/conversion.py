@@ -18,7 +18,7 @@ from edge.artifacts import artifact
 from edge.artifacts.provenance import code_sha256, tool_versions
 from edge.float_model import require_tensorflow_backend
 from edge.plan import Outcome, Plan, calibration_block, settings_block, too_new
-from edge.recipes import Recipe
+from edge.quantization.recipes import Recipe
 from tfvit.errors import InputError
 from tfvit.preprocessing import Preprocessing
 from tfvit.terminal import Progress
@@ -119,7 +119,8 @@ class _Conversion:
 
     def _calibrate(self, graph: Any, recipe: Recipe) -> None:
         """Adds to a graph's calibration what a recipe needs and is not there yet."""
-        from edge import expected_images, quantize
+        from edge import expected_images
+        from edge.quantization import quantize
 
         model, settings, known, split = self.todo.model, self.todo.settings, graph.calibration, self.todo.split
         tensors, patches = quantize.watched_tensors(graph.file, recipe)

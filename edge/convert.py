@@ -11,7 +11,7 @@ from typing import Any
 
 from edge import cache
 from edge.drawing import require_matplotlib
-from edge.recipes import RECIPES, find_recipe
+from edge.quantization.recipes import RECIPES, find_recipe
 from tfvit.errors import UsageError, UserError
 from tfvit.extras import require_extra
 from tfvit.labels import read_labels
@@ -123,8 +123,9 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
         require_extra("cluster", "--cluster")
     store = cache.chosen_store(arguments)
 
-    from edge import conversion_report, matrix, plan, repair
+    from edge import conversion_report, matrix, plan
     from edge.artifacts import atomic_files
+    from edge.quantization import repair
 
     if arguments.save:
         atomic_files.require_replaceable(arguments.save, conversion_report.KIND)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from edge.recipes import Recipe
+from edge.quantization.recipes import Recipe
 from edge.sources import Source
 from tfvit import memory
 from tfvit.errors import EnvironmentUnusableError

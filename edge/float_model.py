@@ -26,7 +26,7 @@ from tfvit.preprocessing import Preprocessing
 from tfvit.terminal import Progress, stepping
 
 if TYPE_CHECKING:
-    from edge.ranges import Calibration
+    from edge.quantization.ranges import Calibration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +167,7 @@ class FloatModel:
         self, file: bytes, tensors: Mapping[str, int], patches: Mapping[str, int], images: Iterator[np.ndarray], number: int,
         digest: str, threads: int,
     ) -> Calibration:  # fmt: skip
-        """What `edge.ranges.collect` sees in a float file on images.
+        """What `edge.quantization.ranges.collect` sees in a float file on images.
 
         Args:
             file: the float flatbuffer.
@@ -179,7 +179,7 @@ class FloatModel:
 
         def make() -> bytes:
             with self._progress.stage("calibrate", total=number, subject=self.source.name) as advance:
-                from edge import ranges
+                from edge.quantization import ranges
 
                 seen = ranges.collect(file, tensors, stepping((image[None] for image in images), advance), threads, patches)
             names = {"names": np.asarray(list(seen.ranges)), "ranges": np.asarray(list(seen.ranges.values()), np.float64)}
@@ -192,7 +192,7 @@ class FloatModel:
             "tensors": dict(tensors),
             "patches": dict(patches),
         }
-        from edge.ranges import Calibration
+        from edge.quantization.ranges import Calibration
 
         found = _from_bytes(self._made("ranges", inputs, make))
         extremes = {str(name): (float(low), float(high)) for name, (low, high) in zip(found["names"], found["ranges"], strict=True)}

@@ -13,7 +13,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge.drift.metrics import cosine, decibels
-from edge.layers import DENSE_OPERATIONS, DenseLayer, dense_layers, weight_matrix
+from edge.quantization.dense_layers import DENSE_OPERATIONS, DenseLayer, dense_layers, weight_matrix
 from edge.runtime.cpu import Interpreter
 from edge.tflite import flatbuffer
 

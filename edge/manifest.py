@@ -11,7 +11,7 @@ from edge.artifacts import artifact, self_description
 from edge.drift.metrics import Drift
 from edge.export import INPUT_NAME, ExportableModel
 from edge.float_model import Facts
-from edge.recipes import Limits, Recipe
+from edge.quantization.recipes import Limits, Recipe
 from edge.runtime import cpu
 from edge.tflite import delegate_rules, flatbuffer
 from tfvit.weights import WeightsOrigin

@@ -16,7 +16,7 @@ from edge import conversion, costs, plan
 from edge.artifacts.artifact import Artifact
 from edge.cache import Store
 from edge.matrix_process import MatrixProcess
-from edge.recipes import Recipe
+from edge.quantization.recipes import Recipe
 from edge.runtime import machine
 from edge.sources import Source
 from tfvit.errors import EnvironmentUnusableError

@@ -14,7 +14,7 @@ from edge.artifacts import artifact, self_description
 from edge.artifacts.provenance import code_sha256, tool_versions
 from edge.cache import Store
 from edge.float_model import FloatModel
-from edge.recipes import Limits, Recipe
+from edge.quantization.recipes import Limits, Recipe
 from edge.sources import Source
 from tfvit.errors import UsageError
 from tfvit.labels import published_labels

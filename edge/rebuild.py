@@ -15,7 +15,7 @@ from edge.artifacts import artifact, self_description
 from edge.artifacts.artifact import Artifact, sha256
 from edge.artifacts.provenance import tool_versions
 from edge.cache import Store
-from edge.recipes import DYNAMIC_SINCE, RECIPES, find_recipe
+from edge.quantization.recipes import DYNAMIC_SINCE, RECIPES, find_recipe
 from tfvit.errors import EnvironmentUnusableError, InputError, UsageError
 from tfvit.labels import published_labels
 from tfvit.preprocessing import Preprocessing

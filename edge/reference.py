@@ -18,7 +18,7 @@ from edge.artifacts import artifact
 from edge.artifacts.provenance import code_sha256, tool_versions
 from edge.cache import Store
 from edge.float_model import FloatModel
-from edge.recipes import RECIPES, Recipe, find_recipe
+from edge.quantization.recipes import RECIPES, Recipe, find_recipe
 from tfvit.errors import InputError, UsageError
 from tfvit.preprocessing import Preprocessing
 from tfvit.terminal import Progress
@@ -222,7 +222,7 @@ class Reference:
         Raises:
             InputError: as `exportable` does.
         """
-        from edge import quantize
+        from edge.quantization import quantize
 
         recipe = RECIPES["float32"]
         return quantize.quantize(self._graph(recipe), recipe)

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from edge.recipes import Recipe
+from edge.quantization.recipes import Recipe
 from tfvit import weights_choice
 from tfvit.errors import InputError
 from tfvit.variants import Variant

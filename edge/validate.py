@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import cache
-from edge.recipes import Limits
+from edge.quantization.recipes import Limits
 from edge.runtime.machine import usable_cores
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError
 from tfvit.extras import require_extra

@@ -22,7 +22,7 @@ from edge.drift import statistics
 from edge.drift.collapse import signs_of_collapse
 from edge.drift.metrics import ImageDrifts, compare, summary
 from edge.layer_drift import layer_drifts
-from edge.recipes import Limits
+from edge.quantization.recipes import Limits
 from edge.reference import Reference
 from edge.runtime import machine, sandbox
 from edge.runtime.cpu import Interpreter, runtime_version

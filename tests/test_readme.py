@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.numpy import save
 
 from edge.convert import parser
-from edge.recipes import RECIPES
+from edge.quantization.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "tfvit"))

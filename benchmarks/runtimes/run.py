@@ -28,7 +28,7 @@ from benchmarks.rows import write_rows  # noqa: E402
 from benchmarks.runtimes import comparison, litert_aarch64, litert_js, tflite_2_14  # noqa: E402
 from benchmarks.runtimes.runtime import BUILD, Runtime, UnavailableError, last_line  # noqa: E402
 from calibration.image_set import BUILTIN, open_image_set  # noqa: E402
-from edge.recipes import RECIPES  # noqa: E402
+from edge.quantization.recipes import RECIPES  # noqa: E402
 from edge.runtime.cpu import Interpreter  # noqa: E402
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE  # noqa: E402
 from tfvit.variants import VARIANTS  # noqa: E402

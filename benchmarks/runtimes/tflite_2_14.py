@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from benchmarks.runtimes.runtime import BUILD, HERE, Runtime, fetch
-from edge.recipes import RECIPES
+from edge.quantization.recipes import RECIPES
 
 VERSION = "2.14.0"
 PYTHON = BUILD / "tflite" / "bin" / "python"

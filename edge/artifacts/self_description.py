@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge.artifacts.artifact import canonical_json, sha256
-from edge.recipes import RECIPES
+from edge.quantization.recipes import RECIPES
 from edge.tflite import attachments
 from edge.tflite import metadata as metadata_schema
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import special  # not scipy.stats: loading it takes longer than any test here
 
 from edge.drift.metrics import ImageDrifts, summary
-from edge.recipes import Limits
+from edge.quantization.recipes import Limits
 from tfvit.evaluate import CONFIDENCE_Z, wilson_interval
 
 CALIBRATION_BINS = 15

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.runtimes import comparison, run
 from benchmarks.runtimes.runtime import Runtime, UnavailableError, fetch
-from edge.recipes import RECIPES
+from edge.quantization.recipes import RECIPES
 
 REFERENCE = np.array([[2.0, 1.0, 0.0], [0.0, 1.0, 0.98], [-1.0, 0.5, 1.5]])
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from conftest import MICRO, pixels
 
-from edge import benchmark, quantize
+from edge import benchmark
 from edge.artifacts import artifact
-from edge.recipes import RECIPES
+from edge.quantization import quantize
+from edge.quantization.recipes import RECIPES
 from edge.runtime.cpu import Interpreter
 from edge.runtime.process import OK, REFUSED, LatencyProcess
 from edge.tflite import flatbuffer

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edge.clipping import best_range, output_error, snr_db
+from edge.quantization.clipping import best_range, output_error, snr_db
 
 RNG = np.random.default_rng(0)
 

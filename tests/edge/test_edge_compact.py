@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edge import compact
+from edge.quantization import compact_constants
 from edge.runtime.cpu import Interpreter, xnnpack_partitions
 from edge.tflite import flatbuffer
 from tfvit.graph_constants import MASK, MASK_VALUE, POSITION_BIAS
@@ -64,7 +64,7 @@ def _stored(graph) -> dict[str, str]:
     ids=["nothing", "float16", "int8 biases", "float16 biases"],
 )
 def test_what_is_stored_how(model, values, float16, int8_from, types):
-    compact.store_compactly(model, float16, int8_from)
+    compact_constants.store_compactly(model, float16, int8_from)
     assert _stored(model) == dict(zip(values, types, strict=True))
     partitions = xnnpack_partitions(flatbuffer.write_model(model))
     assert partitions.partitions == 1
@@ -73,7 +73,7 @@ def test_what_is_stored_how(model, values, float16, int8_from, types):
 
 def test_answers(model, values):
     bias, mask, other = (value.astype(np.float64) for value in values.values())
-    compact.store_compactly(model, False, 0)
+    compact_constants.store_compactly(model, False, 0)
     pixels = np.random.default_rng(1).standard_normal(bias.shape).astype(np.float32)
     got = Interpreter(flatbuffer.write_model(model)).run(pixels)
     exact = ((pixels + bias) * 1.5 + mask) * 2.0 + other
@@ -89,12 +89,12 @@ def test_answers(model, values):
 
 def test_a_mask_is_exact():
     mask = np.array([0.0, MASK_VALUE], np.float32).repeat(1000)
-    stored, scale = compact._stored(f"{MASK}plan", mask, False, 0)
+    stored, scale = compact_constants._stored(f"{MASK}plan", mask, False, 0)
     np.testing.assert_array_equal(stored.astype(np.float32) * np.float32(scale), mask)
 
 
 def test_a_bias_of_zeros():
-    stored, scale = compact._stored(f"{POSITION_BIAS}block", np.zeros((1, 1, 2, 1024), np.float32), False, 0)
+    stored, scale = compact_constants._stored(f"{POSITION_BIAS}block", np.zeros((1, 1, 2, 1024), np.float32), False, 0)
     assert not stored.any()
     assert np.isfinite(scale)
 

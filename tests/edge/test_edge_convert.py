@@ -19,7 +19,7 @@ from PIL import Image
 from edge import convert
 from edge.artifacts import artifact
 from edge.artifacts.provenance import TOOLS
-from edge.recipes import RECIPES
+from edge.quantization.recipes import RECIPES
 from tfvit.checkpoints import official_tensors
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 from tfvit.labels import cifar10_labels

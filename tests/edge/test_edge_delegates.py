@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from edge import quantize
-from edge.recipes import RECIPES
+from edge.quantization import quantize
+from edge.quantization.recipes import RECIPES
 from edge.tflite import delegate_rules, flatbuffer
 
 

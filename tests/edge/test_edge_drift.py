@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge.drift import metrics
-from edge.recipes import RECIPES, Limits
+from edge.quantization.recipes import RECIPES, Limits
 
 # float64 arithmetic against decimals written down here
 EXACT = 1e-12

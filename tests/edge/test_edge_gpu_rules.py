@@ -9,9 +9,9 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from gpu_probes import PROBES, QUANTIZED_PROBES, TELLING, TELLING_QUANTIZED
 
-from edge import quantize, ranges
-from edge.position_tables import store_tables
-from edge.recipes import RECIPES, STATIC
+from edge.quantization import quantize, ranges
+from edge.quantization.position_tables import store_tables
+from edge.quantization.recipes import RECIPES, STATIC
 from edge.runtime import cpu as cpu_runtime
 from edge.runtime.process import OK, LatencyProcess, noise
 from edge.tflite import delegate_rules, flatbuffer
@@ -62,7 +62,8 @@ def test_rules_say_what_the_delegate_does(vulkan_driver, small_graph, tmp_path, 
 @pytest.mark.slow
 @pytest.mark.parametrize("index", ["in halves", "whole"])
 def test_rules_say_what_the_delegate_does_with_a_table(vulkan_driver, small_graph, tmp_path, index):
-    """Operations of constants (edge.position_tables), which no converter leaves in a graph; of more offsets than float16 can count."""
+    """Operations of constants (edge.quantization.position_tables), which no converter leaves in a graph; of more offsets than float16
+    can count."""
     side, heads = 24, 2
     positions = relative_position_index((side, side), (side, side))
     bias = np.random.default_rng(0).standard_normal((1, 1, heads, (2 * side - 1) ** 2)).astype(np.float32)[..., positions]

@@ -8,7 +8,7 @@ import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 from conftest import pixels
 
-from edge.layers import dense_layers, set_constant, weight_matrix
+from edge.quantization.dense_layers import dense_layers, set_constant, weight_matrix
 from edge.runtime.cpu import Interpreter
 from edge.tflite import flatbuffer
 from tfvit.errors import EXIT_OK

@@ -16,7 +16,7 @@ from conftest import MICRO
 from edge import cache, costs, matrix, plan
 from edge.artifacts.provenance import computed_by
 from edge.matrix_process import MatrixProcess
-from edge.recipes import RECIPES
+from edge.quantization.recipes import RECIPES
 from edge.runtime import machine
 from edge.sources import Source, on_this_machine, require_unchanged
 from tfvit import memory
@@ -197,7 +197,7 @@ def test_stopped_with_ctrl_c_it_goes_on_where_it_was(cli, tmp_path, monkeypatch)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("edge.ranges.collect", stop)
+        patch.setattr("edge.quantization.ranges.collect", stop)
         ran = cli(*arguments, "--out", tmp_path / "out")
     assert (ran.code, ran.err.splitlines()[-1]) == (130, "interrupted: finished files are kept, nothing is half-written")
     monkeypatch.setattr("edge.sources.build", lambda source: pytest.fail("the model was built again"))

@@ -5,10 +5,10 @@ import collections
 import numpy as np
 import tensorflow as tf
 
-from edge import quantize
-from edge.movement import move_as_bytes
-from edge.ranges import collect
-from edge.recipes import RECIPES, STATIC, Limits, Recipe
+from edge.quantization import quantize
+from edge.quantization.int8_movement import move_as_bytes
+from edge.quantization.ranges import collect
+from edge.quantization.recipes import RECIPES, STATIC, Limits, Recipe
 from edge.runtime.cpu import Interpreter, xnnpack_partitions
 from edge.tflite import flatbuffer
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from conftest import _run
 
-from edge import convert, position_tables, verify
-from edge.recipes import RECIPES
+from edge import convert, verify
+from edge.quantization import position_tables
+from edge.quantization.recipes import RECIPES
 from edge.runtime.cpu import Interpreter, xnnpack_partitions
 from edge.tflite import delegate_rules, flatbuffer
 from tfvit.errors import EXIT_OK

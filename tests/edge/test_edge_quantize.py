@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from edge import quantize, ranges
-from edge.layers import dense_layers
-from edge.recipes import DYNAMIC, FLOAT, RECIPES, STATIC, find_recipe
+from edge.quantization import quantize, ranges
+from edge.quantization.dense_layers import dense_layers
+from edge.quantization.recipes import DYNAMIC, FLOAT, RECIPES, STATIC, find_recipe
 from edge.runtime.cpu import Interpreter
 from edge.tflite import flatbuffer
 from tfvit.errors import InputError, UsageError

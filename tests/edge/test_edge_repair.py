@@ -11,8 +11,8 @@ from conftest import MICRO, build
 from PIL import Image
 
 from edge import verify
-from edge.recipes import DYNAMIC, FLOAT, RECIPES, STATIC
-from edge.repair import PICOSECONDS, Demotion, Sensitivity, demotions, repaired, steps_to_float
+from edge.quantization.recipes import DYNAMIC, FLOAT, RECIPES, STATIC
+from edge.quantization.repair import PICOSECONDS, Demotion, Sensitivity, demotions, repaired, steps_to_float
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE
 
 DAMAGED = "stage1_block2/attention/"

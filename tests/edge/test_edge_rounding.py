@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edge.rounding import LEVELS, corrected_bias, error_optimal, nearest
+from edge.quantization.gptq import LEVELS, corrected_bias, error_optimal, nearest
 
 
 @pytest.fixture

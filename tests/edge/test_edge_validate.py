@@ -18,7 +18,7 @@ from PIL import Image
 from calibration import builtin
 from edge import answers, cache, validation
 from edge.artifacts import artifact
-from edge.layers import dense_layers
+from edge.quantization.dense_layers import dense_layers
 from edge.tflite import flatbuffer
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 from tfvit.terminal import EXIT_BUG

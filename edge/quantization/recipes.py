@@ -35,18 +35,19 @@ class Recipe:
         summary: one line for help and reports.
         dense: mode of the dense and convolution layers: `STATIC` (int8 weights, calibrated int8 activations), `DYNAMIC` (int8 weights,
             activations quantized as they come) or `FLOAT`.
-        dense_by_role: (role, mode) of those that differ; the roles are those of `edge.layers`.
+        dense_by_role: (role, mode) of those that differ; the roles are those of `edge.quantization.dense_layers`.
         min_output_snr_db: static layers whose outputs, on calibration images, 8 bits hold worse than this go one step up the ladder. Needs
             `fitted_to_inputs`.
         float16_constants: large constants are stored as float16.
         int8_biases_from: position biases of this many elements and more are stored as int8, the others as float16, masks as int8; None
-            leaves them to `float16_constants` (see `edge.compact`).
-        tables_from_window: position biases of windows of this side and more are stored as tables (see `edge.position_tables`); None: none.
+            leaves them to `float16_constants` (see `edge.quantization.compact_constants`).
+        tables_from_window: position biases of windows of this side and more are stored as tables (see
+            `edge.quantization.position_tables`); None: none.
         integer_bits: 8 or 16: every operation computes on integers, activations of that many bits, weights of 8.
         integer_interface: integers in and out too, and logits out, whatever else is asked for: 8 bits cannot say probabilities.
-        fitted_to_inputs: on samples of what the dense layers read, weights are rounded and biases corrected (see `edge.rounding`), and the
-            ranges of static layers' inputs narrowed (`edge.clipping`), for the least error at the layers' outputs.
-        repairs: where the file misses its gate, its worst dense layers are demoted until it passes (see `edge.repair`).
+        fitted_to_inputs: on samples of what the dense layers read, weights are rounded and biases corrected (see
+            `edge.quantization.gptq`), and the ranges of static layers' inputs narrowed (`edge.quantization.clipping`), for the least error at the layers' outputs.
+        repairs: where the file misses its gate, its worst dense layers are demoted until it passes (see `edge.quantization.repair`).
         rewrites: of `edge.reparametrize`, on the model before it is exported.
         limits: the default drift gate.
         without_dynamic: layers that would be dynamic stay in float, for runtimes that know no dynamic ones.

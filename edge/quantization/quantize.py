@@ -10,13 +10,13 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edge import clipping, rounding
-from edge.compact import store_compactly
-from edge.layers import DenseLayer, dense_layers, set_constant, weight_matrix
-from edge.movement import move_as_bytes
-from edge.position_tables import store_tables
-from edge.ranges import Calibration
-from edge.recipes import DYNAMIC, FLOAT, STATIC, Recipe
+from edge.quantization import clipping, gptq
+from edge.quantization.compact_constants import store_compactly
+from edge.quantization.dense_layers import DenseLayer, dense_layers, set_constant, weight_matrix
+from edge.quantization.int8_movement import move_as_bytes
+from edge.quantization.position_tables import store_tables
+from edge.quantization.ranges import Calibration
+from edge.quantization.recipes import DYNAMIC, FLOAT, STATIC, Recipe
 from edge.tflite import flatbuffer
 from tfvit.graph_constants import MASK
 
@@ -140,13 +140,13 @@ def _rounded(
     if name not in rows:
         raise ValueError(f"calibration must hold rows of every dense layer's input. Missing: {name!r}")
     exact = [weight_matrix(model, layer) for layer in layers]
-    rounded = np.split(rounding.error_optimal(np.concatenate(exact), rows[name]), np.cumsum([len(weights) for weights in exact])[:-1])
+    rounded = np.split(gptq.error_optimal(np.concatenate(exact), rows[name]), np.cumsum([len(weights) for weights in exact])[:-1])
     made = {}
     for layer, before, after in zip(layers, exact, rounded, strict=True):
         bias = None
         if layer.bias is not None:
             bias = flatbuffer.float_constant(model, layer.bias)
-            bias = rounding.corrected_bias(bias, before, after, rows[name])
+            bias = gptq.corrected_bias(bias, before, after, rows[name])
         made[layer.name] = (after, bias)
     return made
 

@@ -26,7 +26,8 @@ class Calibration:
     Attributes:
         ranges: tensor name -> minimum and maximum over all images.
         rows: tensor name -> [N, channels] input vectors of dense layers, from every image; patches of a convolution are flattened.
-        rounded: name of a dense layer's output -> its weights and bias rounded for those rows, kept by `edge.quantize` once they are made.
+        rounded: name of a dense layer's output -> its weights and bias rounded for those rows, kept by
+            `edge.quantization.quantize` once they are made.
     """
 
     ranges: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)

@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from edge import quantize
 from edge.drawing import png
 from edge.drift.metrics import measure
-from edge.layers import dense_layers, multiplications
-from edge.ranges import Calibration
-from edge.recipes import DYNAMIC, FLOAT, STATIC, Recipe
+from edge.quantization import quantize
+from edge.quantization.dense_layers import dense_layers, multiplications
+from edge.quantization.ranges import Calibration
+from edge.quantization.recipes import DYNAMIC, FLOAT, STATIC, Recipe
 from edge.tflite import flatbuffer
 
 # Picoseconds that a dense layer takes for a multiplication, by its mode: tiny224's layers on one thread of an AMD EPYC with AVX512-VNNI
