@@ -22,8 +22,8 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from calibration.image_set import open_image_set  # noqa: E402
-from edge import export  # noqa: E402
 from edge.drift import metrics  # noqa: E402
+from edge.export import to_tflite  # noqa: E402
 from edge.quantization import quantize, ranges  # noqa: E402
 from edge.quantization.recipes import find_recipe  # noqa: E402
 from edge.runtime import cpu  # noqa: E402
@@ -43,8 +43,8 @@ def main() -> int:
     variant, recipe = find_variant(arguments.variant), find_recipe("int8")
     model = build_variant(variant, weights=None, classifier_activation=None)
     origin = load_weights(model, arguments.weights, variant) if arguments.weights else randomize(model, 0)
-    source = export.exportable(model, variant.preprocessing, takes_pixels=False)
-    file = export.export_float(source)
+    source = to_tflite.exportable(model, variant.preprocessing, takes_pixels=False)
+    file = to_tflite.export_float(source)
     tensors = quantize.static_tensors(file, recipe)
 
     photos, builtin = open_image_set(arguments.photos), open_image_set("builtin")
@@ -91,7 +91,7 @@ def main() -> int:
     print("width of the built-in range / the photos': p5 {:.3f}, median {:.3f}, p95 {:.3f}".format(*np.percentile(ratios, (5, 50, 95))))
     for key, values in coverage.items():
         print(f"judging photos' range covered by {key}: p5 {np.percentile(values, 5):.3f}, median {np.median(values):.3f}")
-    reference = np.stack(list(export.reference_logits(source, iter(judging))))
+    reference = np.stack(list(to_tflite.reference_logits(source, iter(judging))))
     for key in ("photos", "builtin"):
         interpreter = cpu.Interpreter(quantize.quantize(file, recipe, measured[key]), threads=2)
         target = metrics.logits_of_probabilities(np.concatenate([interpreter.run(image[None]) for image in judging]))

@@ -21,12 +21,12 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.rows import write_rows  # noqa: E402
 from calibration.image_set import open_image_set  # noqa: E402
-from edge import export  # noqa: E402
 from edge.drift.metrics import measure  # noqa: E402
+from edge.export import to_tflite  # noqa: E402
+from edge.export.rewrites import reparametrize  # noqa: E402
 from edge.latency import ratio_of_medians  # noqa: E402
 from edge.quantization import clipping, gptq, quantize, ranges  # noqa: E402
 from edge.quantization.recipes import DYNAMIC, FLOAT, RECIPES, REWRITES, STATIC, Recipe  # noqa: E402
-from edge.reparametrize import reparametrize  # noqa: E402
 from edge.runtime.cpu import CPU, Interpreter, interleaved_milliseconds  # noqa: E402
 from edge.runtime.machine import cpu_name  # noqa: E402
 from edge.tflite import flatbuffer  # noqa: E402
@@ -88,14 +88,14 @@ def variant_rows(name: str, data: Path, rounds: int) -> list[dict]:
     model = build_variant(variant, weights="cifar10" if trained else None, classifier_activation=None)
     if not trained:
         randomize(model, 0)
-    source = export.exportable(model, variant.preprocessing, takes_pixels=False)
+    source = to_tflite.exportable(model, variant.preprocessing, takes_pixels=False)
     calibration, test = _images(variant, data) if trained else _generated(variant)
-    reference = np.stack(list(export.reference_logits(source, iter(test))))
+    reference = np.stack(list(to_tflite.reference_logits(source, iter(test))))
     graphs: dict[tuple, tuple[bytes, ranges.Calibration]] = {}
     labels, drifts, files = [], [], []
     for label, recipe, instead in steps():
         if recipe.rewrites not in graphs:
-            graphs[recipe.rewrites] = export.export_float(reparametrize(source, recipe.rewrites), output="logits"), ranges.Calibration()
+            graphs[recipe.rewrites] = to_tflite.export_float(reparametrize(source, recipe.rewrites), output="logits"), ranges.Calibration()
         graph, known = graphs[recipe.rewrites]
         if recipe.needs_calibration and not known.ranges:
             # of every layer in every mode, so that all rows of the table see the same samples

@@ -30,7 +30,7 @@ class FloatGraphs:
     """The float graph of each recipe: recipes that want the same one share it, and only the last one is kept.
 
     Args:
-        float_file: of (rewrites, input type, output), as `edge.float_model.FloatModel.float_file`.
+        float_file: of (rewrites, input type, output), as `edge.export.float_model.FloatModel.float_file`.
         input_dtype, output: what was asked for.
     """
 

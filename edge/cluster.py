@@ -12,8 +12,9 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge import cache, matrix, sources
+from edge import cache, matrix
 from edge.artifacts import artifact
+from edge.export import source as sources
 from edge.matrix_process import MatrixProcess
 from tfvit.errors import EnvironmentUnusableError, UserError
 from tfvit.terminal import Progress

@@ -16,7 +16,7 @@ import numpy as np
 from calibration.image_set import ImageSet, Split
 from edge.artifacts import artifact
 from edge.artifacts.provenance import code_sha256, tool_versions
-from edge.float_model import require_tensorflow_backend
+from edge.export.float_model import require_tensorflow_backend
 from edge.plan import Outcome, Plan, calibration_block, settings_block, too_new
 from edge.quantization.recipes import Recipe
 from tfvit.errors import InputError

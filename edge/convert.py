@@ -169,7 +169,7 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
 def _sources(variants: Sequence[Variant], arguments: argparse.Namespace, terminal: Terminal) -> list[tuple[str, Any]]:
     """Name and source of each model, or what is wrong with its weights. Where the network was silent once, the next ones wait only a moment
     for it."""
-    from edge import sources
+    from edge.export import source as sources
     from tfvit.weights_choice import NETWORK_TIMEOUT_S, resolve_weights
 
     if arguments.model:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from edge.export.source import Source
 from edge.quantization.recipes import Recipe
-from edge.sources import Source
 from tfvit import memory
 from tfvit.errors import EnvironmentUnusableError
 

@@ -9,8 +9,8 @@ import numpy as np
 from calibration.checks import FAIL, NORMALIZED_HIGHEST, OK, Check, check_channel_order, check_content, check_statistics
 from calibration.survey import PixelFacts, pixel_facts
 from edge.drift.collapse import looks_swapped
-from edge.export import ExportableModel
-from edge.float_model import FloatModel
+from edge.export.float_model import FloatModel
+from edge.export.to_tflite import ExportableModel
 from tfvit.errors import InputError
 
 

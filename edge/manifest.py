@@ -9,8 +9,8 @@ from typing import Any
 
 from edge.artifacts import artifact, self_description
 from edge.drift.metrics import Drift
-from edge.export import INPUT_NAME, ExportableModel
-from edge.float_model import Facts
+from edge.export.float_model import Facts
+from edge.export.to_tflite import INPUT_NAME, ExportableModel
 from edge.quantization.recipes import Limits, Recipe
 from edge.runtime import cpu
 from edge.tflite import delegate_rules, flatbuffer

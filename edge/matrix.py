@@ -15,10 +15,10 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from edge import conversion, costs, plan
 from edge.artifacts.artifact import Artifact
 from edge.cache import Store
+from edge.export.source import Source
 from edge.matrix_process import MatrixProcess
 from edge.quantization.recipes import Recipe
 from edge.runtime import machine
-from edge.sources import Source
 from tfvit.errors import EnvironmentUnusableError
 from tfvit.terminal import Progress
 

@@ -13,9 +13,9 @@ from calibration.image_set import ImageSet, Split, open_image_set
 from edge.artifacts import artifact, self_description
 from edge.artifacts.provenance import code_sha256, tool_versions
 from edge.cache import Store
-from edge.float_model import FloatModel
+from edge.export.float_model import FloatModel
+from edge.export.source import Source
 from edge.quantization.recipes import Limits, Recipe
-from edge.sources import Source
 from tfvit.errors import UsageError
 from tfvit.labels import published_labels
 from tfvit.preprocessing import Preprocessing

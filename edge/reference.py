@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from edge import sources
 from edge.artifacts import artifact
 from edge.artifacts.provenance import code_sha256, tool_versions
 from edge.cache import Store
-from edge.float_model import FloatModel
+from edge.export import source as sources
+from edge.export.float_model import FloatModel
 from edge.quantization.recipes import RECIPES, Recipe, find_recipe
 from tfvit.errors import InputError, UsageError
 from tfvit.preprocessing import Preprocessing
@@ -170,7 +170,7 @@ class Reference:
 
     @functools.cached_property
     def exportable(self) -> Any:
-        """`edge.export.ExportableModel`.
+        """`edge.export.to_tflite.ExportableModel`.
 
         Raises:
             InputError: random weights that this version draws otherwise.
@@ -206,7 +206,7 @@ class Reference:
     def keras_logits(self) -> Callable[[np.ndarray], np.ndarray]:
         """The function [N, H, W, 3] pixels -> [N, classes] logits of the float Keras model."""
         exportable = self.exportable
-        from edge.export import batched_logits
+        from edge.export.to_tflite import batched_logits
 
         return batched_logits(exportable, self.batch)
 

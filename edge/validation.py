@@ -21,12 +21,12 @@ from edge.cache import Store
 from edge.drift import statistics
 from edge.drift.collapse import signs_of_collapse
 from edge.drift.metrics import ImageDrifts, compare, summary
+from edge.export.source import Source
 from edge.layer_drift import layer_drifts
 from edge.quantization.recipes import Limits
 from edge.reference import Reference
 from edge.runtime import machine, sandbox
 from edge.runtime.cpu import Interpreter, runtime_version
-from edge.sources import Source
 from edge.tflite import flatbuffer
 from tfvit import memory
 from tfvit.errors import InputError, printable

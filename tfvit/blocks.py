@@ -21,7 +21,7 @@ class LayerNorm(layers.Layer):
     Attributes:
         scales_and_shifts: False leaves gamma and beta out, for a graph whose next layer has taken them in.
         subtracts_mean: False for inputs that have no mean over the channels.
-            Both are for exporting (see `edge.reparametrize`) and are not saved.
+            Both are for exporting (see `edge.export.rewrites`) and are not saved.
     """
 
     scales_and_shifts = True
@@ -230,7 +230,7 @@ class PatchMerging(layers.Layer):
         post_norm: False (V1) normalises before the reduction, over 4 * C channels; True (V2) after it, over 2 * C.
 
     Attributes:
-        shift: [2 * C] added to the reduction, None for nothing: the norm's beta, for exporting (see `edge.reparametrize`); not saved.
+        shift: [2 * C] added to the reduction, None for nothing: the norm's beta, for exporting (see `edge.export.rewrites`); not saved.
     """
 
     shift: Any = None

@@ -51,7 +51,7 @@ def default_int8(variant: str, weights: Path, images: Iterator[np.ndarray]) -> b
     """`converter.optimizations` and a representative dataset, nothing else; takes pixels 0..255."""
     import tensorflow as tf
 
-    from edge.export import exportable
+    from edge.export.to_tflite import exportable
     from tfvit.model import build_variant
     from tfvit.variants import find_variant
     from tfvit.weights import load_weights

@@ -7,7 +7,7 @@ import dataclasses
 from tfvit.errors import unknown_name
 
 STATIC, DYNAMIC, FLOAT = "static", "dynamic", "float"
-# All of `edge.reparametrize`, which needs Keras; this table does not
+# All of `edge.export.rewrites`, which needs Keras; this table does not
 REWRITES = ("fold_norm_affine", "centre_norm_inputs", "fold_normalization")
 
 
@@ -48,7 +48,7 @@ class Recipe:
         fitted_to_inputs: on samples of what the dense layers read, weights are rounded and biases corrected (see
             `edge.quantization.gptq`), and the ranges of static layers' inputs narrowed (`edge.quantization.clipping`), for the least error at the layers' outputs.
         repairs: where the file misses its gate, its worst dense layers are demoted until it passes (see `edge.quantization.repair`).
-        rewrites: of `edge.reparametrize`, on the model before it is exported.
+        rewrites: of `edge.export.rewrites`, on the model before it is exported.
         limits: the default drift gate.
         without_dynamic: layers that would be dynamic stay in float, for runtimes that know no dynamic ones.
     """

@@ -65,9 +65,9 @@ _EXPORTED: dict[tuple, bytes] = {}
 @contextlib.contextmanager
 def _exports_remembered():
     """One export for all commands that convert the same weights: tracing and converting is nine tenths of their time."""
-    from edge import export
+    from edge.export import to_tflite
 
-    original = export.export_float
+    original = to_tflite.export_float
 
     def remembered(source, input_dtype="float32", output="probabilities"):
         digest = hashlib.sha256(b"".join(np.asarray(weight).tobytes() for weight in source.model.weights)).hexdigest()
@@ -77,7 +77,7 @@ def _exports_remembered():
         return _EXPORTED[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "export_float", remembered)
+        patch.setattr(to_tflite, "export_float", remembered)
         yield
 
 
@@ -256,9 +256,9 @@ def micro_model():
 @pytest.fixture(scope="session")
 def micro_float(micro_model) -> bytes:
     """Its float file, giving logits."""
-    from edge import export
+    from edge.export import to_tflite
 
-    return export.export_float(export.exportable(micro_model, MICRO.preprocessing, takes_pixels=False), "float32", "logits")
+    return to_tflite.export_float(to_tflite.exportable(micro_model, MICRO.preprocessing, takes_pixels=False), "float32", "logits")
 
 
 @pytest.fixture(scope="session")

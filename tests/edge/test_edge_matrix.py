@@ -15,10 +15,10 @@ from conftest import MICRO
 
 from edge import cache, costs, matrix, plan
 from edge.artifacts.provenance import computed_by
+from edge.export.source import Source, on_this_machine, require_unchanged
 from edge.matrix_process import MatrixProcess
 from edge.quantization.recipes import RECIPES
 from edge.runtime import machine
-from edge.sources import Source, on_this_machine, require_unchanged
 from tfvit import memory
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError, InputError
 from tfvit.terminal import Progress, TerminalProgress, duration
@@ -180,7 +180,7 @@ def test_a_second_run_makes_nothing_again(cli, tmp_path, monkeypatch):
     first = converted("first")
     assert {entry.kind for entry in cache.Store(tmp_path / "cache").entries()} == {"facts", "float file", "reference", "ranges"}
     with monkeypatch.context() as patch:
-        patch.setattr("edge.sources.build", lambda source: pytest.fail("the model was built again"))
+        patch.setattr("edge.export.source.build", lambda source: pytest.fail("the model was built again"))
         assert converted("second") == first
     for path in (tmp_path / "cache").glob("*/*"):
         data = bytearray(path.read_bytes())
@@ -200,7 +200,7 @@ def test_stopped_with_ctrl_c_it_goes_on_where_it_was(cli, tmp_path, monkeypatch)
         patch.setattr("edge.quantization.ranges.collect", stop)
         ran = cli(*arguments, "--out", tmp_path / "out")
     assert (ran.code, ran.err.splitlines()[-1]) == (130, "interrupted: finished files are kept, nothing is half-written")
-    monkeypatch.setattr("edge.sources.build", lambda source: pytest.fail("the model was built again"))
+    monkeypatch.setattr("edge.export.source.build", lambda source: pytest.fail("the model was built again"))
     ran = cli(*arguments, "--out", tmp_path / "out", "--json")
     assert [row["status"] for row in json.loads(ran.out)["cells"]] == ["current", "written"]
 
@@ -209,7 +209,7 @@ def test_stopped_with_ctrl_c_it_goes_on_where_it_was(cli, tmp_path, monkeypatch)
 def test_what_a_kept_file_depends_on(tmp_path, monkeypatch, change):
     """Each changes the keys: nothing of the one model is taken for the other's."""
     from edge.artifacts import provenance
-    from edge.float_model import FloatModel
+    from edge.export.float_model import FloatModel
 
     def keys(seed=0, rewrites=("a",), input_dtype="float32", output="logits", digest="d") -> set[str]:
         asked = []

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from edge import export
 from edge.drift import metrics
+from edge.export import to_tflite
 from edge.runtime.cpu import Interpreter
 from edge.tflite import flatbuffer
 from tfvit.errors import InputError, UsageError
@@ -73,8 +73,8 @@ def test_the_manifest_reports_what_is_measured(tiny):
 
 
 def test_logits_are_the_logarithm_of_the_probabilities(micro_model, micro_float, photos, reference):
-    source = export.exportable(micro_model, PREPROCESSING, takes_pixels=False)
-    probabilities = answers(export.export_float(source, "float32", "probabilities"), photos)
+    source = to_tflite.exportable(micro_model, PREPROCESSING, takes_pixels=False)
+    probabilities = answers(to_tflite.export_float(source, "float32", "probabilities"), photos)
     logits = answers(micro_float, photos)
     difference = logits - np.log(probabilities)
     print("largest difference from a constant per image:", np.ptp(difference, axis=1).max())
@@ -84,7 +84,7 @@ def test_logits_are_the_logarithm_of_the_probabilities(micro_model, micro_float,
 
 
 def test_uint8_input_equals_float32_input(micro_model, micro_float, photos):
-    file = export.export_float(export.exportable(micro_model, PREPROCESSING, takes_pixels=False), "uint8", "logits")
+    file = to_tflite.export_float(to_tflite.exportable(micro_model, PREPROCESSING, takes_pixels=False), "uint8", "logits")
     graph = flatbuffer.read_model(file)
     assert flatbuffer.tensor_type(graph, int(graph.subgraphs[0].inputs[0])) == "UINT8"
     assert np.abs(answers(file, photos) - answers(micro_float, photos)).max() <= SAME_GRAPH
@@ -152,14 +152,14 @@ def test_every_wrapping_gives_the_same_answers(micro_model, photos, reference, t
     wrap, takes_pixels, exported = SHAPES[shape]
     path = tmp_path / "model.keras"
     wrap(micro_model).save(path)
-    source = export.exportable(load_keras_model(path))
+    source = to_tflite.exportable(load_keras_model(path))
     assert source.takes_pixels == takes_pixels
     assert (source.input_shape, source.classes) == ((SIZE, SIZE, 3), 5)
     assert source.preprocessing == PREPROCESSING
     before = source.model.get_config()
     logits = {"Keras": np.asarray(source.logits(photos.astype(np.float32)))}
     if exported:
-        file = export.export_float(source, "float32", "logits")
+        file = to_tflite.export_float(source, "float32", "logits")
         logits["file"] = answers(file, photos)
         assert flatbuffer.max_rank(flatbuffer.read_model(file)) <= 4
     assert source.model.get_config() == before  # a softmax taken off for the export is back
@@ -170,8 +170,8 @@ def test_every_wrapping_gives_the_same_answers(micro_model, photos, reference, t
 
 def test_batches_of_the_reference_are_complete(micro_model, photos, reference):
     """Three images in batches of two: none is lost, none moves."""
-    source = export.exportable(micro_model, PREPROCESSING, takes_pixels=False)
-    logits = np.stack(list(export.reference_logits(source, iter(photos), batch_size=2)))
+    source = to_tflite.exportable(micro_model, PREPROCESSING, takes_pixels=False)
+    logits = np.stack(list(to_tflite.reference_logits(source, iter(photos), batch_size=2)))
     assert metrics.measure(reference, logits).logits_snr_db >= FLOAT32_SNR_DB
 
 
@@ -206,7 +206,7 @@ def _no_backbone(_):
 )
 def test_models_that_are_no_classifier(micro_model, make, error, words):
     with pytest.raises(error) as caught:
-        export.exportable(make(micro_model))
+        to_tflite.exportable(make(micro_model))
     print(caught.value)
     assert words in caught.value.received
 
@@ -214,9 +214,9 @@ def test_models_that_are_no_classifier(micro_model, make, error, words):
 def test_a_layer_without_builtin_operations_is_named(micro_model):
     """An operation TFLite has no builtin for ends in one error that names it, never in a file with Flex operations."""
     normalized = keras.ops.erfinv(keras.ops.clip(micro_model.input, -0.5, 0.5))
-    source = export.exportable(keras.Model(micro_model.input, micro_model(normalized)), takes_pixels=False)
+    source = to_tflite.exportable(keras.Model(micro_model.input, micro_model(normalized)), takes_pixels=False)
     with pytest.raises(InputError, match="no builtin operation") as caught:
-        export.export_float(source)
+        to_tflite.export_float(source)
     print(caught.value)
     assert "erfinv" in caught.value.received.lower()
     assert len(str(caught.value).splitlines()) <= 4
@@ -238,6 +238,6 @@ def test_a_model_of_lower_precision_is_exported_in_float32(policy):
         randomize(model, 0)
     models[0].set_weights(models[1].get_weights())
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
-    expected, answers = (keras.ops.convert_to_numpy(export.exportable(model).logits(pixels)) for model in models)
+    expected, answers = (keras.ops.convert_to_numpy(to_tflite.exportable(model).logits(pixels)) for model in models)
     np.testing.assert_array_equal(answers, expected)
     assert models[1].get_layer("stage1_block1").compute_dtype != "float32"  # the user's model is left as it was

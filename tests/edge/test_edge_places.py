@@ -169,17 +169,17 @@ def test_a_full_disk(disk, ran, cli, micro_files, tmp_path):
 
 
 def test_no_room_for_temporary_files(disk, tmp_path, capfd, micro_model):
-    from edge import export
     from edge.artifacts.atomic_files import scratch_folder
+    from edge.export import to_tflite
     from tfvit.errors import EnvironmentUnusableError
     from tfvit.preprocessing import Preprocessing
 
     small = disk(64 << 10)
-    exportable = export.exportable(micro_model, Preprocessing.for_image_size(32), takes_pixels=False)
+    exportable = to_tflite.exportable(micro_model, Preprocessing.for_image_size(32), takes_pixels=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(small))
         with pytest.raises(EnvironmentUnusableError, match="cannot hold the model") as caught:
-            export.export_float(exportable)
+            to_tflite.export_float(exportable)
         with scratch_folder() as folder:
             assert folder.parent == small
             assert tempfile.gettempdir() == str(folder)

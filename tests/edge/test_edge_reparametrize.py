@@ -6,8 +6,8 @@ import pytest
 from conftest import TINY, build, pixels
 from keras import layers
 
-from edge.export import export_float, exportable
-from edge.reparametrize import ALL, reparametrize, takes_normalization
+from edge.export.rewrites import ALL, reparametrize, takes_normalization
+from edge.export.to_tflite import export_float, exportable
 from edge.tflite import flatbuffer
 from tfvit.blocks import LayerNorm
 from tfvit.imagenet import preprocess_input

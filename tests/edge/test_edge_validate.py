@@ -218,9 +218,9 @@ def test_the_layers_of_an_integer_only_file(validated, made, weights, pictures):
 def test_nan_in_one_image_fails_and_names_it(validated, made, weights, pictures, tmp_path):
     import tensorflow as tf
 
-    from edge import export
+    from edge.export import to_tflite
 
-    source = export.exportable(build(MICRO, SEED), MICRO.preprocessing, takes_pixels=False)
+    source = to_tflite.exportable(build(MICRO, SEED), MICRO.preprocessing, takes_pixels=False)
 
     def serve(pixels):
         """NaN wherever an image has a white pixel."""
@@ -287,7 +287,7 @@ def test_the_float_file_of_the_conversion_is_taken_from_the_cache(cli, validated
 
 
 def test_a_second_recipe_costs_only_its_own_run(validated, made, weights, pictures, tmp_path, monkeypatch):
-    from edge import sources
+    from edge.export import source as sources
 
     cached = ("--cache", tmp_path / "kept", *LOOSE)
     assert validated(made / "micro-int8.tflite", "--images", pictures, "--weights", weights, *cached).code == EXIT_OK

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from edge.export import ExportableModel, copy_model
+from edge.export.to_tflite import ExportableModel, copy_model
 from tfvit.blocks import Block, LayerNorm, PatchEmbedding, PatchMerging
 from tfvit.preprocessing import Preprocessing
 

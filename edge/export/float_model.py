@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge import sources
 from edge.artifacts import artifact
 from edge.artifacts.provenance import computed_by
 from edge.cache import Store
-from edge.sources import Source
+from edge.export import source as sources
+from edge.export.source import Source
 from tfvit.errors import EnvironmentUnusableError
 from tfvit.preprocessing import Preprocessing
 from tfvit.terminal import Progress, stepping
@@ -84,7 +84,7 @@ class FloatModel:
 
     @property
     def exportable(self) -> Any:
-        """`edge.export.ExportableModel`."""
+        """`edge.export.to_tflite.ExportableModel`."""
         return self._built[0]
 
     @property
@@ -108,12 +108,12 @@ class FloatModel:
     def _built(self) -> tuple[Any, Facts]:
         with self._progress.stage("load TensorFlow", subject=self.source.name):
             require_tensorflow_backend()
-            from edge import export
+            from edge.export import to_tflite
         with self._progress.stage("build the model", subject=self.source.name):
             model, origin = sources.build(self.source)
             sources.require_unchanged(self.source)
             preprocessing = self.source.variant.preprocessing if self.source.variant else None
-            exportable = export.exportable(model, preprocessing, takes_pixels=False if self.source.variant else self.source.takes_pixels)
+            exportable = to_tflite.exportable(model, preprocessing, takes_pixels=False if self.source.variant else self.source.takes_pixels)
         facts = Facts(
             exportable.classes, exportable.input_shape, exportable.preprocessing, exportable.takes_pixels, dataclasses.asdict(origin)
         )
@@ -121,15 +121,15 @@ class FloatModel:
         return exportable, facts
 
     def float_file(self, rewrites: Sequence[str], input_dtype: str, output: str) -> bytes:
-        """The float flatbuffer, after rewrites of `edge.reparametrize`."""
+        """The float flatbuffer, after rewrites of `edge.export.rewrites`."""
 
         def make() -> bytes:
             exportable = self.exportable
             with self._progress.stage("export the float graph", subject=self.source.name):
-                from edge import export
-                from edge.reparametrize import reparametrize
+                from edge.export import to_tflite
+                from edge.export.rewrites import reparametrize
 
-                return export.export_float(reparametrize(exportable, rewrites), input_dtype, output)
+                return to_tflite.export_float(reparametrize(exportable, rewrites), input_dtype, output)
 
         return self._made("float file", self._of_float_file(rewrites, input_dtype, output), make)
 
@@ -156,7 +156,7 @@ class FloatModel:
         def make() -> bytes:
             exportable = self.exportable
             with self._progress.stage("run the float Keras model", total=number, subject=self.source.name) as advance:
-                from edge.export import reference_logits
+                from edge.export.to_tflite import reference_logits
 
                 return _to_bytes({"logits": np.stack(list(stepping(reference_logits(exportable, images), advance)))})
 
