@@ -23,7 +23,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from edge.costs import MEASURED  # noqa: E402
+from edge.conversion.costs import MEASURED  # noqa: E402
 from edge.quantization.recipes import RECIPES  # noqa: E402
 from edge.runtime.cpu import interleaved_milliseconds  # noqa: E402
 from tfvit.variants import VARIANTS  # noqa: E402

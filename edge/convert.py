@@ -123,12 +123,12 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
         require_extra("cluster", "--cluster")
     store = cache.chosen_store(arguments)
 
-    from edge import conversion_report, matrix, plan
     from edge.artifacts import atomic_files
+    from edge.conversion import plan, scheduler, table
     from edge.quantization import repair
 
     if arguments.save:
-        atomic_files.require_replaceable(arguments.save, conversion_report.KIND)
+        atomic_files.require_replaceable(arguments.save, table.KIND)
     limits = {"min_snr_db": arguments.min_snr, "min_agreement": arguments.min_agreement, "max_top1_drop": arguments.max_top1_drop}
     settings = plan.Settings(
         calibration=arguments.calibration,
@@ -147,17 +147,17 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
         position_tables=arguments.position_tables,
         **limits,
     )
-    found: dict[tuple[str, str], matrix.Cell] = {}
+    found: dict[tuple[str, str], scheduler.Cell] = {}
     groups = []
     for name, source in _sources(variants, arguments, terminal):
         if isinstance(source, UserError):
-            found |= {(name, recipe.name): matrix.Cell(name, recipe.name, f"{name}-{recipe.name}", error=source) for recipe in recipes}
+            found |= {(name, recipe.name): scheduler.Cell(name, recipe.name, f"{name}-{recipe.name}", error=source) for recipe in recipes}
         else:
-            groups.append(matrix.Group(source, tuple(recipes), settings, store, check_memory=arguments.memory_check))
-    report = conversion_report.Report(arguments.save)
+            groups.append(scheduler.Group(source, tuple(recipes), settings, store, check_memory=arguments.memory_check))
+    report = table.Report(arguments.save)
     if groups:
         with atomic_files.prepared_folder(arguments.out):
-            for cell in matrix.run(groups, arguments.jobs, arguments.cluster, terminal.progress, report.add):
+            for cell in scheduler.run(groups, arguments.jobs, arguments.cluster, terminal.progress, report.add):
                 found[cell.model, cell.recipe] = cell
                 if arguments.explain and cell.outcome and cell.outcome.sensitivities:
                     picture = repair.drawing(cell.outcome.sensitivities, f"{cell.name}: each layer quantized alone")

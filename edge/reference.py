@@ -236,7 +236,7 @@ class Reference:
         return self._graph(find_recipe(self._manifest["recipe"]))
 
     def _graph(self, recipe: Recipe) -> bytes:
-        from edge.attempt import FloatGraphs
+        from edge.conversion.candidate import FloatGraphs
 
         if not self._is_kept(recipe):
             _ = self.exportable  # first: it changes settings that are part of what the file is kept by

@@ -153,10 +153,10 @@ def _labelled(validation: Any, image_set: Any, references: Sequence[Any], artifa
     Raises:
         InputError: --labels that do not name the folders, or are not as many as the model has classes.
     """
-    from edge import conversion
+    from edge.conversion import convert_model
 
     number = artifact.manifest["classes"]
-    names = conversion.checked_labels(read_labels(labels) if labels else artifact.labels, number)
+    names = convert_model.checked_labels(read_labels(labels) if labels else artifact.labels, number)
     folders = {reference.label for reference in references if reference.label is not None}
     indices: dict[str, int] = {}
     if folders and all(reference.label is not None for reference in references):

@@ -47,7 +47,7 @@ class _Subject:
     """What is to be verified.
 
     Attributes:
-        inputs: what it was made from (see `edge.rebuild`).
+        inputs: what it was made from (see `edge.conversion.rebuild`).
         sha256: of the file.
         file: its bytes; None where there is only a manifest.
         manifest: None where only the file is asked about.
@@ -70,8 +70,8 @@ def _verify(arguments: argparse.Namespace, terminal: Terminal) -> int:
             action="name one of the two",
         )
     require_extra("edge", "verifying")
-    from edge import rebuild
     from edge.artifacts.provenance import code_sha256
+    from edge.conversion import rebuild
 
     subject = _file(arguments.file) if arguments.file.suffix == ".tflite" else _manifest(arguments.file)
     given = _labels(arguments.labels)
@@ -101,9 +101,9 @@ def _verify(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _file(path: Path) -> _Subject:
-    from edge import rebuild
     from edge.artifacts import self_description
     from edge.artifacts.artifact import sha256
+    from edge.conversion import rebuild
     from edge.tflite import flatbuffer
 
     try:
@@ -119,8 +119,8 @@ def _file(path: Path) -> _Subject:
 
 def _manifest(path: Path) -> _Subject:
     """The manifest and, where it is there, its file."""
-    from edge import rebuild
     from edge.artifacts import artifact, self_description
+    from edge.conversion import rebuild
 
     manifest = artifact.read_manifest(path)
     inputs, file = rebuild.inputs_of_manifest(manifest, path.name), path.with_suffix(".tflite")

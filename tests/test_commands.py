@@ -21,7 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 SCRIPTS = PROJECT["scripts"]
 HEAVY = ("tensorflow", "keras", "jax", "torch", "ai_edge_litert", "ai_edge_quantizer", "scipy", "matplotlib", "jinja2", "jsonschema")
 # Started by other commands alone, with arguments of their own
-NOT_FOR_PEOPLE = {"edge.runtime.process", "edge.matrix_process", "edge.runtime.sandbox"}
+NOT_FOR_PEOPLE = {"edge.runtime.process", "edge.conversion.worker", "edge.runtime.sandbox"}
 
 
 def _commands() -> dict[str, str]:

@@ -55,7 +55,7 @@ def _rows_in_the_table():
     with pytest.MonkeyPatch.context() as patch:
         for row in (*TINY.values(), *FULL_DEPTH.values(), MICRO):
             patch.setitem(VARIANTS, row.id, row)
-        patch.setattr("edge.plan.DRIFT_SAMPLES", DRIFT_SAMPLES)
+        patch.setattr("edge.conversion.plan.DRIFT_SAMPLES", DRIFT_SAMPLES)
         yield
 
 

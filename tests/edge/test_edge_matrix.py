@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from conftest import MICRO
 
-from edge import cache, costs, matrix, plan
+from edge import cache
 from edge.artifacts.provenance import computed_by
+from edge.conversion import costs, plan, scheduler
+from edge.conversion.worker import MatrixProcess
 from edge.export.source import Source, on_this_machine, require_unchanged
-from edge.matrix_process import MatrixProcess
 from edge.quantization.recipes import RECIPES
 from edge.runtime import machine
 from tfvit import memory
@@ -28,15 +29,15 @@ from tfvit.weights_choice import WeightsChoice, resolve_weights
 ROOT = Path(__file__).parents[2]
 
 
-def group(name: str, recipes=("float32",), folder=Path("out"), store=None, variant=MICRO) -> matrix.Group:
+def group(name: str, recipes=("float32",), folder=Path("out"), store=None, variant=MICRO) -> scheduler.Group:
     settings = plan.Settings(calibration_samples=2, drift_samples=2, folder=folder, gate=False)
     source = Source(name, variant, WeightsChoice(random_seed=0))
-    return matrix.Group(source, tuple(RECIPES[recipe] for recipe in recipes), settings, store or cache.Store(None))
+    return scheduler.Group(source, tuple(RECIPES[recipe] for recipe in recipes), settings, store or cache.Store(None))
 
 
-def cell(model: str, recipe: str, status: str = "written") -> matrix.Cell:
+def cell(model: str, recipe: str, status: str = "written") -> scheduler.Cell:
     outcome = None if status == "failed" else plan.Outcome("name", status, Path("x"), {})
-    return matrix.Cell(model, recipe, f"{model}-{recipe}", outcome)
+    return scheduler.Cell(model, recipe, f"{model}-{recipe}", outcome)
 
 
 # What it costs
@@ -58,7 +59,7 @@ def test_the_time_left_goes_by_what_cells_cost():
     now = [0.0]
     variants = [VARIANTS["tiny224"], VARIANTS["large224"]]
     groups = [group(variant.id, ("float32", "int8"), variant=variant) for variant in variants]
-    estimate = matrix.Estimate(groups, lambda: now[0])
+    estimate = scheduler.Estimate(groups, lambda: now[0])
     assert (estimate.share, estimate.seconds_left) == (0.0, None)
     now[0] = 10.0
     estimate.finished(cell("tiny224", "float32"))
@@ -271,7 +272,7 @@ def test_weights_overwritten_meanwhile(tmp_path):
 
 def test_a_machine_that_would_make_other_files_refuses(tmp_path):
     one = group("micro", folder=tmp_path)
-    (found,) = matrix.cells(dataclasses.replace(one, expected={"float32": "another hash"}), Progress())
+    (found,) = scheduler.cells(dataclasses.replace(one, expected={"float32": "another hash"}), Progress())
     assert isinstance(found.error, EnvironmentUnusableError)
     assert "would make other files of micro" in str(found.error)
 
@@ -300,18 +301,18 @@ def test_a_process_that_is_killed_costs_one_cell(tmp_path, monkeypatch):
                 self.killed = True
                 os.kill(dict(started)["micro_a"], signal.SIGKILL)
 
-    monkeypatch.setattr(matrix, "MatrixProcess", start)
+    monkeypatch.setattr(scheduler, "MatrixProcess", start)
     store, finished = cache.Store(tmp_path / "cache"), []
     side_by_side = [group(name, recipes, tmp_path / "one", store) for name in names]
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
-    found = matrix.run(side_by_side, 2, None, _Killing(), finished.append)
+    found = scheduler.run(side_by_side, 2, None, _Killing(), finished.append)
     print([(each.name, each.status, each.error) for each in found])
     assert [each.status for each in found] == ["failed", "written", "written", "written"]
     assert "SIGKILL" in str(found[0].error)
     assert sorted(name for name, _ in started) == ["micro_a", "micro_a", "micro_b"]
     assert {each.name for each in finished} == {each.name for each in found}
-    alone = [each for name in names for each in matrix.cells(group(name, recipes, tmp_path / "two"), Progress())]
+    alone = [each for name in names for each in scheduler.cells(group(name, recipes, tmp_path / "two"), Progress())]
     assert [each.status for each in alone] == ["written"] * 4
     made = sorted((tmp_path / "one").iterdir())
     assert len(made) == 6

@@ -1,6 +1,6 @@
 """A process that converts one model: memory it used is free afterwards, and its crash is the outcome of one cell and not the end of all.
 
-The parent writes a pickled `edge.matrix.Group` and leaves the pipe open; the child writes pickled (kind, content) pairs:
+The parent writes a pickled `edge.conversion.scheduler.Group` and leaves the pipe open; the child writes pickled (kind, content) pairs:
 ("stage", (name, total, subject, seconds)), ("note", (text,)), ("warn", (text,)), ("cell", (cell,)). What it ended with is the parent's to
 say: ("ended", (error,)).
 """
@@ -33,7 +33,7 @@ class MatrixProcess:
     """The parent's side.
 
     Args:
-        group: `edge.matrix.Group`.
+        group: `edge.conversion.scheduler.Group`.
         events: (this, kind, content) are put there, from a thread.
     """
 
@@ -41,9 +41,9 @@ class MatrixProcess:
         self._events = events
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 closed when the child has ended
         # the child finds this very edge, wherever its parent found it
-        path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+        path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "edge.matrix_process"],
+            [sys.executable, "-m", "edge.conversion.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -141,12 +141,12 @@ def main() -> int:
     try:
         group = pickle.load(sys.stdin.buffer)
         threading.Thread(target=_stop_without_parent, daemon=True).start()
-        from edge import matrix
+        from edge.conversion import scheduler
 
-        for cell in matrix.cells(group, _Telling(say, lambda: bool(interrupted))):
+        for cell in scheduler.cells(group, _Telling(say, lambda: bool(interrupted))):
             error = cell.error
             if error is not None and not isinstance(error, UserError):
-                error = matrix.BugError("".join(traceback.format_exception(error)).rstrip())
+                error = scheduler.BugError("".join(traceback.format_exception(error)).rstrip())
             say("cell", (dataclasses.replace(cell, error=error),))
     except (KeyboardInterrupt, BrokenPipeError):
         return 130

@@ -12,11 +12,11 @@ import queue
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 
-from edge import conversion, costs, plan
 from edge.artifacts.artifact import Artifact
 from edge.cache import Store
+from edge.conversion import convert_model, costs, plan
+from edge.conversion.worker import MatrixProcess
 from edge.export.source import Source
-from edge.matrix_process import MatrixProcess
 from edge.quantization.recipes import Recipe
 from edge.runtime import machine
 from tfvit.errors import EnvironmentUnusableError
@@ -62,7 +62,7 @@ class Group:
     """The cells of one model: what is given to a process.
 
     Attributes:
-        source, recipes, settings, store: as `edge.plan.plan` takes them.
+        source, recipes, settings, store: as `edge.conversion.plan.plan` takes them.
         expected: recipe -> what identifies the inputs of its file where the command runs; a machine that has others refuses.
         check_memory: whether memory is looked at before.
     """
@@ -89,10 +89,10 @@ def cells(group: Group, progress: Progress) -> Generator[Cell]:
             yield cell
         if todo.outstanding and group.check_memory:
             costs.require_memory(source, [recipe for recipe, _ in todo.outstanding])
-        for (recipe, _), made in zip(todo.outstanding, conversion.convert(todo, progress), strict=False):
+        for (recipe, _), made in zip(todo.outstanding, convert_model.convert(todo, progress), strict=False):
             given.add(recipe.name)
             measured = (progress.seconds(made.name), progress.seconds(source.name), machine.peak_memory_mb())
-            outcome, error = (None, made.error) if isinstance(made, conversion.Failed) else (made, None)
+            outcome, error = (None, made.error) if isinstance(made, convert_model.Failed) else (made, None)
             yield Cell(source.name, recipe.name, made.name, outcome, error, *measured)
     except Exception as error:
         progress.stop_where_interrupted()  # native code may have turned the one exception into another
@@ -121,7 +121,7 @@ def run(groups: Sequence[Group], jobs: int, cluster: str | None, progress: Progr
     order = [(group.source.name, recipe.name) for group in groups for recipe in group.recipes]
     estimate = Estimate(groups, time.monotonic)
     if cluster is not None:
-        from edge.cluster import cells_on_cluster
+        from edge.conversion.cluster import cells_on_cluster
 
         coming = cells_on_cluster(cluster, groups, progress)
     else:

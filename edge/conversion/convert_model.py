@@ -16,8 +16,8 @@ import numpy as np
 from calibration.image_set import ImageSet, Split
 from edge.artifacts import artifact
 from edge.artifacts.provenance import code_sha256, tool_versions
+from edge.conversion.plan import Outcome, Plan, calibration_block, settings_block, too_new
 from edge.export.float_model import require_tensorflow_backend
-from edge.plan import Outcome, Plan, calibration_block, settings_block, too_new
 from edge.quantization.recipes import Recipe
 from tfvit.errors import InputError
 from tfvit.preprocessing import Preprocessing
@@ -50,7 +50,7 @@ def convert(todo: Plan, progress: Progress) -> Iterator[Outcome | Failed]:
     source = todo.model.source
     require_tensorflow_backend()
     with progress.stage("load the runtime", subject=source.name):
-        from edge.attempt import FloatGraphs
+        from edge.conversion.candidate import FloatGraphs
     model, split, preprocessing = todo.model, todo.split, todo.model.preprocessing
     labels = checked_labels(todo.settings.labels, model.facts.classes)
     images = list(todo.image_set.read(split.held_out, preprocessing))
@@ -82,7 +82,7 @@ class _Conversion:
     images_were_checked: bool = False
 
     def outcome(self, recipe: Recipe, inputs_sha256: str) -> Outcome:
-        from edge.attempt import Attempt
+        from edge.conversion.candidate import Attempt
         from edge.runtime.cpu import interleaved_milliseconds
 
         settings, source, progress = self.todo.settings, self.todo.model.source, self.progress
@@ -119,7 +119,7 @@ class _Conversion:
 
     def _calibrate(self, graph: Any, recipe: Recipe) -> None:
         """Adds to a graph's calibration what a recipe needs and is not there yet."""
-        from edge import expected_images
+        from edge.conversion import image_checks
         from edge.quantization import quantize
 
         model, settings, known, split = self.todo.model, self.todo.settings, graph.calibration, self.todo.split
@@ -131,14 +131,14 @@ class _Conversion:
         def passing() -> Iterator[np.ndarray]:
             return watched.passing(self.todo.image_set.read(split.calibration, model.preprocessing))
 
-        watched, wanted = expected_images.WatchedImages(), {name: side for name, side in patches.items() if name in tensors}
+        watched, wanted = image_checks.WatchedImages(), {name: side for name, side in patches.items() if name in tensors}
         digest = self.todo.image_set.digest(split.calibration, model.preprocessing)
         seen = model.calibrated(graph.file, tensors, wanted, passing(), len(split.calibration), digest, settings.threads)
         if not self.images_were_checked:
             if not watched.facts:  # the ranges were kept; what to think of the images is said each time
                 collections.deque(passing(), maxlen=0)
             is_random = model.source.weights.is_random
-            for check in expected_images.unfit(watched, self.todo.image_set.source, model, is_random, settings.gate):
+            for check in image_checks.unfit(watched, self.todo.image_set.source, model, is_random, settings.gate):
                 self.progress.warn(f"calibration images, {check.name}: {check.detail}")
             self.images_were_checked = True
         known.add(seen)
@@ -154,7 +154,7 @@ def _describe(
     inputs_sha256: str,
 ) -> tuple[dict[str, Any], bytes, list[str]]:
     """The manifest, the file that describes itself, and what missed its limit."""
-    from edge.manifest import manifest
+    from edge.conversion.manifest import manifest
 
     model, settings, image_set, split = todo.model, todo.settings, todo.image_set, todo.split
     source, recipe, failures = model.source, attempt.recipe, attempt.failures(target)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.artifacts import atomic_files
-from edge.matrix import Cell
+from edge.conversion.scheduler import Cell
 from edge.runtime import machine
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError
 from tfvit.terminal import EXIT_BUG, Terminal

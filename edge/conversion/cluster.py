@@ -12,17 +12,18 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge import cache, matrix
+from edge import cache
 from edge.artifacts import artifact
+from edge.conversion import scheduler
+from edge.conversion.worker import MatrixProcess
 from edge.export import source as sources
-from edge.matrix_process import MatrixProcess
 from tfvit.errors import EnvironmentUnusableError, UserError
 from tfvit.terminal import Progress
 
 _CONNECT_S = 10
 
 
-def cells_on_cluster(address: str, groups: Sequence[matrix.Group], progress: Progress) -> Generator[matrix.Cell]:
+def cells_on_cluster(address: str, groups: Sequence[scheduler.Group], progress: Progress) -> Generator[scheduler.Cell]:
     """Every cell, as the workers finish their groups.
 
     Args:
@@ -36,8 +37,8 @@ def cells_on_cluster(address: str, groups: Sequence[matrix.Group], progress: Pro
     client = _connect(address)
     with client:
         submitted = {}
-        for one in matrix.outstanding(groups, progress):
-            if isinstance(one, matrix.Group):
+        for one in scheduler.outstanding(groups, progress):
+            if isinstance(one, scheduler.Group):
                 group = dataclasses.replace(one, store=cache.Store(None))
                 submitted[client.submit(cells_of, group, pure=False, retries=0)] = one
             else:
@@ -76,7 +77,7 @@ def cells_on_cluster(address: str, groups: Sequence[matrix.Group], progress: Pro
             client.cancel([future for future in submitted if not future.done()], force=True)
 
 
-def cells_of(group: matrix.Group) -> list[tuple[str, tuple]]:
+def cells_of(group: scheduler.Group) -> list[tuple[str, tuple]]:
     """What a worker does: the events of the group's process, cells with their artifacts. Its own machine's cache is used."""
     events: queue.SimpleQueue[tuple[Any, str, tuple]] = queue.SimpleQueue()
     with tempfile.TemporaryDirectory(prefix="tfvit-") as folder:
@@ -99,7 +100,7 @@ def cells_of(group: matrix.Group) -> list[tuple[str, tuple]]:
     return told
 
 
-def _saved(cell: matrix.Cell, group: matrix.Group) -> matrix.Cell:
+def _saved(cell: scheduler.Cell, group: scheduler.Group) -> scheduler.Cell:
     """A worker's cell with its file in the command's own folder."""
     if cell.outcome is None:
         return cell

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from calibration.image_set import BUILTIN, open_image_set
-from edge import conversion, plan, reference
+from edge import reference
 from edge.artifacts import artifact, self_description
 from edge.artifacts.artifact import Artifact, sha256
 from edge.artifacts.provenance import tool_versions
 from edge.cache import Store
+from edge.conversion import convert_model, plan
 from edge.quantization.recipes import DYNAMIC_SINCE, RECIPES, find_recipe
 from tfvit.errors import EnvironmentUnusableError, InputError, UsageError
 from tfvit.labels import published_labels
@@ -199,8 +200,8 @@ def rebuilt(inputs: Mapping[str, Any], labels: tuple[str, ...] | None, files: Gi
         )
         asked.folder.mkdir()
         # nothing that an earlier run kept: it would prove nothing
-        (outcome,) = conversion.convert(plan.plan(source, [recipe], asked, progress, Store(None)), progress)
-        if isinstance(outcome, conversion.Failed):
+        (outcome,) = convert_model.convert(plan.plan(source, [recipe], asked, progress, Store(None)), progress)
+        if isinstance(outcome, convert_model.Failed):
             raise outcome.error
         yield artifact.load(outcome.path)
 
