@@ -105,7 +105,7 @@ def _validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     found = artifact.load(arguments.file, verify=False)
 
     from calibration.image_set import open_image_set
-    from edge import reference, validation
+    from edge.validation import reference, validate_file
 
     takes_pixels = {"auto": None, "normalized": False, "pixels": True}[arguments.model_input]
     reference.require_usable(found.manifest)
@@ -113,9 +113,9 @@ def _validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     limits = _limits(found.manifest, arguments)
     image_set = open_image_set(arguments.images)
     references = _chosen(image_set, found.manifest["calibration"], arguments)
-    images = _labelled(validation, image_set, references, found, arguments.labels, terminal)
+    images = _labelled(validate_file, image_set, references, found, arguments.labels, terminal)
     _note_calibration_images(found.manifest["calibration"], image_set, references, terminal)
-    settings = validation.Settings(
+    settings = validate_file.Settings(
         app_preprocessing=arguments.app_preprocessing,
         float32_samples=arguments.float32_samples,
         threads=arguments.jobs or usable_cores(),
@@ -124,7 +124,7 @@ def _validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
         limits=limits,
         thumbnails=arguments.thumbnails,
     )
-    document = validation.validate(found, source, images, settings, terminal.progress)
+    document = validate_file.validate(found, source, images, settings, terminal.progress)
     if arguments.save:
         atomic_files.save_document(arguments.save, document)
     return _report(document, terminal)

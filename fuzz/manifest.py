@@ -4,8 +4,9 @@ import argparse
 import json
 
 from calibration.image_set import open_image_set
-from edge import package, reference, validate
+from edge import package, validate
 from edge.artifacts import artifact
+from edge.validation import reference
 from fuzz.json_mutator import mutate as mutate
 from fuzz.target import file, folder
 from tfvit.terminal import Progress

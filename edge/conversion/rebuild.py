@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from calibration.image_set import BUILTIN, open_image_set
-from edge import reference
 from edge.artifacts import artifact, self_description
 from edge.artifacts.artifact import Artifact, sha256
 from edge.artifacts.provenance import tool_versions
 from edge.cache import Store
 from edge.conversion import convert_model, plan
 from edge.quantization.recipes import DYNAMIC_SINCE, RECIPES, find_recipe
+from edge.validation import reference
 from tfvit.errors import EnvironmentUnusableError, InputError, UsageError
 from tfvit.labels import published_labels
 from tfvit.preprocessing import Preprocessing

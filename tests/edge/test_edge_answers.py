@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from calibration.image_set import open_image_set
-from edge import answers, cache
+from edge import cache
+from edge.validation import predictions
 from tfvit.preprocessing import Preprocessing
 
 GEOMETRY = Preprocessing(resize_px=8, crop_px=8)
@@ -22,7 +23,7 @@ def images(tmp_path):
     rng = np.random.default_rng(0)
     folder = tmp_path / "images"
     folder.mkdir()
-    for index in range(2 * answers.CHUNK + 5):
+    for index in range(2 * predictions.CHUNK + 5):
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / f"{index:04d}.png")
     (folder / "0003.png").write_bytes(b"no picture")
     return open_image_set(folder)
@@ -33,7 +34,7 @@ class _Counting:
 
     def __init__(self, key="a", preprocessing=GEOMETRY):
         self.asked = self.loaded = 0
-        self.model = answers.Model(key, key, preprocessing, self._load)
+        self.model = predictions.Model(key, key, preprocessing, self._load)
 
     def _load(self, workers):
         self.loaded += 1
@@ -45,7 +46,7 @@ class _Counting:
 
 
 def _rows(images, models, store):
-    run = answers.Run(images, images.references, [model.model for model in models], store)
+    run = predictions.Run(images, images.references, [model.model for model in models], store)
     found = list(run.answers(2))
     return found, {model.model.name: np.concatenate([chunk.logits[model.model.name] for chunk in found]) for model in models}
 
@@ -71,7 +72,7 @@ def test_what_was_answered_is_not_asked_again(images, tmp_path):
 
 def test_a_stopped_run_goes_on_where_it_was(images, tmp_path):
     store, model = cache.Store(tmp_path / "store"), _Counting()
-    stopped = answers.Run(images, images.references, [model.model], store).answers(1)
+    stopped = predictions.Run(images, images.references, [model.model], store).answers(1)
     next(stopped)
     stopped.close()
     done = sum(1 for _ in (tmp_path / "store").glob("*/*"))
@@ -93,7 +94,7 @@ def test_what_an_answer_depends_on_is_asked_again(images, tmp_path, change):
         Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "images" / "0000.png")
         images = open_image_set(tmp_path / "images")
     _rows(images, [other], store)
-    assert other.asked == (answers.CHUNK - 1 if change == "picture" else len(images.references) - 1)
+    assert other.asked == (predictions.CHUNK - 1 if change == "picture" else len(images.references) - 1)
 
 
 def test_a_damaged_chunk_is_answered_again(images, tmp_path):
@@ -140,7 +141,7 @@ def test_a_chunk_without_one_readable_image(tmp_path):
 def test_how_many_work_changes_no_answer_and_no_order(images):
     batched = [_Counting(), _Counting(), _Counting()]
     found = [
-        list(answers.Run(images, images.references, [model.model], cache.Store(None)).answers(workers))
+        list(predictions.Run(images, images.references, [model.model], cache.Store(None)).answers(workers))
         for model, workers in zip(batched, (1, 2, 5), strict=True)
     ]
     for other in found[1:]:
@@ -156,22 +157,22 @@ def test_a_stop_does_not_wait_for_whole_chunks(images):
         started.set()
         return pixels.mean(axis=(1, 2))
 
-    model = answers.Model("slow", "slow", GEOMETRY, lambda workers: answer, batch=1)
+    model = predictions.Model("slow", "slow", GEOMETRY, lambda workers: answer, batch=1)
     stopped = threading.Event()
     stopped.set()
-    with pytest.raises(answers.CancelledError):
-        answers._answered(model.load(1), model.batch, [np.zeros((8, 8, 3), np.uint8)] * 3, stopped)
+    with pytest.raises(predictions.CancelledError):
+        predictions._answered(model.load(1), model.batch, [np.zeros((8, 8, 3), np.uint8)] * 3, stopped)
     assert not started.is_set()
-    assert answers._answered(model.load(1), model.batch, [np.zeros((8, 8, 3), np.uint8)] * 3, threading.Event())["read"].all()
+    assert predictions._answered(model.load(1), model.batch, [np.zeros((8, 8, 3), np.uint8)] * 3, threading.Event())["read"].all()
 
 
 def test_a_failure_ends_the_run(images):
     def fail(pixels):
         raise ValueError("no answer")
 
-    model = answers.Model("broken", "broken", GEOMETRY, lambda workers: fail)
+    model = predictions.Model("broken", "broken", GEOMETRY, lambda workers: fail)
     with pytest.raises(ValueError, match="no answer"):
-        list(answers.Run(images, images.references, [model], cache.Store(None)).answers(2))
+        list(predictions.Run(images, images.references, [model], cache.Store(None)).answers(2))
 
 
 def test_the_first_model_answers_while_the_others_are_loaded(images):
@@ -185,8 +186,8 @@ def test_the_first_model_answers_while_the_others_are_loaded(images):
         assert asked.wait(60), "the first model waits for the second"
         return first._answer
 
-    models = [answers.Model("first", "first", GEOMETRY, lambda workers: answer), answers.Model("second", "second", GEOMETRY, load)]
-    found = list(answers.Run(images, images.references, models, cache.Store(None)).answers(1))
+    models = [predictions.Model("first", "first", GEOMETRY, lambda workers: answer), predictions.Model("second", "second", GEOMETRY, load)]
+    found = list(predictions.Run(images, images.references, models, cache.Store(None)).answers(1))
     assert all((chunk.logits["first"] == chunk.logits["second"]).all() for chunk in found)
 
 
@@ -212,7 +213,7 @@ def test_each_model_answers_as_soon_as_it_is_loaded_and_no_image_twice(images):
         dataclasses.replace(second.model, load=lambda workers: second_answer),
         dataclasses.replace(third.model, load=load_third),
     ]
-    found = list(answers.Run(images, images.references, models, cache.Store(None)).answers(1))
+    found = list(predictions.Run(images, images.references, models, cache.Store(None)).answers(1))
     assert [model.asked for model in (first, second, third)] == [len(images.references) - 1] * 3
     for chunk in found:
         np.testing.assert_array_equal(chunk.logits["a"], chunk.logits["b"])

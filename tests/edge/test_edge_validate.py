@@ -16,10 +16,11 @@ from conftest import MICRO, SEED, build
 from PIL import Image
 
 from calibration import builtin
-from edge import answers, cache, validation
+from edge import cache
 from edge.artifacts import artifact
 from edge.quantization.dense_layers import dense_layers
 from edge.tflite import flatbuffer
+from edge.validation import predictions, validate_file
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 from tfvit.terminal import EXIT_BUG
 
@@ -134,10 +135,10 @@ def test_fewer_images_for_the_float32_file(validated, made, weights, pictures):
 
 @pytest.mark.parametrize(("images", "wanted"), [(5000, 1024), (1024, 1024), (90, 1), (1, 1), (50000, 1024), (5000, None), (5000, 1000)])
 def test_the_float32_file_runs_on_as_many_as_wanted_spread_over_all(images, wanted):
-    model = answers.Model("m", "m", MICRO.preprocessing, lambda workers: None, share=validation._share(images, wanted))
-    chunks = range(-(-images // answers.CHUNK))
+    model = predictions.Model("m", "m", MICRO.preprocessing, lambda workers: None, share=validate_file._share(images, wanted))
+    chunks = range(-(-images // predictions.CHUNK))
     answered = [chunk for chunk in chunks if model.answers_chunk(chunk)]
-    assert len(answered) == min(len(chunks), -(-(wanted or images) // answers.CHUNK))
+    assert len(answered) == min(len(chunks), -(-(wanted or images) // predictions.CHUNK))
     assert answered[0] == 0
     gaps = np.diff(answered)
     assert len(gaps) == 0 or gaps.max() - gaps.min() <= 1

@@ -14,7 +14,6 @@ import numpy as np
 from PIL import Image
 
 from calibration.image_set import ImageReference, ImageSet
-from edge import answers
 from edge.artifacts.artifact import Artifact, preprocessing_of, sha256
 from edge.artifacts.provenance import tool_versions
 from edge.cache import Store
@@ -22,12 +21,13 @@ from edge.drift import statistics
 from edge.drift.collapse import signs_of_collapse
 from edge.drift.metrics import ImageDrifts, compare, summary
 from edge.export.source import Source
-from edge.layer_drift import layer_drifts
 from edge.quantization.recipes import Limits
-from edge.reference import Reference
 from edge.runtime import machine, sandbox
 from edge.runtime.cpu import Interpreter, runtime_version
 from edge.tflite import flatbuffer
+from edge.validation import predictions
+from edge.validation.layer_drift import layer_drifts
+from edge.validation.reference import Reference
 from tfvit import memory
 from tfvit.errors import InputError, printable
 from tfvit.preprocessing import Preprocessing
@@ -122,7 +122,7 @@ def validate(artifact: Artifact, source: Source, images: Images, settings: Setti
 
     Args:
         artifact: the file and its manifest; a file that the manifest does not describe is a failure in the document.
-        source: of `edge.reference.source_of`.
+        source: of `edge.validation.reference.source_of`.
         images: what to run them on.
         settings: how.
         progress: stages go there.
@@ -143,7 +143,7 @@ def validate(artifact: Artifact, source: Source, images: Images, settings: Setti
     models = _models(artifact, reference, app, _share(len(images.references), settings.float32_samples))
     subject = artifact.name
     with progress.stage("look at the images", total=len(images.references), subject=subject) as advance:
-        run = answers.Run(images.image_set, images.references, models, settings.store, advance)
+        run = predictions.Run(images.image_set, images.references, models, settings.store, advance)
         missing = run.missing()
     workers = _workers(settings.threads, max(len(artifact.file), reference.float32_bytes if _FLOAT32 in missing else 0))
     with progress.stage("answer", total=len(images.references), subject=subject) as advance:
@@ -233,36 +233,36 @@ def _workers(threads: int, largest_file_bytes: int) -> int:
 
 def _share(images: int, wanted: int | None) -> Fraction:
     """Of the chunks, so that about as many images as wanted are in them."""
-    chunks = math.ceil(images / answers.CHUNK)
-    return Fraction(1) if wanted is None else min(Fraction(1), Fraction(math.ceil(wanted / answers.CHUNK), chunks))
+    chunks = math.ceil(images / predictions.CHUNK)
+    return Fraction(1) if wanted is None else min(Fraction(1), Fraction(math.ceil(wanted / predictions.CHUNK), chunks))
 
 
-def _models(artifact: Artifact, reference: Reference, app: Preprocessing, share_of_float32: Fraction) -> list[answers.Model]:
+def _models(artifact: Artifact, reference: Reference, app: Preprocessing, share_of_float32: Fraction) -> list[predictions.Model]:
     """The file, the float model on what it was made for, again on what the app gives it where that differs, its float32 file: what loads
     fast goes first.
     """
     softmax = artifact.manifest["output"]["activation"] == "softmax"
     on_this = f"{runtime_version()} {machine.cpu_name()}"
     keras_key = f"keras {reference.key} {machine.cpu_name()}"
-    keras = answers.Model(_KERAS, keras_key, reference.preprocessing, lambda workers: reference.keras_logits, reference.batch)
+    keras = predictions.Model(_KERAS, keras_key, reference.preprocessing, lambda workers: reference.keras_logits, reference.batch)
     of_keras = [keras]
     if app != reference.preprocessing:
         of_keras.append(dataclasses.replace(keras, name=_APP, preprocessing=app))
     float32_key = f"float32 {reference.key} {on_this}"
-    float32 = answers.Model(
+    float32 = predictions.Model(
         _FLOAT32,
         float32_key,
         app,
-        lambda workers: answers.FileModel(reference.float32_file, softmax, workers),
+        lambda workers: predictions.FileModel(reference.float32_file, softmax, workers),
         _FILE_BATCH,
         share_of_float32,
     )
     file_key = f"file {sha256(artifact.file)} {softmax} {on_this}"
-    file = answers.Model(_FILE, file_key, app, lambda workers: answers.FileModel(artifact.file, softmax, workers), _FILE_BATCH)
+    file = predictions.Model(_FILE, file_key, app, lambda workers: predictions.FileModel(artifact.file, softmax, workers), _FILE_BATCH)
     return [file, float32, *of_keras] if reference.float32_file_is_kept else [file, *of_keras, float32]
 
 
-def _seen(chunks: Iterator[answers.Answers], images: Images, asked: int) -> _Seen:
+def _seen(chunks: Iterator[predictions.Answers], images: Images, asked: int) -> _Seen:
     seen = _Seen()
     limit = max(1, int(asked * MOST_UNREADABLE))
     for chunk in chunks:

@@ -1,0 +1,1 @@
+"""A file against its Keras model on many images."""
