@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.rows import write_rows  # noqa: E402
 from calibration.image_set import open_image_set  # noqa: E402
 from edge.drift.metrics import measure  # noqa: E402
-from edge.latency import ratio_of_medians  # noqa: E402
+from edge.latency.protocol import ratio_of_medians  # noqa: E402
 from edge.quantization.recipes import RECIPES  # noqa: E402
 from edge.runtime.cpu import CPU, Interpreter, interleaved_milliseconds  # noqa: E402
 from edge.runtime.machine import cpu_name  # noqa: E402

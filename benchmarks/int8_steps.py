@@ -24,7 +24,7 @@ from calibration.image_set import open_image_set  # noqa: E402
 from edge.drift.metrics import measure  # noqa: E402
 from edge.export import to_tflite  # noqa: E402
 from edge.export.rewrites import reparametrize  # noqa: E402
-from edge.latency import ratio_of_medians  # noqa: E402
+from edge.latency.protocol import ratio_of_medians  # noqa: E402
 from edge.quantization import clipping, gptq, quantize, ranges  # noqa: E402
 from edge.quantization.recipes import DYNAMIC, FLOAT, RECIPES, REWRITES, STATIC, Recipe  # noqa: E402
 from edge.runtime.cpu import CPU, Interpreter, interleaved_milliseconds  # noqa: E402

@@ -21,7 +21,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from edge.latency import ratio_of_medians  # noqa: E402
+from edge.latency.protocol import ratio_of_medians  # noqa: E402
 from edge.runtime.cpu import CPU, interleaved_milliseconds  # noqa: E402
 from edge.runtime.machine import cpu_name  # noqa: E402
 

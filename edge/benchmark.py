@@ -72,14 +72,14 @@ def _benchmark(arguments: argparse.Namespace, terminal: Terminal) -> int:
         raise UsageError("a file twice", expected="different files", received=", ".join(map(str, arguments.files)), action="name each once")
     if arguments.plot:
         _require_picture(arguments.plot)
-    from edge import latency
     from edge.artifacts import atomic_files
+    from edge.latency import protocol
     from edge.runtime import machine
 
     if arguments.save:
         atomic_files.require_replaceable(arguments.save, _KIND)
 
-    preset = _preset(latency, arguments)
+    preset = _preset(protocol, arguments)
     results, courses = [], []
     for group in groups:
         for result, times in _measured(group, arguments, preset, terminal):
@@ -94,16 +94,16 @@ def _benchmark(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if arguments.save:
         atomic_files.save_document(arguments.save, document)
     if arguments.plot:
-        from edge import latency_plot
+        from edge.latency import plot
 
-        drawn = latency_plot.course(results) if arguments.sustained else latency_plot.distributions(results, courses)
+        drawn = plot.course(results) if arguments.sustained else plot.distributions(results, courses)
         atomic_files.save_picture(arguments.plot.parent, arguments.plot.stem, drawn)
     return _report(document, preset, terminal, demanded_gpu=any(name.startswith("gpu") for name in arguments.delegate or ()))
 
 
 def _measured(group: _Group, arguments: argparse.Namespace, preset: Any, terminal: Terminal) -> Iterator[tuple[dict[str, Any], Any]]:
     """One result of CONTRACT for every file, and its times (None where it did not run)."""
-    from edge import latency
+    from edge.latency import protocol
     from edge.runtime import machine
     from edge.runtime.process import LatencyProcess
 
@@ -124,12 +124,12 @@ def _measured(group: _Group, arguments: argparse.Namespace, preset: Any, termina
             for process in runners:
                 meter = machine.LoadMeter([process.pid])
                 with _shares(terminal, "run without a pause", f"{arguments.files[processes.index(process)].stem}, {words}") as on_share:
-                    times[process.pid] = latency.sustained(process, 60.0 * arguments.sustained, on_share)
+                    times[process.pid] = protocol.sustained(process, 60.0 * arguments.sustained, on_share)
                 loads[process.pid] = meter.cores()
         elif runners:
             meter = machine.LoadMeter([process.pid for process in runners])
             with _shares(terminal, label, words) as on_share:
-                measured = latency.interleaved(runners, preset, on_share)
+                measured = protocol.interleaved(runners, preset, on_share)
             times = {process.pid: one for process, one in zip(runners, measured, strict=True)}
             loads = dict.fromkeys(times, meter.cores())
         first = times.get(processes[0].pid)
@@ -138,10 +138,10 @@ def _measured(group: _Group, arguments: argparse.Namespace, preset: Any, termina
             result = _result(file, group, process, difference, own, preset, loads.get(process.pid))
             ratio: tuple[float | None, ...] = (None, None, None)
             if own is not None and first is not None and not process.loaded.software_gpu and not arguments.sustained:
-                ratio = latency.ratio(own, first)
+                ratio = protocol.ratio(own, first)
             result |= dict(zip(("ratio", "ratio_low", "ratio_high"), ratio, strict=True))
             if arguments.sustained and own is not None:
-                result |= {"curve": latency.curve(own), "slowdown": latency.drift_over_rounds(own)}
+                result |= {"curve": protocol.curve(own), "slowdown": protocol.drift_over_rounds(own)}
             yield result, own
 
 
@@ -151,8 +151,8 @@ def _counterpart(delegate: str) -> str:
 
 
 def _result(file: Path, group: _Group, process: Any, difference: Any, times: Any, preset: Any, load: Any) -> dict[str, Any]:
-    from edge import latency
     from edge.artifacts import atomic_files
+    from edge.latency import protocol
 
     loaded, ended = process.loaded, {}
     status, reason = loaded.status, loaded.reason
@@ -182,7 +182,7 @@ def _result(file: Path, group: _Group, process: Any, difference: Any, times: Any
         "compared_with": None if difference is None else _counterpart(group.delegate),
         "relative_l2_difference": difference if difference is not None and math.isfinite(difference) else None,
         "load": load,
-        **(latency.document(times, preset, load) if times is not None else latency.nothing_measured()),
+        **(protocol.document(times, preset, load) if times is not None else protocol.nothing_measured()),
         **{name: ended.get(name) for name in ("peak_mem_mb", "delegated_ops", "total_ops", "partitions")},
     }
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from calibration import builtin
-from edge import latency
+from edge.latency import protocol
 from edge.runtime import cpu
 from tfvit.preprocessing import Preprocessing, resize_and_crop, to_rgb
 
@@ -149,19 +149,19 @@ def over_white(out: Folder) -> dict[str, Any]:
 
 
 def measured() -> list[dict[str, Any]]:
-    """Courses of a measurement, and what edge.latency says of each."""
-    random, preset = np.random.default_rng(SEED), latency.PRESETS["default"]
+    """Courses of a measurement, and what edge.latency.protocol says of each."""
+    random, preset = np.random.default_rng(SEED), protocol.PRESETS["default"]
 
     def rounds(count: int, medians: Any, spread: float) -> list[np.ndarray]:
         return [median * (1.0 + spread * random.random(10)) for median in np.broadcast_to(medians, count)]
 
     courses = {
-        "steady": latency.Times(rounds(60, 10.0, 0.05), 9),
-        "noisy": latency.Times(rounds(60, 10.0, 1.5), 9),
-        "throttled": latency.Times(rounds(60, np.linspace(10, 14, 60), 0.05), 9),
-        "sped up": latency.Times(rounds(60, np.linspace(14, 10, 60), 0.05), 9),
-        "short": latency.Times(rounds(2, 1.5, 0.05), 9),
-        "never settled": latency.Times(rounds(60, 10.0, 0.05), 400, settled=False),
+        "steady": protocol.Times(rounds(60, 10.0, 0.05), 9),
+        "noisy": protocol.Times(rounds(60, 10.0, 1.5), 9),
+        "throttled": protocol.Times(rounds(60, np.linspace(10, 14, 60), 0.05), 9),
+        "sped up": protocol.Times(rounds(60, np.linspace(14, 10, 60), 0.05), 9),
+        "short": protocol.Times(rounds(2, 1.5, 0.05), 9),
+        "never settled": protocol.Times(rounds(60, 10.0, 0.05), 400, settled=False),
     }
     return [
         {
@@ -171,8 +171,8 @@ def measured() -> list[dict[str, Any]]:
             "rounds": [burst.tolist() for burst in times.rounds],
             "warmup_runs": times.warmup_runs,
             "settled": times.settled,
-            "statistics": latency.statistics(times),
-            "invalid_reasons": latency.invalid_reasons(times, preset),
+            "statistics": protocol.statistics(times),
+            "invalid_reasons": protocol.invalid_reasons(times, preset),
         }
         for name, times in courses.items()
     ]

@@ -28,8 +28,8 @@ from peer_rows import COLUMNS, OURS, nothing_measured, read_rows  # noqa: E402
 from rows import write_rows  # noqa: E402
 
 from calibration.image_set import open_image_set  # noqa: E402
-from edge import latency  # noqa: E402
 from edge.drift.metrics import measure  # noqa: E402
+from edge.latency import protocol  # noqa: E402
 from edge.runtime.machine import LoadMeter, cpu_name  # noqa: E402
 from edge.runtime.process import OK, LatencyProcess  # noqa: E402
 from tfvit.hub import REPOSITORIES  # noqa: E402
@@ -46,7 +46,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="tiny224")
     parser.add_argument("--threads", default="1,2")
-    parser.add_argument("--preset", choices=latency.PRESETS, default="default")
+    parser.add_argument("--preset", choices=protocol.PRESETS, default="default")
     parser.add_argument("--environments", type=Path, default=ROOT / "build" / "peers")
     parser.add_argument("--files", type=Path, default=ROOT / "build" / "peers" / "files")
     parser.add_argument("--no-make", dest="make", action="store_false", help="measure what is there")
@@ -57,7 +57,7 @@ def main() -> int:
         for model in models:
             make_files(model, arguments.files / model, arguments.environments)
     rows = [row for row in read_rows(arguments.csv) if row["model"] not in models]
-    preset = latency.PRESETS[arguments.preset]
+    preset = protocol.PRESETS[arguments.preset]
     for model in models:
         snrs: dict[tuple[str, str], float] = {}
         for threads in map(int, arguments.threads.split(",")):
@@ -98,7 +98,7 @@ def _save_images(model: str, folder: Path) -> None:
 
 
 def measured(
-    model: str, folder: Path, environments: Path, threads: int, preset: latency.Preset, snrs: dict[tuple[str, str], float]
+    model: str, folder: Path, environments: Path, threads: int, preset: protocol.Preset, snrs: dict[tuple[str, str], float]
 ) -> list[dict[str, str]]:
     """One row for every file, made or not, of one model and number of threads; all of them took turns.
 
@@ -115,7 +115,7 @@ def measured(
             if process in running and (made["peer"], made["precision"]) not in snrs:
                 snrs[made["peer"], made["precision"]] = measure(reference, process.outputs()["logits"]).logits_snr_db
         meter = LoadMeter([process.pid for process in running])
-        times = dict(zip((process.pid for process in running), latency.interleaved(running, preset, _say_share), strict=True))
+        times = dict(zip((process.pid for process in running), protocol.interleaved(running, preset, _say_share), strict=True))
         load = meter.cores()
     ours = {made["precision"]: times.get(process.pid) for made, process in zip(found, processes, strict=True) if made["peer"] == OURS}
     rows = []
@@ -146,9 +146,9 @@ def _process(stack: Any, folder: Path, environments: Path, made: dict[str, str],
     return stack.enter_context(LatencyProcess(folder / made["file"], made["runtime"], threads, command=command))
 
 
-def _figures(times: latency.Times, ours: dict[str, latency.Times], preset: latency.Preset, load: Any) -> dict[str, str]:
-    found = latency.document(times, preset, load)
-    to_float, to_int8 = latency.ratio(times, ours["float32"]), latency.ratio(ours["int8"], times)
+def _figures(times: protocol.Times, ours: dict[str, protocol.Times], preset: protocol.Preset, load: Any) -> dict[str, str]:
+    found = protocol.document(times, preset, load)
+    to_float, to_int8 = protocol.ratio(times, ours["float32"]), protocol.ratio(ours["int8"], times)
     return {
         **{name: f"{found[name]:.2f}" for name in ("median_ms", "p5_ms", "p95_ms")},
         **dict(zip(("ratio", "ratio_low", "ratio_high"), (f"{value:.3f}" for value in to_float), strict=True)),

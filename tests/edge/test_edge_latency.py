@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from edge import latency
-from edge.latency import Preset, Times
+from edge.latency import protocol
+from edge.latency.protocol import Preset, Times
 
 
 class Scripted:
@@ -46,7 +46,7 @@ def test_every_contestant_takes_its_turn_in_every_round():
     journal = []
     contestants = [Scripted(forever(5.0), journal, "a"), Scripted(forever(20.0), journal, "b")]
     shares = []
-    measured = latency.interleaved(contestants, Preset(30, 0.5), shares.append)
+    measured = protocol.interleaved(contestants, Preset(30, 0.5), shares.append)
     rounds = journal[-2 * len(measured[0].rounds) :]
     assert rounds == ["a", "b"] * len(measured[0].rounds)
     assert len(measured[0].rounds) == len(measured[1].rounds)
@@ -60,14 +60,14 @@ def test_every_contestant_takes_its_turn_in_every_round():
 
 def test_alone_nothing_is_discarded_between_rounds():
     contestant = Scripted(forever(5.0))
-    latency.interleaved([contestant], Preset(10, 0.1))
+    protocol.interleaved([contestant], Preset(10, 0.1))
     assert contestant.discarded == 0
 
 
 def test_warming_up_ends_when_it_has_been_seen_to_end():
     slow_start = [100.0, 80.0, 60.0, 45.0, 35.0, 30.0]
-    warm = latency.warm_up(Scripted(then(slow_start, forever(30.0))))
-    cold = latency.warm_up(Scripted(forever(30.0)))
+    warm = protocol.warm_up(Scripted(then(slow_start, forever(30.0))))
+    cold = protocol.warm_up(Scripted(forever(30.0)))
     assert warm.settled
     assert cold.settled
     assert warm.warmup_runs > cold.warmup_runs > 0
@@ -77,13 +77,13 @@ def test_warming_up_ends_when_it_has_been_seen_to_end():
 def test_warming_up_is_given_up_and_said():
     clock = iter(np.arange(0.0, 1e4, 1.0))
     growing = (10.0 * 1.3**index for index in range(200))
-    warm = latency.warm_up(Scripted(growing), clock=lambda: next(clock))
+    warm = protocol.warm_up(Scripted(growing), clock=lambda: next(clock))
     assert not warm.settled
-    assert "still warming up" in latency.invalid_reasons(Times(steady().rounds, settled=False), Preset(10, 0.1))[0]
+    assert "still warming up" in protocol.invalid_reasons(Times(steady().rounds, settled=False), Preset(10, 0.1))[0]
 
 
 def test_statistics_are_those_of_every_inference():
-    measured = latency.statistics(times([1.0, 2.0, 3.0], [4.0, 5.0]))
+    measured = protocol.statistics(times([1.0, 2.0, 3.0], [4.0, 5.0]))
     assert measured["median_ms"] == 3.0
     assert (measured["min_ms"], measured["max_ms"], measured["num_runs"]) == (1.0, 5.0, 5)
     assert measured["seconds"] == pytest.approx(0.015)
@@ -92,8 +92,8 @@ def test_statistics_are_those_of_every_inference():
 
 def test_a_quiet_measurement_is_valid():
     quiet = {"other_cores": 0.0, "stolen_cores": 0.0}
-    assert latency.invalid_reasons(steady(), Preset(50, 1.0), quiet) == []
-    assert latency.document(steady(), Preset(50, 1.0), quiet)["valid"] is True
+    assert protocol.invalid_reasons(steady(), Preset(50, 1.0), quiet) == []
+    assert protocol.document(steady(), Preset(50, 1.0), quiet)["valid"] is True
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_quiet_measurement_is_valid():
     ],
 )
 def test_each_reason_not_to_believe_it(measured, load, words):
-    reasons = latency.invalid_reasons(measured, Preset(50, 1.0), load)
+    reasons = protocol.invalid_reasons(measured, Preset(50, 1.0), load)
     print(reasons)
     assert any(words in reason for reason in reasons)
 
@@ -120,19 +120,19 @@ def test_a_ratio_comes_from_rounds_and_survives_what_hits_both():
     speed = np.where(np.arange(40) % 2, 1.0, 3.0)
     first = times(*(slow * 10.0 * (1 + 0.01 * generator.standard_normal(5)) for slow in speed))
     second = times(*(slow * 4.0 * (1 + 0.01 * generator.standard_normal(5)) for slow in speed))
-    value, low, high = latency.ratio(second, first)
+    value, low, high = protocol.ratio(second, first)
     print(value, low, high)
     assert low <= 0.4 <= high
     assert value == pytest.approx(0.4, rel=0.02)
     assert high - low < 0.02
-    assert latency.ratio(first, first) == (1.0, 1.0, 1.0)
+    assert protocol.ratio(first, first) == (1.0, 1.0, 1.0)
 
 
 def test_a_sustained_run_shows_its_course():
     clock = iter(np.arange(0.0, 1e6, 0.5))
-    measured = latency.sustained(Scripted(10.0 + 0.01 * index for index in range(10**6)), 60.0, clock=lambda: next(clock))
-    course = latency.curve(measured, points=10)
+    measured = protocol.sustained(Scripted(10.0 + 0.01 * index for index in range(10**6)), 60.0, clock=lambda: next(clock))
+    course = protocol.curve(measured, points=10)
     assert len(course) == 10
     assert [point["median_ms"] for point in course] == sorted(point["median_ms"] for point in course)
     assert course[-1]["seconds"] == pytest.approx(measured.seconds)
-    assert latency.drift_over_rounds(measured) > 0.05
+    assert protocol.drift_over_rounds(measured) > 0.05

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.drawing import png
-from edge.latency import Times
+from edge.latency.protocol import Times
 
 
 def distributions(results: Sequence[Mapping[str, Any]], times: Sequence[Times | None]) -> bytes:

@@ -1,0 +1,1 @@
+"""Measuring latency: the protocol, the result rows, the plots."""
