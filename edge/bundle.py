@@ -47,7 +47,8 @@ def _bundle(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
     require_extra("edge", "making a bundle", "ai_edge_litert")
 
-    from edge import package, package_folder
+    from edge.android import assets as package_folder
+    from edge.android import package
     from edge.artifacts import artifact
 
     assets = package_folder.assets_folder(arguments.app) if arguments.app else None
@@ -100,7 +101,7 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _closing(made: Any, changes: Any, target: str, path: Path) -> list[str]:
-    from edge import android
+    from edge.android import kotlin
 
     models = {model["name"]: model for model in made.document["models"]}
     total = sum(len(data) for data in made.files.values())
@@ -125,10 +126,10 @@ def _closing(made: Any, changes: Any, target: str, path: Path) -> list[str]:
         "",
         f"{place}:",
         "",
-        android.GRADLE,
+        kotlin.GRADLE,
         f"{sample['name']} in Kotlin (docs/android.md has more):",
         "",
-        android.kotlin(sample),
+        kotlin.kotlin(sample),
     ]
 
 

@@ -23,7 +23,7 @@ from tfvit.extras import require_extra
 from tfvit.terminal import Parser, Progress, Terminal, run
 
 if TYPE_CHECKING:
-    from edge.phone import Clock, Phone
+    from edge.android.phone import Clock, Phone
 
 PRESETS = ("quick", "default", "mlperf")
 TIMEOUT_MINUTES = 10.0
@@ -61,9 +61,9 @@ def _measured_on_phone(arguments: argparse.Namespace, terminal: Terminal, clock:
     require_extra("report", "checking a phone's report", "jsonschema")
     if arguments.files:
         require_extra("edge", "making a bundle", "ai_edge_litert")
-    from edge.adb import Adb, choose, find_adb
+    from edge.android.adb import Adb, choose, find_adb
+    from edge.android.phone import Clock, Phone, bundle_hashes
     from edge.artifacts import artifact, atomic_files
-    from edge.phone import Clock, Phone, bundle_hashes
 
     progress = terminal.progress
     with progress.stage("find the phone"):
@@ -78,7 +78,7 @@ def _measured_on_phone(arguments: argparse.Namespace, terminal: Terminal, clock:
     hashes = None if arguments.files else phone.own_bundle(apk)
     made = None
     if arguments.files:
-        from edge import package
+        from edge.android import package
 
         paths = list({path.resolve(): path for path in arguments.files}.values())
         made = package.build([artifact.load(path, verify=False) for path in paths], arguments.allow_random, progress)
@@ -96,7 +96,7 @@ def _measured_on_phone(arguments: argparse.Namespace, terminal: Terminal, clock:
 
 def _measured(phone: Phone, made: Any, hashes: set[str] | None, arguments: argparse.Namespace, progress: Progress) -> tuple[Any, Any]:
     """Runs the benchmark; whatever happens, the app is not left measuring and the pushed files do not stay."""
-    from edge.phone_benchmark import wait
+    from edge.android.phone_benchmark import wait
 
     name = secrets.token_hex(8)
     with contextlib.ExitStack() as cleanup:

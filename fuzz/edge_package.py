@@ -2,7 +2,7 @@
 
 import shutil
 
-from edge.package_folder import save_in_assets, save_zip
+from edge.android.assets import save_in_assets, save_zip
 from fuzz.json_mutator import mutate as mutate
 from fuzz.target import file, folder
 

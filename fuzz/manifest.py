@@ -4,7 +4,8 @@ import argparse
 import json
 
 from calibration.image_set import open_image_set
-from edge import package, validate
+from edge import validate
+from edge.android import package
 from edge.artifacts import artifact
 from edge.validation import reference
 from fuzz.json_mutator import mutate as mutate

@@ -20,7 +20,9 @@ from conftest import MICRO, SEED, build
 from PIL import Image
 
 from calibration import builtin
-from edge import android, bundle, package, package_folder
+from edge import bundle
+from edge.android import assets as package_folder
+from edge.android import kotlin, package
 from edge.artifacts import artifact
 from edge.runtime.cpu import Interpreter
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError
@@ -608,31 +610,31 @@ def test_what_to_paste_fits_the_model(bundled, made, tmp_path):
     models = {model["recipe"]: model for model in package.build([artifact.load(_file(made, one)) for one in RECIPES]).document["models"]}
     code, out, _ = bundled(_file(made, "int8"), _file(made, "float16"), "--zip", tmp_path / "a.zip")
     assert code == EXIT_OK
-    assert android.GRADLE in out
-    assert android.kotlin(models["int8"]) in out
+    assert kotlin.GRADLE in out
+    assert kotlin.kotlin(models["int8"]) in out
     for recipe, model in models.items():
-        code = android.kotlin(model)
+        code = kotlin.kotlin(model)
         assert f'"edge/micro-{recipe}.tflite"' in code
         assert f'"edge/micro-{recipe}.labels.txt"' in code
         assert code.count("{") == code.count("}")
         assert ("writeInt8" in code, "readInt8" in code, "exp(" in code) == (recipe == "int8_full",) * 3
         assert "Options(accelerator)" in code
     uint8 = models["int8"] | {"input": models["int8"]["input"] | {"dtype": "uint8"}, "labels": None}
-    assert "inputs[0].writeInt8(pixels)" in android.kotlin(uint8)
-    assert "labels" not in android.kotlin(uint8)
+    assert "inputs[0].writeInt8(pixels)" in kotlin.kotlin(uint8)
+    assert "labels" not in kotlin.kotlin(uint8)
     squashed = {"resize_px": 32, "crop_px": 32, "interpolation": "bilinear", "keep_aspect": False}
-    assert android.geometry(squashed) == "resized to 32 x 32 (bilinear, antialiased)"
+    assert kotlin.geometry(squashed) == "resized to 32 x 32 (bilinear, antialiased)"
 
 
 def test_the_document_shows_what_the_command_prints():
     text = (ROOT / "docs" / "android.md").read_text(encoding="utf-8")
-    assert android.GRADLE in text
+    assert kotlin.GRADLE in text
     shown = {
         "name": "nano32-int8", "file": "nano32-int8.tflite", "classes": 10, "input": {"dtype": "float32"},
         "preprocessing": {"resize_px": 32, "crop_px": 32, "interpolation": "bicubic", "keep_aspect": True},
         "output": {"dtype": "float32", "activation": "softmax"}, "labels": {"file": "nano32-int8.labels.txt"},
     }  # fmt: skip
-    assert android.kotlin(shown) in text
+    assert kotlin.kotlin(shown) in text
 
 
 def test_commands_in_the_readme_parse():

@@ -13,11 +13,12 @@ import report_documents
 from scripted_adb import FILES, READY, SERIAL, ScriptedPhone
 from scripted_adbd import ScriptedAdbd
 
-from edge import adb, device, package
-from edge.adb import Adb, AdbError, Device, Output, choose, failure, find_adb, parse_devices
+from edge import device
+from edge.android import adb, package
+from edge.android.adb import Adb, AdbError, Device, Output, choose, failure, find_adb, parse_devices
+from edge.android.phone import APP, Clock, Phone
+from edge.android.phone_status import parse_status
 from edge.artifacts import artifact
-from edge.device_status import parse_status
-from edge.phone import APP, Clock, Phone
 from edge.report.__main__ import main as report_main
 from edge.report.documents import DEVICE_REPORT, read_document
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError
@@ -146,7 +147,7 @@ def test_files_are_pushed_measured_and_removed(ran, phone, out, made):
 
 
 def test_real_files(ran, phone, out, micro_files, tmp_path):
-    """What is pushed is what edge.package makes, and the report is about it."""
+    """What is pushed is what edge.android.package makes, and the report is about it."""
     copies = tmp_path / "copies"
     copies.mkdir()
     for recipe in ("float32", "int8"):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edge import device, device_status, package, phone
+from edge import device
+from edge.android import package, phone, phone_status
 
 DEMO = Path(__file__).parents[2] / "android_demo"
 APP = DEMO / "app" / "src" / "main" / "java" / "tfvit" / "edge" / "app"
@@ -45,11 +46,11 @@ def test_the_files():
 
 def test_the_status_of_the_apps_own_test_is_read():
     text = re.search(r'"""\n(\s+\{.*?\})\n', _source(TESTS, "RunStatusTest"), re.DOTALL)[1]
-    status = device_status.parse_status(text)
-    assert status == device_status.Status("7f3a", 4, 1, 0.375, "nano32-int8, gpu", None, ('"it" failed',))
+    status = phone_status.parse_status(text)
+    assert status == phone_status.Status("7f3a", 4, 1, 0.375, "nano32-int8, gpu", None, ('"it" failed',))
     endings = re.findall(r'[A-Z]+\("(\w+)"\)', _source(CORE, "RunStatus"))
-    assert endings == [device_status.DONE, device_status.STOPPED, device_status.LEFT, device_status.FAILED]
+    assert endings == [phone_status.DONE, phone_status.STOPPED, phone_status.LEFT, phone_status.FAILED]
     for ending in endings:
-        assert device_status.parse_status(json.dumps({**json.loads(text), "ending": ending})).ending == ending
+        assert phone_status.parse_status(json.dumps({**json.loads(text), "ending": ending})).ending == ending
     with pytest.raises(ValueError, match="ending"):
-        device_status.parse_status(json.dumps({**json.loads(text), "ending": "DONE"}))
+        phone_status.parse_status(json.dumps({**json.loads(text), "ending": "DONE"}))

@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edge.adb import Adb, Output
-from edge.device_status import Status, parse_status
+from edge.android.adb import Adb, Output
+from edge.android.phone_status import Status, parse_status
 from tfvit.errors import EnvironmentUnusableError, InputError
 
 APP = "tfvit.edge.app"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edge.package_folder import FOLDER
+from edge.android.assets import FOLDER
 
 LITERT_VERSION = "2.3.0"
 

@@ -1,7 +1,7 @@
 """The wait for a benchmark on a phone: how far it is, and every way in which it can end.
 
-The app says in its status file how far it is (edge/device_status.py); a process that is gone, a cable that was moved and a file that no
-longer changes are told apart.
+The app says in its status file how far it is (edge/android/phone_status.py); a process that is gone, a cable that was moved and a file
+that no longer changes are told apart.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from edge.adb import PASSING, AdbError
-from edge.device_status import DONE, FAILED, LEFT, STOPPED, Status
-from edge.phone import APP, INSTALL, POLL_SECONDS, STATUS, Phone
+from edge.android.adb import PASSING, AdbError
+from edge.android.phone import APP, INSTALL, POLL_SECONDS, STATUS, Phone
+from edge.android.phone_status import DONE, FAILED, LEFT, STOPPED, Status
 from tfvit.errors import EnvironmentUnusableError
 from tfvit.terminal import Progress
 

@@ -19,9 +19,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from edge.android.package import KIND, PACKAGE_FILE, zip_bytes
 from edge.artifacts import atomic_files
 from edge.artifacts.artifact import sha256
-from edge.package import KIND, PACKAGE_FILE, zip_bytes
 from tfvit.errors import EnvironmentUnusableError, InputError
 
 FOLDER = "edge"

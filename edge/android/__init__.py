@@ -1,0 +1,1 @@
+"""What an Android app gets: package, assets, Kotlin, adb."""
