@@ -40,7 +40,7 @@ fuzz:
 
 # real conversions and bundles, 50 of each killed at random points, about 15 minutes
 kill: $(INSTALLED)
-	KILLS=50 $(BIN)/python -m pytest -m slow -s tests/edge/test_edge_kill.py
+	KILLS=50 $(BIN)/python -m pytest -m slow -s tests/edge/test_kill.py
 
 # examples/train_cifar10.py trains, is killed and goes on
 training: $(INSTALLED)

@@ -15,17 +15,15 @@ from edge.convert import parser
 from edge.quantization.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "tfvit"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
 def test_python_examples_run(tmp_path):
     """As written, published weights and all: a hub on loopback serves a checkpoint of the right shape under the right name."""
-    from test_hub import _Hub
-    from test_weights import official_tensors
-
     import tfvit
+    from tests.tfvit.test_hub import _Hub
+    from tests.tfvit.test_weights import official_tensors
     from tfvit.weights import randomize
 
     model = tfvit.ViTTransformerTiny224(weights=None)

@@ -46,7 +46,8 @@ class Recipe:
         integer_bits: 8 or 16: every operation computes on integers, activations of that many bits, weights of 8.
         integer_interface: integers in and out too, and logits out, whatever else is asked for: 8 bits cannot say probabilities.
         fitted_to_inputs: on samples of what the dense layers read, weights are rounded and biases corrected (see
-            `edge.quantization.gptq`), and the ranges of static layers' inputs narrowed (`edge.quantization.clipping`), for the least error at the layers' outputs.
+            `edge.quantization.gptq`), and the ranges of static layers' inputs narrowed (`edge.quantization.clipping`), for the least
+            error at the layers' outputs.
         repairs: where the file misses its gate, its worst dense layers are demoted until it passes (see `edge.quantization.repair`).
         rewrites: of `edge.export.rewrites`, on the model before it is exported.
         limits: the default drift gate.

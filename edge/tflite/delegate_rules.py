@@ -1,6 +1,6 @@
 """What delegates take, by rule, without running one: LiteRT's GPU delegate (ML Drift) and XNNPACK, in one release.
 
-Every GPU rule is held against the real delegate on a software Vulkan driver by small graphs (tests/edge/test_edge_gpu_rules.py), one for
+Every GPU rule is held against the real delegate on a software Vulkan driver by small graphs (tests/edge/tflite/test_gpu_rules.py), one for
 each operation and form below. What was not tried is called refused. A file the rules call whole is expected to compile whole; only a GPU
 (`python -m edge.benchmark FILE --delegate gpu`) can prove it.
 """
@@ -18,7 +18,7 @@ from edge.tflite import flatbuffer
 
 GPU_RULES = "litert-gpu 2.3.0"
 
-# What XNNPACK's delegate takes in float32 (or dequantized float16): tests/edge/test_edge_delegates.py asks it
+# What XNNPACK's delegate takes in float32 (or dequantized float16): tests/edge/tflite/test_delegate_rules.py asks it
 XNNPACK_OPERATIONS = frozenset(
     (
         "ABS",

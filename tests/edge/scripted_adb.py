@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
-import report_documents
+from tests.edge import report_documents
 
 SERIAL = "R5CT30ABCDE"
 READY = f"{SERIAL}            device usb:1-1 product:beyond1 model:Example_Nine device:beyond1 transport_id:3"

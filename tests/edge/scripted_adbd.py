@@ -9,7 +9,7 @@ import struct
 import threading
 from pathlib import Path
 
-from scripted_adb import SERIAL, ScriptedPhone
+from tests.edge.scripted_adb import SERIAL, ScriptedPhone
 
 _BANNER = b"device::ro.product.name=beyond1;ro.product.model=Example Nine;ro.product.device=beyond1;features=cmd,shell_v2"
 _VERSION, _MOST_BYTES = 0x01000000, 4096

@@ -4,10 +4,10 @@ import json
 
 import pytest
 import tensorflow as tf
-from gpu_probes import PROBES
 
 from edge import inspect
 from edge.runtime import cpu
+from tests.edge.gpu_probes import PROBES
 from tfvit.errors import EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 
 

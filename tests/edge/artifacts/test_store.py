@@ -11,7 +11,7 @@ import pytest
 from edge import cache
 from tfvit.errors import EXIT_OK, EXIT_USAGE
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KEY, OTHER = "ab" * 32, "cd" * 32
 
 

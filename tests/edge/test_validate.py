@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MICRO, SEED, build
 from PIL import Image
 
 from calibration import builtin
@@ -21,6 +20,7 @@ from edge.artifacts import artifact
 from edge.quantization.dense_layers import dense_layers
 from edge.tflite import flatbuffer
 from edge.validation import predictions, validate_file
+from tests.edge.small_models import MICRO, SEED, build
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 from tfvit.terminal import EXIT_BUG
 

@@ -10,16 +10,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-import report_documents as made
 
 from edge.report import __main__ as command
 from edge.report import documents, summary
 from edge.report.checks import checks, failures
 from edge.report.inputs import read_inputs
 from edge.report.recommend import BY_RULE, MEASURED, NOTHING, recommendations
+from tests.edge import report_documents as made
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, InputError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MOST_HELP_SECONDS = 1.0  # 0.3 s on an idle machine
 
 

@@ -5,7 +5,6 @@ import json
 
 import numpy as np
 import pytest
-from conftest import MICRO, SEED, _run, build
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -13,6 +12,7 @@ from edge import convert, verify
 from edge.artifacts import artifact, difference, self_description
 from edge.tflite import attachments, flatbuffer
 from edge.tflite import metadata as metadata_schema
+from tests.edge.small_models import MICRO, SEED, build, run_command
 from tfvit.checkpoints import official_tensors
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 
@@ -22,7 +22,7 @@ LABELS = ("daisy", "iris", "poppy", "rose", "tulip")
 @pytest.fixture
 def verified(capfd):
     """Runs `python -m edge.verify` in this process."""
-    return functools.partial(_run, verify.main, capfd)
+    return functools.partial(run_command, verify.main, capfd)
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def converted(capfd, tmp_path):
     """Converts the smallest model; returns the path of its only file."""
 
     def run(*arguments):
-        ran = _run(convert.main, capfd, *arguments, "--calibration-samples", "4", "--no-gate", "--out", tmp_path / "out")
+        ran = run_command(convert.main, capfd, *arguments, "--calibration-samples", "4", "--no-gate", "--out", tmp_path / "out")
         assert ran.code == EXIT_OK
         (path,) = (tmp_path / "out").glob("*.tflite")
         return path
@@ -148,17 +148,18 @@ def test_code_in_a_model_runs_only_where_it_is_trusted(capfd, verified, converte
     doubled = keras.layers.Lambda(lambda values: values * 2.0, output_shape=micro_model.input_shape[1:])(pixels)
     keras.Model(pixels, micro_model(doubled)).save(path)
     settings = ("--quant", "dynamic", "--model-input", "normalized")
-    assert_refused(_run(convert.main, capfd, *asked, *settings, "--out", tmp_path / "out"), EXIT_UNUSABLE, "a lambda", "--trust-model")
+    ran = run_command(convert.main, capfd, *asked, *settings, "--out", tmp_path / "out")
+    assert_refused(ran, EXIT_UNUSABLE, "a lambda", "--trust-model")
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
     file = converted(*asked, *settings, "--trust-model")
     for command, more in (
         (verified, ()),
-        (functools.partial(_run, validate.main, capfd), ("--samples", "8", *settings[2:], "--min-snr", "0", "--min-agreement", "0")),
+        (functools.partial(run_command, validate.main, capfd), ("--samples", "8", *settings[2:], "--min-snr", "0", "--min-agreement", "0")),
     ):
         assert_refused(command(file, *asked, *more), EXIT_UNUSABLE, "a lambda", "--trust-model")
         assert command(file, *asked, *more, "--trust-model", "--quiet").code == EXIT_OK
     weights = ("--variant", "nano32", *settings[:2], "--trust-model")
-    assert_refused(_run(convert.main, capfd, *weights, "--out", tmp_path / "out"), EXIT_USAGE, "nothing to trust")
+    assert_refused(run_command(convert.main, capfd, *weights, "--out", tmp_path / "out"), EXIT_USAGE, "nothing to trust")
 
 
 # Different

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MICRO, pixels
 
 from edge import benchmark
 from edge.artifacts import artifact
@@ -15,6 +14,7 @@ from edge.quantization.recipes import RECIPES
 from edge.runtime.cpu import Interpreter
 from edge.runtime.process import OK, REFUSED, LatencyProcess
 from edge.tflite import flatbuffer
+from tests.edge.small_models import MICRO, pixels
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError
 
 # Enough to have run; nothing here judges how fast

@@ -11,7 +11,6 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import MICRO
 
 from edge import cache
 from edge.artifacts.provenance import computed_by
@@ -20,13 +19,14 @@ from edge.conversion.worker import MatrixProcess
 from edge.export.source import Source, on_this_machine, require_unchanged
 from edge.quantization.recipes import RECIPES
 from edge.runtime import machine
+from tests.edge.small_models import MICRO
 from tfvit import memory
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError, InputError
 from tfvit.terminal import Progress, TerminalProgress, duration
 from tfvit.variants import VARIANTS
 from tfvit.weights_choice import WeightsChoice, resolve_weights
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def group(name: str, recipes=("float32",), folder=Path("out"), store=None, variant=MICRO) -> scheduler.Group:

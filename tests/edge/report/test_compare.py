@@ -3,11 +3,11 @@
 import json
 
 import pytest
-import report_documents as made
 
 from edge.report import __main__ as command
 from edge.report.compare import Tolerances, comparison, markdown
 from edge.report.inputs import read_inputs
+from tests.edge import report_documents as made
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert import interpreter as litert
-from conftest import pixels
 
 from edge.quantization.dense_layers import dense_layers, set_constant, weight_matrix
 from edge.runtime.cpu import Interpreter
 from edge.tflite import flatbuffer
+from tests.edge.small_models import pixels
 from tfvit.errors import EXIT_OK
 
 INTEGERS = {"int8_full": {"INT8", "INT32"}, "w8a16": {"INT8", "INT16", "INT32", "INT64"}}

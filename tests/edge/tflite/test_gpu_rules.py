@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
-from gpu_probes import PROBES, QUANTIZED_PROBES, TELLING, TELLING_QUANTIZED
 
 from edge.quantization import quantize, ranges
 from edge.quantization.position_tables import store_tables
@@ -15,6 +14,7 @@ from edge.quantization.recipes import RECIPES, STATIC
 from edge.runtime import cpu as cpu_runtime
 from edge.runtime.process import OK, LatencyProcess, noise
 from edge.tflite import delegate_rules, flatbuffer
+from tests.edge.gpu_probes import PROBES, QUANTIZED_PROBES, TELLING, TELLING_QUANTIZED
 from tfvit.graph_constants import POSITION_BIAS
 from tfvit.windows import relative_position_index
 

@@ -12,7 +12,7 @@ import pytest
 
 from tfvit.errors import EXIT_UNUSABLE
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 VARIANTS = ("nano32", "v2_nano32")
 ARGUMENTS = ("--variant", ",".join(VARIANTS), "--quant", "float32,int8", "--weights", "random:0", "--no-gate")
 ARGUMENTS += ("--calibration-samples", "4", "--drift-samples", "2")

@@ -3,9 +3,9 @@
 import shutil
 
 import pytest
-import report_documents as made
 
 from edge.report import __main__ as command
+from tests.edge import report_documents as made
 from tfvit.errors import EXIT_CHECK_FAILED
 
 pytestmark = pytest.mark.slow

@@ -7,12 +7,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import MICRO, build
 from PIL import Image
 
 from edge import verify
 from edge.quantization.recipes import DYNAMIC, FLOAT, RECIPES, STATIC
 from edge.quantization.repair import PICOSECONDS, Demotion, Sensitivity, demotions, repaired, steps_to_float
+from tests.edge.small_models import MICRO, build
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE
 
 DAMAGED = "stage1_block2/attention/"
@@ -44,7 +44,7 @@ def test_a_step_that_costs_little_comes_before_one_that_costs_much():
 
 def test_prices_are_those_measured():
     """Of the same 76 layers in two modes; those of static ones are but 72 of them."""
-    with (Path(__file__).parents[2] / "results" / "operation_profile.csv").open() as file:
+    with (Path(__file__).parents[3] / "results" / "operation_profile.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["variant"] == "tiny224" and row["operation"].startswith("Fully Connected")]
     times = {row["recipe"]: float(row["total_ms"]) for row in rows if row["count"] == "76"}
     assert PICOSECONDS[FLOAT] / PICOSECONDS[DYNAMIC] == pytest.approx(times["float32"] / times["dynamic"], rel=0.02)

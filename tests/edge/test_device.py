@@ -9,9 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import report_documents
-from scripted_adb import FILES, READY, SERIAL, ScriptedPhone
-from scripted_adbd import ScriptedAdbd
 
 from edge import device
 from edge.android import adb, package
@@ -21,6 +18,9 @@ from edge.android.phone_status import parse_status
 from edge.artifacts import artifact
 from edge.report.__main__ import main as report_main
 from edge.report.documents import DEVICE_REPORT, read_document
+from tests.edge import report_documents
+from tests.edge.scripted_adb import FILES, READY, SERIAL, ScriptedPhone
+from tests.edge.scripted_adbd import ScriptedAdbd
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError
 from tfvit.terminal import EXIT_INTERRUPTED
 

@@ -16,7 +16,6 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from conftest import MICRO, SEED, build
 from PIL import Image
 
 from calibration import builtin
@@ -25,6 +24,7 @@ from edge.android import assets as package_folder
 from edge.android import kotlin, package
 from edge.artifacts import artifact
 from edge.runtime.cpu import Interpreter
+from tests.edge.small_models import MICRO, SEED, build
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError
 from tfvit.preprocessing import Preprocessing, resize_and_crop
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import report_documents as made
 from PIL import Image
 
 from calibration import inspect as calibration_inspect
 from edge import benchmark, bundle, inspect
 from edge.report import __main__ as report
+from tests.edge import report_documents as made
 from tfvit.errors import EXIT_OK, EXIT_UNUSABLE
 from tfvit.terminal import EXIT_BUG
 

@@ -9,7 +9,7 @@ import pytest
 from edge import device
 from edge.android import package, phone, phone_status
 
-DEMO = Path(__file__).parents[2] / "android_demo"
+DEMO = Path(__file__).parents[3] / "android_demo"
 APP = DEMO / "app" / "src" / "main" / "java" / "tfvit" / "edge" / "app"
 CORE = DEMO / "core" / "src" / "main" / "kotlin" / "tfvit" / "edge" / "core"
 TESTS = DEMO / "desktop" / "src" / "test" / "tfvit" / "edge"

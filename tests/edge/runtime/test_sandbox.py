@@ -12,7 +12,7 @@ from edge.artifacts import artifact
 from edge.runtime import sandbox
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EnvironmentUnusableError, InputError
 
-CORPUS = Path(__file__).parents[1] / "fuzz"
+CORPUS = Path(__file__).parents[2] / "fuzz"
 SOUND = CORPUS / "tflite" / "float32.tflite"
 CRASHES = sorted((CORPUS / "tflite_runtime").glob("crash-*"))
 

@@ -4,10 +4,10 @@ import copy
 import json
 
 import pytest
-import report_documents as made
 
 from android_demo.desktop import check_report
 from edge.report import __main__ as command
+from tests.edge import report_documents as made
 
 
 @pytest.fixture(scope="module")

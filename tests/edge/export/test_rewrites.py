@@ -3,12 +3,12 @@
 import keras
 import numpy as np
 import pytest
-from conftest import TINY, build, pixels
 from keras import layers
 
 from edge.export.rewrites import ALL, reparametrize, takes_normalization
 from edge.export.to_tflite import export_float, exportable
 from edge.tflite import flatbuffer
+from tests.edge.small_models import TINY, build, pixels
 from tfvit.blocks import LayerNorm
 from tfvit.imagenet import preprocess_input
 from tfvit.model import ViTTransformer

@@ -5,13 +5,13 @@ import json
 
 import numpy as np
 import pytest
-from conftest import _run
 
 from edge import convert, verify
 from edge.quantization import position_tables
 from edge.quantization.recipes import RECIPES
 from edge.runtime.cpu import Interpreter, xnnpack_partitions
 from edge.tflite import delegate_rules, flatbuffer
+from tests.edge.small_models import run_command
 from tfvit.errors import EXIT_OK
 from tfvit.graph_constants import POSITION_BIAS
 from tfvit.windows import relative_position_index
@@ -113,8 +113,8 @@ def test_the_flag_is_obeyed_and_recorded(capfd, tmp_path, monkeypatch, with_tabl
     monkeypatch.setitem(RECIPES, "dynamic", dataclasses.replace(RECIPES["dynamic"], tables_from_window=1))
     flag = "--position-tables" if with_tables else "--no-position-tables"
     arguments = ("--variant", "micro", "--quant", "dynamic", "--weights", "random:1", "--no-gate", flag, "--out", tmp_path)
-    assert _run(convert.main, capfd, *arguments).code == EXIT_OK
+    assert run_command(convert.main, capfd, *arguments).code == EXIT_OK
     (path,) = tmp_path.glob("*.tflite")
     assert ("GATHER" in flatbuffer.operator_counts(flatbuffer.read_model(path.read_bytes()))) is with_tables
     assert json.loads(path.with_suffix(".json").read_text())["settings"]["position_tables"] is with_tables
-    assert _run(verify.main, capfd, path).code == EXIT_OK
+    assert run_command(verify.main, capfd, path).code == EXIT_OK

@@ -52,7 +52,7 @@ def test_shipped_models(vulkan_driver, shipped, recipe):
 @pytest.mark.parametrize("recipe", ["float32", "int8"])
 def test_shipped_models_on_a_second_driver(shipped, recipe, monkeypatch):
     """SwiftShader computes in other orders than lavapipe, and knows no float16 arithmetic."""
-    driver = Path(__file__).parents[2] / "build" / "vulkan" / "swiftshader.json"
+    driver = Path(__file__).parents[3] / "build" / "vulkan" / "swiftshader.json"
     if not driver.is_file():
         pytest.skip("no SwiftShader: scripts/software_vulkan.sh build/vulkan sets it up")
     monkeypatch.setenv("VK_ICD_FILENAMES", str(driver))
