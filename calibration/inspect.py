@@ -20,7 +20,8 @@ from calibration.stability import LayerRange, check_stability, layer_extremes, l
 from calibration.survey import Overlap, Survey, channel_mean, channel_std, overlap, survey
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError, printable
 from tfvit.preprocessing import Preprocessing
-from tfvit.terminal import Parser, Progress, Terminal, run, stepping
+from tfvit.progress import Progress, stepping
+from tfvit.terminal import Parser, Terminal, run
 from tfvit.variants import find_variant
 from tfvit.weights_choice import WeightsChoice, build, resolve_weights
 

@@ -66,9 +66,9 @@ def _bundle(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _report(made: Any, changes: Any, target: str, path: Path, terminal: Terminal) -> int:
-    from edge.artifacts import artifact
+    from tfvit import hashing
 
-    written = [{"file": name, "sha256": artifact.sha256(data), "size_bytes": len(data)} for name, data in made.files.items()]
+    written = [{"file": name, "sha256": hashing.sha256(data), "size_bytes": len(data)} for name, data in made.files.items()]
     document = {
         "kind": "bundle",
         "target": target,

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge import cache
-from edge.drawing import require_matplotlib
+from edge import flags
 from edge.quantization.recipes import RECIPES, find_recipe
 from tfvit.errors import UsageError, UserError
-from tfvit.extras import require_extra
+from tfvit.extras import require_extra, require_matplotlib
 from tfvit.labels import read_labels
 from tfvit.terminal import Parser, Terminal, run
 from tfvit.variants import VARIANTS, Variant, find_variant
@@ -56,9 +54,9 @@ def parser() -> Parser:
     parser.add_argument("--output", choices=("probabilities", "logits"), default="probabilities", help="(%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("artifacts"), help="directory (%(default)s)")
     parser.add_argument("--gate", action=argparse.BooleanOptionalAction, default=True, help="refuse files that miss their drift limits")
-    parser.add_argument("--max-top1-drop", type=_finite, help="limit in percentage points (per recipe)")
-    parser.add_argument("--min-agreement", type=_finite, help="limit, fraction of images with the same top-1 (per recipe)")
-    parser.add_argument("--min-snr", type=_finite, help="limit in dB (per recipe)")
+    parser.add_argument("--max-top1-drop", type=flags.finite, help="limit in percentage points (per recipe)")
+    parser.add_argument("--min-agreement", type=flags.finite, help="limit, fraction of images with the same top-1 (per recipe)")
+    parser.add_argument("--min-snr", type=flags.finite, help="limit in dB (per recipe)")
     parser.add_argument(
         "--repair",
         action=argparse.BooleanOptionalAction,
@@ -78,7 +76,7 @@ def parser() -> Parser:
     parser.add_argument(
         "--min-runtime", type=_version, metavar="VERSION", help="refuse files that need a newer TensorFlow Lite than this, for example 2.14"
     )
-    cache.add_arguments(parser)
+    flags.add_cache_flags(parser)
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="models side by side, each in a process (%(default)s)")
     parser.add_argument("--cluster", metavar="ADDRESS", help="convert on the workers of this dask scheduler (tfvit[cluster])")
     parser.add_argument(
@@ -121,11 +119,10 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
         require_matplotlib("--explain")
     if arguments.cluster:
         require_extra("cluster", "--cluster")
-    store = cache.chosen_store(arguments)
+    store = flags.chosen_store(arguments)
 
     from edge.artifacts import atomic_files
-    from edge.conversion import plan, scheduler, table
-    from edge.quantization import repair
+    from edge.conversion import cells, plan, scheduler, table
 
     if arguments.save:
         atomic_files.require_replaceable(arguments.save, table.KIND)
@@ -147,20 +144,20 @@ def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
         position_tables=arguments.position_tables,
         **limits,
     )
-    found: dict[tuple[str, str], scheduler.Cell] = {}
+    found: dict[tuple[str, str], cells.Cell] = {}
     groups = []
     for name, source in _sources(variants, arguments, terminal):
         if isinstance(source, UserError):
-            found |= {(name, recipe.name): scheduler.Cell(name, recipe.name, f"{name}-{recipe.name}", error=source) for recipe in recipes}
+            found |= {(name, recipe.name): cells.Cell(name, recipe.name, f"{name}-{recipe.name}", error=source) for recipe in recipes}
         else:
-            groups.append(scheduler.Group(source, tuple(recipes), settings, store, check_memory=arguments.memory_check))
+            groups.append(cells.Group(source, tuple(recipes), settings, store, check_memory=arguments.memory_check))
     report = table.Report(arguments.save)
     if groups:
         with atomic_files.prepared_folder(arguments.out):
             for cell in scheduler.run(groups, arguments.jobs, arguments.cluster, terminal.progress, report.add):
                 found[cell.model, cell.recipe] = cell
                 if arguments.explain and cell.outcome and cell.outcome.sensitivities:
-                    picture = repair.drawing(cell.outcome.sensitivities, f"{cell.name}: each layer quantized alone")
+                    picture = table.drawing(cell.outcome.sensitivities, f"{cell.name}: each layer quantized alone")
                     atomic_files.save_picture(arguments.out, f"{cell.name}.sensitivity", picture, arguments.force)
     order = [variant.id for variant in variants] or [group.source.name for group in groups]
     return report.show([found[name, recipe.name] for name in order for recipe in recipes], terminal)
@@ -195,14 +192,6 @@ def _listed(text: str, known: dict[str, Any], find: Any) -> list[Any]:
     if text.strip() == "all":
         return list(known.values())
     return list(dict.fromkeys(find(name) for name in text.split(",")))
-
-
-def _finite(text: str) -> float:
-    """A limit: NaN would fail every file, infinity is nothing JSON can say."""
-    value = float(text)
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"must be a finite number. Received: {text}")
-    return value
 
 
 def _version(text: str) -> tuple[int, ...]:

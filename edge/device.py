@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EnvironmentUnusableError, InputError, UserError
 from tfvit.extras import require_extra
-from tfvit.terminal import Parser, Progress, Terminal, run
+from tfvit.progress import Progress
+from tfvit.terminal import Parser, Terminal, run
 
 if TYPE_CHECKING:
     from edge.android.phone import Clock, Phone

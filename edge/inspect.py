@@ -66,8 +66,8 @@ def description(data: bytes, ask_runtime: bool = True) -> dict[str, Any]:
     Raises:
         InputError: not a TFLite file, or a damaged one.
     """
-    from edge.artifacts import artifact
-    from edge.tflite import delegate_rules, flatbuffer
+    from edge.tflite import delegate_rules, flatbuffer, versions
+    from tfvit import hashing
 
     model = flatbuffer.read_model(data)
     graph = model.subgraphs[0]
@@ -82,7 +82,7 @@ def description(data: bytes, ask_runtime: bool = True) -> dict[str, Any]:
         by_type[flatbuffer.tensor_type(model, index)] += sizes[index]
     largest = sorted(buffers.values(), key=lambda index: (-sizes[index], index))[:_LARGEST]
     return {
-        "sha256": artifact.sha256(data),
+        "sha256": hashing.sha256(data),
         "size_bytes": len(data),
         "subgraphs": len(model.subgraphs),
         "inputs": [{**_tensor(flatbuffer, model, index), "name": name} for name, index in flatbuffer.signature_inputs(model).items()],
@@ -93,7 +93,7 @@ def description(data: bytes, ask_runtime: bool = True) -> dict[str, Any]:
         "activation_types": dict(Counter(flatbuffer.tensor_type(model, index) for index in computed).most_common()),
         "constant_bytes": dict(by_type.most_common()),
         "largest_constants": [{**_tensor(flatbuffer, model, index), "bytes": sizes[index]} for index in largest],
-        "min_runtime_version": flatbuffer.min_runtime_version(model),
+        "min_runtime_version": versions.min_runtime_version(model),
         "self_description": _self_description(data),
         "delegates": {
             "xnnpack": {
@@ -152,8 +152,7 @@ def _xnnpack_by_rule(delegates: Any, model: Any) -> dict[str, Any]:
 
 def measured_on_gpu(file: Path) -> dict[str, Any]:
     """What the GPU delegate itself does with a file in float32, in a process of its own, and how far its outputs are from the CPU's."""
-    from edge.benchmark import difference_from
-    from edge.runtime.process import OK, UNAVAILABLE, LatencyProcess
+    from edge.runtime.process import OK, UNAVAILABLE, LatencyProcess, difference_from
 
     with LatencyProcess(file, "gpu_f32", 1) as gpu:
         loaded = gpu.loaded

@@ -7,18 +7,18 @@ against what the model was made for), export (Keras against its float32 file) an
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge import cache
-from edge.quantization.recipes import Limits
+from edge import flags
+from edge.drift.limits import Limits
 from edge.runtime.machine import usable_cores
-from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError
+from edge.validation.table import PATHS_SHOWN, show
+from tfvit.errors import InputError, UsageError
 from tfvit.extras import require_extra
-from tfvit.labels import class_indices, read_labels
+from tfvit.labels import checked_labels, class_indices, read_labels
 from tfvit.terminal import Parser, Terminal, run
 
 # --app-preprocessing -> in words
@@ -28,17 +28,9 @@ APP_PREPROCESSING = {
     "squash": "both sides straight to the input's size, aspect not kept",
     "squash-bilinear": "both, as plain bitmap scaling does",
 }
-_BETWEEN = {
-    "preprocessing": "Keras, Keras as the app feeds it",
-    "export": "Keras, float32 file",
-    "quantization": "float32 file, this file",
-    "total": "Keras, this file",
-}
 BUILTIN_SAMPLES = 256
 # The float32 file's answers are Keras's to six digits or more; that takes no more images to see
 FLOAT32_SAMPLES = 1024
-_LAYERS_SHOWN = 12
-_PATHS_SHOWN = 5
 
 _EPILOG = """exit codes: 0 within the limits, 1 a limit missed or not the file its manifest describes, 2 wrong usage, 3 unusable input
 Answers are kept (--cache), so that a run that was stopped goes on where it was, and the next recipe of a model costs only its own run.
@@ -75,11 +67,11 @@ def parser() -> Parser:
     )
     parser.add_argument("--layers", action="store_true", help="where the error comes from: every dense layer beside its float one")
     parser.add_argument("--layer-samples", type=int, default=8, help="on how many of the images (%(default)s)")
-    parser.add_argument("--max-top1-drop", type=_finite, help="limit in percentage points (the manifest's)")
-    parser.add_argument("--min-agreement", type=_finite, help="limit, fraction of images with the same top-1 (the manifest's)")
-    parser.add_argument("--min-snr", type=_finite, help="limit in dB (the manifest's)")
+    parser.add_argument("--max-top1-drop", type=flags.finite, help="limit in percentage points (the manifest's)")
+    parser.add_argument("--min-agreement", type=flags.finite, help="limit, fraction of images with the same top-1 (the manifest's)")
+    parser.add_argument("--min-snr", type=flags.finite, help="limit in dB (the manifest's)")
     parser.add_argument("--jobs", "--threads", dest="jobs", type=int, metavar="N", help="images side by side (as many as cores)")
-    cache.add_arguments(parser)
+    flags.add_cache_flags(parser)
     parser.add_argument(
         "--thumbnails",
         action=argparse.BooleanOptionalAction,
@@ -97,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     _check_numbers(arguments)
     require_extra("edge", "validating", "ai_edge_litert", "scipy", "platformdirs")
-    store = cache.chosen_store(arguments)
+    store = flags.chosen_store(arguments)
     from edge.artifacts import artifact, atomic_files
 
     if arguments.save:
@@ -105,11 +97,12 @@ def _validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     found = artifact.load(arguments.file, verify=False)
 
     from calibration.image_set import open_image_set
-    from edge.validation import reference, validate_file
+    from edge.export import recorded_source
+    from edge.validation import validate_file
 
     takes_pixels = {"auto": None, "normalized": False, "pixels": True}[arguments.model_input]
-    reference.require_usable(found.manifest)
-    source = reference.source_of(found.manifest, arguments.weights, arguments.model, takes_pixels, arguments.trust_model)
+    recorded_source.require_usable(found.manifest)
+    source = recorded_source.source_of(found.manifest, arguments.weights, arguments.model, takes_pixels, arguments.trust_model)
     limits = _limits(found.manifest, arguments)
     image_set = open_image_set(arguments.images)
     references = _chosen(image_set, found.manifest["calibration"], arguments)
@@ -127,7 +120,7 @@ def _validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
     document = validate_file.validate(found, source, images, settings, terminal.progress)
     if arguments.save:
         atomic_files.save_document(arguments.save, document)
-    return _report(document, terminal)
+    return show(document, terminal)
 
 
 def _limits(manifest: Mapping[str, Any], arguments: argparse.Namespace) -> Limits:
@@ -153,10 +146,9 @@ def _labelled(validation: Any, image_set: Any, references: Sequence[Any], artifa
     Raises:
         InputError: --labels that do not name the folders, or are not as many as the model has classes.
     """
-    from edge.conversion import convert_model
 
     number = artifact.manifest["classes"]
-    names = convert_model.checked_labels(read_labels(labels) if labels else artifact.labels, number)
+    names = checked_labels(read_labels(labels) if labels else artifact.labels, number)
     folders = {reference.label for reference in references if reference.label is not None}
     indices: dict[str, int] = {}
     if folders and all(reference.label is not None for reference in references):
@@ -165,7 +157,7 @@ def _labelled(validation: Any, image_set: Any, references: Sequence[Any], artifa
             raise InputError(
                 "the folders are not the labels'",
                 expected=f"folders named after the lines of {labels}",
-                received=", ".join(sorted(folders)[:_PATHS_SHOWN]),
+                received=", ".join(sorted(folders)[:PATHS_SHOWN]),
                 action="rename the folders, or pass other labels",
             )
         if not indices:
@@ -187,134 +179,6 @@ def _note_calibration_images(calibration: Mapping[str, Any] | None, image_set: A
         terminal.progress.warn(f"{again} of these images are among the {calibration['samples']} that FILE was calibrated with")
 
 
-def _report(document: dict[str, Any], terminal: Terminal) -> int:
-    columns = ("difference", "images", "same top-1", "95 %", "SNR dB", "cosine", "KL", "max abs", "mean abs", "between")
-    rows: list[Sequence[str]] = []
-    for difference in document["differences"]:
-        metrics, name = difference["metrics"], difference["name"]
-        if difference["identical"]:
-            rows.append((name, str(metrics["samples"]), "100%", "", "", "", "", "0", "0", "the same pixels"))
-            continue
-        agreement = metrics["top1_agreement"]
-        rows.append(
-            (
-                name,
-                str(metrics["samples"]),
-                f"{agreement['value']:.2%}",
-                f"{100 * agreement['low']:.2f} to {100 * agreement['high']:.2f}",
-                _shown(metrics["logits_snr_db"], ".1f"),
-                _shown(metrics["cosine"], ".5f"),
-                *(_shown(metrics[error], ".1e") for error in ("kl", "max_abs_err", "mean_abs_err")),
-                _BETWEEN[name],
-            )
-        )
-    closing = [*_image_lines(document), *_accuracy_lines(document), *_flipped_lines(document), *_layer_lines(document)]
-    closing += [*_proof_lines(document["gate"])]
-    if document["weights"]["random"]:
-        closing.append("RANDOM weights: drift means something, the answers do not.")
-    closing += [f"FAILED: {failure}" for failure in document["gate"]["failures"]]
-    if document["gate"]["passed"]:
-        closing.append(f"passed: {document['name']} is within its limits")
-    seconds = terminal.progress.seconds()
-    if seconds:
-        closing.append(f"seconds: {', '.join(f'{name} {value:.1f}' for name, value in seconds.items())}")
-    terminal.result(document, columns, rows, closing)
-    return EXIT_OK if document["gate"]["passed"] else EXIT_CHECK_FAILED
-
-
-def _image_lines(document: dict[str, Any]) -> list[str]:
-    images = document["images"]
-    skipped = [f"{skipped['path']} ({skipped['reason']})" for skipped in images["skipped"]]
-    lines = [f"{images['number']} images of {images['source']}, on {document['runtime']}"]
-    fewer = [one for one in document["differences"] if one["metrics"]["samples"] < images["number"]]
-    if fewer:
-        names, number = " and ".join(one["name"] for one in fewer), fewer[0]["metrics"]["samples"]
-        lines.append(f"{names}: on {number} of them, spread over all (--float32-samples all: on all)")
-    if skipped:
-        lines.append(f"left out, unreadable: {', '.join(skipped[:_PATHS_SHOWN])}{_and_more(len(skipped) - _PATHS_SHOWN)}")
-    return lines
-
-
-def _accuracy_lines(document: dict[str, Any]) -> list[str]:
-    found = document["accuracy"]
-    if found is None:
-        return []
-    lines = []
-    for name in ("top1", "top5"):
-        sides = " -> ".join(_percent(found[side][name]) for side in ("reference", "target"))
-        lines.append(f"{name[:3]}-{name[3]}: {sides}")
-    change = found["top1_change"]
-    lines.append(
-        f"change of top-1: {100 * change['value']:+.2f} points ({100 * change['low']:+.2f} to {100 * change['high']:+.2f}); "
-        f"right only before {found['only_reference_right']}, only after {found['only_target_right']}, McNemar p = {found['mcnemar_p']:.3g}"
-    )
-    sides = (found[side] for side in ("reference", "target"))
-    lines.append("expected calibration error: " + " -> ".join(f"{side['ece']:.4f}" for side in sides))
-    worst = [row for row in found["per_class"] if row["target_right"] < row["reference_right"]][:_PATHS_SHOWN]
-    if worst:
-        changes = (f"{row['label']} {row['target_right'] - row['reference_right']:+d} of {row['images']}" for row in worst)
-        lines.append(f"classes that lost most: {', '.join(changes)}")
-    return lines
-
-
-def _flipped_lines(document: dict[str, Any]) -> list[str]:
-    flipped = document["flipped"]
-    if not flipped["number"]:
-        return []
-    lines = [f"another answer on {flipped['number']} images; those the float model was surest of:"]
-    for image in flipped["shown"][:_PATHS_SHOWN]:
-        before, after = image["reference"], image["target"]
-        lines.append(f"  {image['path']}: {before['answer']} {before['probability']:.0%} -> {after['answer']} {after['probability']:.0%}")
-    return lines
-
-
-def _layer_lines(document: dict[str, Any]) -> list[str]:
-    layers = document["layers"]
-    if layers is None:
-        return []
-    shown = layers["rows"][:_LAYERS_SHOWN]
-    width = max(len(row["layer"]) for row in shown)
-    lines = [f"layers, on {layers['images']} images, the largest error of its own first:"]
-    lines += [
-        f"  {row['layer']:<{width}}  {row['mode']:<17}  own {_shown(row['own_snr_db'], '5.1f')} dB, "
-        f"piled up by there {_shown(row['snr_db'], '5.1f')} dB"
-        for row in shown
-    ]
-    return (
-        [*lines, f"  {_and_more(len(layers['rows']) - len(shown)).strip()} (--json has them all)"]
-        if len(layers["rows"]) > len(shown)
-        else lines
-    )
-
-
-def _proof_lines(gate: dict[str, Any]) -> list[str]:
-    lines = []
-    for proof in gate["proof"]:
-        needed = proof["images_needed"]
-        if proof["limit"] == "min_agreement":
-            words = f"same top-1 of at least {proof['claimed']:.2%}: measured {proof['measured']:.2%}, at least {proof['low']:.2%}"
-        else:
-            words = f"top-1 drop of at most {proof['claimed']:g} points: measured {proof['measured']:+.2f}, at most {proof['high']:+.2f}"
-        if proof["proved"]:
-            verdict = "proved (95 %)"
-        else:
-            verdict = "not proved: " + (f"about {needed:,} such images would" if needed else "no number of such images would")
-        lines.append(f"{words}: {verdict}")
-    return lines
-
-
-def _percent(proportion: Mapping[str, float]) -> str:
-    return f"{proportion['value']:.2%} ({proportion['low']:.2%} to {proportion['high']:.2%})"
-
-
-def _and_more(number: int) -> str:
-    return f" and {number} more" if number > 0 else ""
-
-
-def _shown(value: float | None, form: str) -> str:
-    return "NaN" if value is None else format(value, form)
-
-
 def _check_numbers(arguments: argparse.Namespace) -> None:
     for flag, value in (("--samples", arguments.samples), ("--layer-samples", arguments.layer_samples), ("--jobs", arguments.jobs)):
         if value is not None and value < 1:
@@ -329,14 +193,6 @@ def _number_or_all(text: str) -> int | None:
     if not text.isascii() or not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a number of at least 1, or all. Received: {text}")
     return int(text)
-
-
-def _finite(text: str) -> float:
-    """A limit: NaN would fail every file."""
-    value = float(text)
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"must be a finite number. Received: {text}")
-    return value
 
 
 if __name__ == "__main__":

@@ -102,9 +102,9 @@ def _verify(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 def _file(path: Path) -> _Subject:
     from edge.artifacts import self_description
-    from edge.artifacts.artifact import sha256
     from edge.conversion import rebuild
     from edge.tflite import flatbuffer
+    from tfvit.hashing import sha256
 
     try:
         data = path.read_bytes()
@@ -143,7 +143,7 @@ def _labels(path: Path | None) -> tuple[str, ...] | None:
 
 def _differences(subject: _Subject, made: Any) -> list[Any]:
     from edge.artifacts import difference
-    from edge.artifacts.artifact import sha256
+    from tfvit.hashing import sha256
 
     found = [] if subject.file is None else difference.of_files(subject.file, made.file)
     if subject.manifest is None:

@@ -31,7 +31,8 @@ from calibration.image_set import open_image_set
 from tfvit.errors import EXIT_OK, InputError, UsageError
 from tfvit.evaluate import wilson_interval
 from tfvit.preprocessing import Preprocessing, normalize
-from tfvit.terminal import Parser, Progress, Terminal, run, stepping
+from tfvit.progress import Progress, stepping
+from tfvit.terminal import Parser, Terminal, run
 from tfvit.variants import Variant, find_variant
 
 EVALUATION_BATCH = 500

@@ -7,10 +7,11 @@ from calibration.image_set import open_image_set
 from edge import validate
 from edge.android import package
 from edge.artifacts import artifact
-from edge.validation import reference
+from edge.export import recorded_source
 from fuzz.json_mutator import mutate as mutate
 from fuzz.target import file, folder
-from tfvit.terminal import Progress
+from tfvit import hashing
+from tfvit.progress import Progress
 
 _SILENT = argparse.Namespace(progress=Progress())
 _FILE = b"\x1c\0\0\0TFL3 a made-up file"
@@ -24,13 +25,13 @@ def read(data: bytes) -> None:
     package._require_fields(found)
     package._refusals([found], allow_random=False)
     package.recommended({found.name: found.manifest})
-    reference.require_usable(found.manifest)
+    recorded_source.require_usable(found.manifest)
     arguments = validate.parser().parse_args([str(path), "--samples", "4"])
     validate._limits(found.manifest, arguments)
     builtin = open_image_set("builtin")
     chosen = validate._chosen(builtin, found.manifest["calibration"], arguments)
     validate._note_calibration_images(found.manifest["calibration"], builtin, chosen, _SILENT)
-    reference.source_of(found.manifest, None, None, None)
+    recorded_source.source_of(found.manifest, None, None, None)
 
 
 def _with_hash(data: bytes) -> bytes:
@@ -38,7 +39,7 @@ def _with_hash(data: bytes) -> bytes:
     try:
         document = json.loads(data)
         if isinstance(document["file"]["sha256"], str):
-            document["file"]["sha256"] = artifact.sha256(_FILE)
+            document["file"]["sha256"] = hashing.sha256(_FILE)
             return json.dumps(document).encode()
     except (ValueError, KeyError, TypeError, RecursionError):
         pass

@@ -1,6 +1,6 @@
 """Arrays on disk: the recorded outputs of tfvit.compare (.npz), and an entry of the cache."""
 
-from edge.cache import Store, _path
+from edge.artifacts.store import Store, _path
 from fuzz.target import file, folder
 from tfvit.compare import _read_reference
 

@@ -41,3 +41,12 @@ def require_extra(extra: str, purpose: str, *modules: str, otherwise: str = "") 
 
 def _packages(modules: tuple[str, ...] | list[str]) -> str:
     return ", ".join(module.replace("_", "-") for module in modules)
+
+
+def require_matplotlib(flag: str) -> None:
+    """Checks that the flag that asked for a picture can be served.
+
+    Raises:
+        EnvironmentUnusableError: matplotlib is not installed.
+    """
+    require_extra("plots", flag, otherwise=f", or leave {flag} out")

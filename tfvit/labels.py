@@ -70,3 +70,19 @@ def read_labels(path: Path) -> tuple[str, ...]:
             action="remove the empty lines",
         )
     return labels
+
+
+def checked_labels(labels: tuple[str, ...] | None, classes: int) -> tuple[str, ...] | None:
+    """The labels of a model with so many classes.
+
+    Raises:
+        InputError: another number of them.
+    """
+    if labels is not None and len(labels) != classes:
+        raise InputError(
+            "the labels do not fit the model",
+            expected=f"{classes} labels, one per line",
+            received=f"{len(labels)} labels",
+            action="pass the label file the model was trained with",
+        )
+    return labels

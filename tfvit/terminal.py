@@ -12,10 +12,11 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NoReturn, TextIO, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, TextIO
 
 from tfvit.errors import EXIT_USAGE, UsageError, UserError, printable
+from tfvit.progress import Progress, duration
 
 EXIT_INTERRUPTED = 130
 EXIT_BUG = 70
@@ -23,8 +24,6 @@ EXIT_BUG = 70
 
 # On the screen at once
 _MOST_BARS = 8
-
-Item = TypeVar("Item")
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,80 +45,6 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError("wrong usage", expected=f"the flags of {self.prog} --help", received=message, action=f"run {self.prog} --help")
-
-
-class Progress:
-    """Says what is going on, and how long each stage took. This one is silent; `TerminalProgress` shows it."""
-
-    def __init__(self, interrupted: Callable[[], bool] = lambda: False) -> None:
-        self._seconds: dict[tuple[str, str], float] = {}
-        self._interrupted = interrupted
-
-    def seconds(self, subject: str | None = None) -> dict[str, float]:
-        """Stage -> seconds so far, of one subject or of all together."""
-        total: dict[str, float] = {}
-        for (whose, stage), seconds in self._seconds.items():
-            if subject is None or whose == subject:
-                total[stage] = round(total.get(stage, 0.0) + seconds, 2)
-        return total
-
-    @contextlib.contextmanager
-    def stage(self, name: str, total: int | None = None, subject: str = "") -> Iterator[Callable[[], None]]:
-        """One piece of work; call what it gives once per step of `total`."""
-        start = time.perf_counter()
-        try:
-            with self._show(name, total, subject) as advance:
-                yield advance
-            self.stop_where_interrupted()  # native code may have swallowed the exception
-        finally:
-            self._add(subject, name, time.perf_counter() - start)
-
-    def stage_elsewhere(self, name: str, total: int | None, subject: str, seconds: float) -> None:
-        """One piece of work that another process has done."""
-        self._add(subject, name, seconds)
-
-    @contextlib.contextmanager
-    def whole(self, steps: int) -> Iterator[Callable[[str, float, float | None], None]]:
-        """All the work of a command, its stages among it. Call what it gives with what is finished, the share of all, and the seconds left
-        where they are known."""
-        yield lambda text, share, seconds_left: None
-
-    def stop_where_interrupted(self) -> None:
-        """Goes on with a Ctrl-C that came to nothing.
-
-        Raises:
-            KeyboardInterrupt: there was one.
-        """
-        if self._interrupted():
-            raise KeyboardInterrupt
-
-    def _add(self, subject: str, name: str, seconds: float) -> None:
-        self._seconds[subject, name] = self._seconds.get((subject, name), 0.0) + seconds
-
-    def note(self, text: str) -> None:
-        """A sentence the user should know."""
-
-    def warn(self, text: str) -> None:
-        """A sentence the user must not miss."""
-
-    @contextlib.contextmanager
-    def _show(self, name: str, total: int | None, subject: str) -> Iterator[Callable[[], None]]:
-        yield lambda: None
-
-
-def duration(seconds: float) -> str:
-    """For example "40 s", "12 min", "2 h 5 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def stepping(items: Iterable[Item], advance: Callable[[], None]) -> Iterator[Item]:
-    """The same items, each followed by one step of a stage."""
-    for item in items:
-        yield item
-        advance()
 
 
 class TerminalProgress(Progress):

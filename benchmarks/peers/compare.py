@@ -30,7 +30,8 @@ from rows import write_rows  # noqa: E402
 from calibration.image_set import open_image_set  # noqa: E402
 from edge.drift.metrics import measure  # noqa: E402
 from edge.latency import protocol  # noqa: E402
-from edge.runtime.machine import LoadMeter, cpu_name  # noqa: E402
+from edge.latency.load import LoadMeter  # noqa: E402
+from edge.runtime.machine import cpu_name  # noqa: E402
 from edge.runtime.process import OK, LatencyProcess  # noqa: E402
 from tfvit.hub import REPOSITORIES  # noqa: E402
 from tfvit.variants import find_variant  # noqa: E402

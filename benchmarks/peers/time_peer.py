@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from pixels import inputs
 
-from edge.runtime.process import answering, burst, coded
+from edge.runtime.child import answering
+from edge.runtime.process import burst, coded
 
 
 class LiteRT:

@@ -21,8 +21,8 @@ from typing import Any
 
 from edge.android.package import KIND, PACKAGE_FILE, zip_bytes
 from edge.artifacts import atomic_files
-from edge.artifacts.artifact import sha256
 from tfvit.errors import EnvironmentUnusableError, InputError
+from tfvit.hashing import sha256
 
 FOLDER = "edge"
 # The new folder while it is made, then the old one while it is removed; the old one between two renames

@@ -23,13 +23,14 @@ import numpy as np
 from PIL import Image
 
 from calibration import builtin
-from edge.artifacts.artifact import Artifact, is_whole_on_xnnpack, preprocessing_of, require_fields, sha256, unusable_manifest
+from edge.artifacts.artifact import Artifact, is_whole_on_xnnpack, preprocessing_of, require_fields, unusable_manifest
 from edge.drift.metrics import softmax
 from edge.runtime import sandbox
 from edge.runtime.cpu import Interpreter, Tensor, runtime_package
 from tfvit.errors import InputError
+from tfvit.hashing import sha256
 from tfvit.preprocessing import resize_and_crop, to_rgb
-from tfvit.terminal import Progress
+from tfvit.progress import Progress
 
 KIND, SCHEMA_VERSION = "edge_package", 1
 PACKAGE_FILE, GOLDEN_FILE = "edge_package.json", "golden.png"

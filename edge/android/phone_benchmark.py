@@ -13,7 +13,7 @@ from edge.android.adb import PASSING, AdbError
 from edge.android.phone import APP, INSTALL, POLL_SECONDS, STATUS, Phone
 from edge.android.phone_status import DONE, FAILED, LEFT, STOPPED, Status
 from tfvit.errors import EnvironmentUnusableError
-from tfvit.terminal import Progress
+from tfvit.progress import Progress
 
 # From the intent to the first word of the app; a phone that is busy starts an app in a few seconds
 START_SECONDS = 60.0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import Any
 from edge.artifacts import strict_json
 from edge.artifacts.atomic_files import locked, stage, sync_folder, unwritable
 from tfvit.errors import InputError
+from tfvit.hashing import sha256
 from tfvit.preprocessing import INTERPOLATIONS, Preprocessing
 
 SCHEMA_VERSION = 1
@@ -46,10 +46,6 @@ class Artifact:
     file: bytes
     manifest: dict[str, Any]
     labels: tuple[str, ...] | None = None
-
-
-def sha256(data: bytes | memoryview) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def canonical_json(value: Any) -> str:

@@ -11,10 +11,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edge.artifacts.artifact import canonical_json, sha256
+from edge.artifacts.artifact import canonical_json
 from edge.quantization.recipes import RECIPES
 from edge.tflite import attachments
 from edge.tflite import metadata as metadata_schema
+from tfvit.hashing import sha256
 
 METADATA_BUFFER, PROVENANCE_BUFFER = "TFLITE_METADATA", "EDGE_PROVENANCE"
 LABELS_FILE = "labels.txt"

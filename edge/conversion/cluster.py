@@ -12,18 +12,17 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge import cache
-from edge.artifacts import artifact
-from edge.conversion import scheduler
+from edge.artifacts import artifact, store
+from edge.conversion import cells
 from edge.conversion.worker import MatrixProcess
 from edge.export import source as sources
 from tfvit.errors import EnvironmentUnusableError, UserError
-from tfvit.terminal import Progress
+from tfvit.progress import Progress
 
 _CONNECT_S = 10
 
 
-def cells_on_cluster(address: str, groups: Sequence[scheduler.Group], progress: Progress) -> Generator[scheduler.Cell]:
+def cells_on_cluster(address: str, groups: Sequence[cells.Group], progress: Progress) -> Generator[cells.Cell]:
     """Every cell, as the workers finish their groups.
 
     Args:
@@ -37,9 +36,9 @@ def cells_on_cluster(address: str, groups: Sequence[scheduler.Group], progress: 
     client = _connect(address)
     with client:
         submitted = {}
-        for one in scheduler.outstanding(groups, progress):
-            if isinstance(one, scheduler.Group):
-                group = dataclasses.replace(one, store=cache.Store(None))
+        for one in cells.outstanding(groups, progress):
+            if isinstance(one, cells.Group):
+                group = dataclasses.replace(one, store=store.Store(None))
                 submitted[client.submit(cells_of, group, pure=False, retries=0)] = one
             else:
                 yield one
@@ -77,7 +76,7 @@ def cells_on_cluster(address: str, groups: Sequence[scheduler.Group], progress: 
             client.cancel([future for future in submitted if not future.done()], force=True)
 
 
-def cells_of(group: scheduler.Group) -> list[tuple[str, tuple]]:
+def cells_of(group: cells.Group) -> list[tuple[str, tuple]]:
     """What a worker does: the events of the group's process, cells with their artifacts. Its own machine's cache is used."""
     events: queue.SimpleQueue[tuple[Any, str, tuple]] = queue.SimpleQueue()
     with tempfile.TemporaryDirectory(prefix="tfvit-") as folder:
@@ -86,7 +85,7 @@ def cells_of(group: scheduler.Group) -> list[tuple[str, tuple]]:
         except UserError as error:
             return [("cell", (group.failed(recipe, error),)) for recipe in group.recipes]
         settings = dataclasses.replace(group.settings, folder=Path(folder))
-        process = MatrixProcess(dataclasses.replace(group, source=source, settings=settings, store=cache.open_store()), events)
+        process = MatrixProcess(dataclasses.replace(group, source=source, settings=settings, store=store.open_store()), events)
         told = []
         try:
             while not told or told[-1][0] != "ended":
@@ -100,7 +99,7 @@ def cells_of(group: scheduler.Group) -> list[tuple[str, tuple]]:
     return told
 
 
-def _saved(cell: scheduler.Cell, group: scheduler.Group) -> scheduler.Cell:
+def _saved(cell: cells.Cell, group: cells.Group) -> cells.Cell:
     """A worker's cell with its file in the command's own folder."""
     if cell.outcome is None:
         return cell

@@ -20,8 +20,9 @@ from edge.conversion.plan import Outcome, Plan, calibration_block, settings_bloc
 from edge.export.float_model import require_tensorflow_backend
 from edge.quantization.recipes import Recipe
 from tfvit.errors import InputError
+from tfvit.labels import checked_labels
 from tfvit.preprocessing import Preprocessing
-from tfvit.terminal import Progress
+from tfvit.progress import Progress
 
 # Of the latency before and after a repair
 REPAIR_ROUNDS = 20
@@ -50,7 +51,7 @@ def convert(todo: Plan, progress: Progress) -> Iterator[Outcome | Failed]:
     source = todo.model.source
     require_tensorflow_backend()
     with progress.stage("load the runtime", subject=source.name):
-        from edge.conversion.candidate import FloatGraphs
+        from edge.quantization.float_graph import FloatGraphs
     model, split, preprocessing = todo.model, todo.split, todo.model.preprocessing
     labels = checked_labels(todo.settings.labels, model.facts.classes)
     images = list(todo.image_set.read(split.held_out, preprocessing))
@@ -189,22 +190,6 @@ def _label_indices(image_set: ImageSet, split: Split, preprocessing: Preprocessi
         return None
     kept = [reference for reference, _ in image_set.read_with_references(split.held_out, preprocessing)]
     return np.asarray([labels.index(reference.label) for reference in kept])
-
-
-def checked_labels(labels: tuple[str, ...] | None, classes: int) -> tuple[str, ...] | None:
-    """The labels of a model with so many classes.
-
-    Raises:
-        InputError: another number of them.
-    """
-    if labels is not None and len(labels) != classes:
-        raise InputError(
-            "the labels do not fit the model",
-            expected=f"{classes} labels, one per line",
-            received=f"{len(labels)} labels",
-            action="pass the label file the model was trained with",
-        )
-    return labels
 
 
 def _require_finite_reference(logits: np.ndarray, name: str) -> None:

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge.artifacts import artifact, self_description
+from edge.drift.limits import Limits
 from edge.drift.metrics import Drift
 from edge.export.float_model import Facts
 from edge.export.to_tflite import INPUT_NAME, ExportableModel
-from edge.quantization.recipes import Limits, Recipe
+from edge.quantization.recipes import Recipe
 from edge.runtime import cpu
-from edge.tflite import delegate_rules, flatbuffer
+from edge.tflite import delegate_rules, flatbuffer, versions
+from tfvit import hashing
 from tfvit.weights import WeightsOrigin
 
 
@@ -81,13 +83,13 @@ def manifest(
     }
     file = self_description.describe(quantized, document, labels)
     document["file"] = {
-        "sha256": artifact.sha256(file),
+        "sha256": hashing.sha256(file),
         "size_bytes": len(file),
-        "graph_sha256": artifact.sha256(quantized),
+        "graph_sha256": hashing.sha256(quantized),
         "graph_size_bytes": len(quantized),
         "ops": flatbuffer.operator_counts(model),
         "max_rank": flatbuffer.max_rank(model),
-        "min_runtime_version": flatbuffer.min_runtime_version(model),
+        "min_runtime_version": versions.min_runtime_version(model),
     }
     document["delegates"] = {"xnnpack": dataclasses.asdict(cpu.xnnpack_partitions(file)), "gpu": delegate_rules.gpu_summary(model)}
     return document, file

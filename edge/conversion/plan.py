@@ -12,14 +12,16 @@ from typing import Any
 from calibration.image_set import ImageSet, Split, open_image_set
 from edge.artifacts import artifact, self_description
 from edge.artifacts.provenance import code_sha256, tool_versions
-from edge.cache import Store
+from edge.artifacts.store import Store
+from edge.drift.limits import Limits
 from edge.export.float_model import FloatModel
 from edge.export.source import Source
-from edge.quantization.recipes import Limits, Recipe
+from edge.quantization.recipes import Recipe
+from tfvit import hashing
 from tfvit.errors import UsageError
 from tfvit.labels import published_labels
 from tfvit.preprocessing import Preprocessing
-from tfvit.terminal import Progress
+from tfvit.progress import Progress
 
 # Images the drift is measured on; never among the calibration images.
 DRIFT_SAMPLES = 32
@@ -192,7 +194,7 @@ def settings_block(
         "without_dynamic": recipe.without_dynamic,
         "position_tables": settings.position_tables,
         "repair": settings.repair,
-        "labels_sha256": artifact.sha256(self_description.label_bytes(settings.labels)) if settings.labels else None,
+        "labels_sha256": hashing.sha256(self_description.label_bytes(settings.labels)) if settings.labels else None,
         "images": {
             "source": image_set.source,
             "calibration_samples": settings.calibration_samples,

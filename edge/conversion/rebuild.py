@@ -11,16 +11,17 @@ from typing import Any
 
 from calibration.image_set import BUILTIN, open_image_set
 from edge.artifacts import artifact, self_description
-from edge.artifacts.artifact import Artifact, sha256
+from edge.artifacts.artifact import Artifact
 from edge.artifacts.provenance import tool_versions
-from edge.cache import Store
+from edge.artifacts.store import Store
 from edge.conversion import convert_model, plan
+from edge.export import recorded_source
 from edge.quantization.recipes import DYNAMIC_SINCE, RECIPES, find_recipe
-from edge.validation import reference
 from tfvit.errors import EnvironmentUnusableError, InputError, UsageError
+from tfvit.hashing import sha256
 from tfvit.labels import published_labels
 from tfvit.preprocessing import Preprocessing
-from tfvit.terminal import Progress
+from tfvit.progress import Progress
 from tfvit.variants import VARIANTS
 
 _NONE = type(None)
@@ -178,13 +179,13 @@ def rebuilt(inputs: Mapping[str, Any], labels: tuple[str, ...] | None, files: Gi
     settings, recipe = inputs["settings"], find_recipe(inputs["recipe"])
     with tempfile.TemporaryDirectory(prefix="edge-verify-") as scratch:
         folder = Path(scratch)
-        given, flag = {"--weights": files.weights, "--model": files.model}, reference.needed_flag(inputs)
+        given, flag = {"--weights": files.weights, "--model": files.model}, recorded_source.needed_flag(inputs)
         if flag:
             path = given[flag]
             if path is None:
                 raise _missing(flag, inputs["weights"])
             given[flag] = _linked(path, inputs["weights"]["source"], folder)
-        source = reference.source_of(inputs, given["--weights"], given["--model"], settings["takes_pixels"], files.trusted)
+        source = recorded_source.source_of(inputs, given["--weights"], given["--model"], settings["takes_pixels"], files.trusted)
         limits: Mapping[str, Any] = settings.get("limits") or {}
         asked = plan.Settings(
             **_images(settings["images"], files.calibration, artifact.preprocessing_of(inputs, "the record"), folder),

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from edge.artifacts import atomic_files
-from edge.conversion.scheduler import Cell
+from edge.artifacts.atomic_files import png
+from edge.conversion.cells import Cell
+from edge.quantization.recipes import DYNAMIC, STATIC
+from edge.quantization.repair import Sensitivity
 from edge.runtime import machine
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError
 from tfvit.terminal import EXIT_BUG, Terminal
@@ -181,3 +184,23 @@ def _sensitivity_lines(outcome: Any) -> list[str]:
 
 def _shown(value: float | None, form: str) -> str:
     return "NaN" if value is None else form.format(value)
+
+
+_DRAWN = 40
+
+
+def drawing(found: Sequence[Sensitivity], title: str) -> bytes:
+    """The sensitivities as a bar chart, worst first: a PNG."""
+    from matplotlib.figure import Figure
+
+    worst = sorted(found, key=lambda sensitivity: sensitivity.snr_db)[:_DRAWN]
+    figure = Figure(figsize=(9, 1.2 + 0.24 * len(worst)), layout="constrained")
+    axes = figure.subplots()
+    colours = {STATIC: "tab:blue", DYNAMIC: "tab:orange"}
+    labels = [f"{sensitivity.layer} ({sensitivity.mode})" for sensitivity in worst]
+    axes.barh(labels, [sensitivity.snr_db for sensitivity in worst], color=[colours[sensitivity.mode] for sensitivity in worst])
+    axes.invert_yaxis()
+    axes.set(xlabel="logits SNR with this layer alone quantized, dB (less is worse)", title=title)
+    axes.grid(axis="x", alpha=0.3)
+    axes.tick_params(axis="y", labelsize=8)
+    return png(figure)

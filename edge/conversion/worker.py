@@ -1,6 +1,6 @@
 """A process that converts one model: memory it used is free afterwards, and its crash is the outcome of one cell and not the end of all.
 
-The parent writes a pickled `edge.conversion.scheduler.Group` and leaves the pipe open; the child writes pickled (kind, content) pairs:
+The parent writes a pickled `edge.conversion.cells.Group` and leaves the pipe open; the child writes pickled (kind, content) pairs:
 ("stage", (name, total, subject, seconds)), ("note", (text,)), ("warn", (text,)), ("cell", (cell,)). What it ended with is the parent's to
 say: ("ended", (error,)).
 """
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from tfvit.errors import EnvironmentUnusableError, UserError
-from tfvit.terminal import Progress
+from tfvit.progress import Progress
 
 # How long a child may take to put down its work before it is killed
 _PATIENCE_S = 15.0
@@ -33,7 +33,7 @@ class MatrixProcess:
     """The parent's side.
 
     Args:
-        group: `edge.conversion.scheduler.Group`.
+        group: `edge.conversion.cells.Group`.
         events: (this, kind, content) are put there, from a thread.
     """
 
@@ -141,12 +141,12 @@ def main() -> int:
     try:
         group = pickle.load(sys.stdin.buffer)
         threading.Thread(target=_stop_without_parent, daemon=True).start()
-        from edge.conversion import scheduler
+        from edge.conversion import cells
 
-        for cell in scheduler.cells(group, _Telling(say, lambda: bool(interrupted))):
+        for cell in cells.cells(group, _Telling(say, lambda: bool(interrupted))):
             error = cell.error
             if error is not None and not isinstance(error, UserError):
-                error = scheduler.BugError("".join(traceback.format_exception(error)).rstrip())
+                error = cells.BugError("".join(traceback.format_exception(error)).rstrip())
             say("cell", (dataclasses.replace(cell, error=error),))
     except (KeyboardInterrupt, BrokenPipeError):
         return 130

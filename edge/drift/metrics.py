@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edge.quantization.recipes import Limits
+from edge.drift.limits import Limits
 
 # Probabilities below this are not told apart: exp of the float32 logarithm's floor
 SMALLEST_PROBABILITY = np.finfo(np.float32).tiny

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from scipy import special  # not scipy.stats: loading it takes longer than any test here
 
+from edge.drift.limits import Limits
 from edge.drift.metrics import ImageDrifts, summary
-from edge.quantization.recipes import Limits
 from tfvit.evaluate import CONFIDENCE_Z, wilson_interval
 
 CALIBRATION_BINS = 15

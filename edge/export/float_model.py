@@ -18,12 +18,13 @@ import numpy as np
 
 from edge.artifacts import artifact
 from edge.artifacts.provenance import computed_by
-from edge.cache import Store
+from edge.artifacts.store import Store
 from edge.export import source as sources
 from edge.export.source import Source
+from tfvit import hashing
 from tfvit.errors import EnvironmentUnusableError
 from tfvit.preprocessing import Preprocessing
-from tfvit.terminal import Progress, stepping
+from tfvit.progress import Progress, stepping
 
 if TYPE_CHECKING:
     from edge.quantization.ranges import Calibration
@@ -186,7 +187,7 @@ class FloatModel:
             return _to_bytes(names | {f"rows {name}": rows for name, rows in seen.rows.items()})
 
         inputs = {
-            "file": artifact.sha256(file),
+            "file": hashing.sha256(file),
             "images": digest,
             "preprocessing": dataclasses.asdict(self.preprocessing),
             "tensors": dict(tensors),
@@ -205,7 +206,7 @@ class FloatModel:
 
     @staticmethod
     def _key(kind: str, inputs: Mapping[str, Any]) -> str:
-        return artifact.sha256(artifact.canonical_json({"kind": kind, "inputs": inputs, "computed": computed_by()}).encode())
+        return hashing.sha256(artifact.canonical_json({"kind": kind, "inputs": inputs, "computed": computed_by()}).encode())
 
 
 def require_tensorflow_backend() -> None:

@@ -18,7 +18,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge.artifacts.atomic_files import scratch_folder
-from edge.tflite.flatbuffer import make_constant, read_model, set_min_runtime_version, write_model
+from edge.tflite.flatbuffer import make_constant, read_model, write_model
+from edge.tflite.versions import set_min_runtime_version
 from tfvit.attention import substituted_constants
 from tfvit.blocks import PatchEmbedding
 from tfvit.errors import EnvironmentUnusableError, InputError, UsageError

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.drawing import png
+from edge.artifacts.atomic_files import png
 from edge.latency.protocol import Times
 
 

@@ -17,7 +17,7 @@ from edge.quantization.int8_movement import move_as_bytes
 from edge.quantization.position_tables import store_tables
 from edge.quantization.ranges import Calibration
 from edge.quantization.recipes import DYNAMIC, FLOAT, STATIC, Recipe
-from edge.tflite import flatbuffer
+from edge.tflite import flatbuffer, versions
 from tfvit.graph_constants import MASK
 
 # What a mask is in files that compute on integers: exp(-16) of a share in a softmax is nothing in 8 bits
@@ -51,8 +51,8 @@ def quantize(float_file: bytes, recipe: Recipe, calibration: Calibration | None 
     move_as_bytes(model)
     store_tables(model, recipe.tables_from_window)
     store_compactly(model, recipe.float16_constants, recipe.int8_biases_from)
-    flatbuffer.set_operator_versions(model)
-    flatbuffer.set_min_runtime_version(model)
+    versions.set_operator_versions(model)
+    versions.set_min_runtime_version(model)
     return flatbuffer.write_model(model)
 
 

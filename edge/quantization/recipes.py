@@ -4,26 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+from edge.drift.limits import Limits
 from tfvit.errors import unknown_name
 
 STATIC, DYNAMIC, FLOAT = "static", "dynamic", "float"
 # All of `edge.export.rewrites`, which needs Keras; this table does not
 REWRITES = ("fold_norm_affine", "centre_norm_inputs", "fold_normalization")
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """The drift gate: what a file must reach against the float Keras model on images it was not calibrated on.
-
-    Attributes:
-        min_snr_db: signal-to-noise ratio of the logits.
-        min_agreement: fraction of images with the same top-1. Not applied to random weights, whose top-1 means nothing.
-        max_top1_drop: percentage points of top-1 accuracy lost, where the images have labels.
-    """
-
-    min_snr_db: float
-    min_agreement: float
-    max_top1_drop: float
 
 
 @dataclasses.dataclass(frozen=True)

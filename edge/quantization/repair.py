@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from edge.drawing import png
 from edge.drift.metrics import measure
 from edge.quantization import quantize
 from edge.quantization.dense_layers import dense_layers, multiplications
@@ -24,7 +23,6 @@ from edge.tflite import flatbuffer
 # Picoseconds that a dense layer takes for a multiplication, by its mode: tiny224's layers on one thread of an AMD EPYC with AVX512-VNNI
 # (results/operation_profile.csv). Only their ratios count; a kind of machine on which they are others gets another order, as good a file.
 PICOSECONDS = {STATIC: 5.5, DYNAMIC: 6.0, FLOAT: 19.6}
-_DRAWN = 40
 # Damage of a layer that makes the logits NaN or infinite
 _BROKEN = 1e12
 
@@ -164,20 +162,3 @@ def repaired(
         middle = (failing + count) // 2
         failing, count = (failing, middle) if passes(after(middle)) else (middle, count)
     return after(count), list(steps[:count])
-
-
-def drawing(found: Sequence[Sensitivity], title: str) -> bytes:
-    """The sensitivities as a bar chart, worst first: a PNG."""
-    from matplotlib.figure import Figure
-
-    worst = sorted(found, key=lambda sensitivity: sensitivity.snr_db)[:_DRAWN]
-    figure = Figure(figsize=(9, 1.2 + 0.24 * len(worst)), layout="constrained")
-    axes = figure.subplots()
-    colours = {STATIC: "tab:blue", DYNAMIC: "tab:orange"}
-    labels = [f"{sensitivity.layer} ({sensitivity.mode})" for sensitivity in worst]
-    axes.barh(labels, [sensitivity.snr_db for sensitivity in worst], color=[colours[sensitivity.mode] for sensitivity in worst])
-    axes.invert_yaxis()
-    axes.set(xlabel="logits SNR with this layer alone quantized, dB (less is worse)", title=title)
-    axes.grid(axis="x", alpha=0.3)
-    axes.tick_params(axis="y", labelsize=8)
-    return png(figure)

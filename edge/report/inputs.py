@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edge.artifacts.artifact import is_whole_on_xnnpack, sha256
+from edge.artifacts.artifact import is_whole_on_xnnpack
 from edge.artifacts.atomic_files import utf8_name
 from edge.report import device, documents
 from edge.report.documents import Document, read_document
 from tfvit.errors import InputError
+from tfvit.hashing import sha256
 
 INTACT, TAMPERED, MISSING = "intact", "tampered", "missing"
 

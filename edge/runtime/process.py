@@ -22,6 +22,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from edge.runtime.child import answering, noise
+
 if TYPE_CHECKING:  # other runtimes' environments speak these lines too, and have neither Pillow nor tfvit's other needs
     from tfvit.errors import EnvironmentUnusableError
 
@@ -185,17 +187,6 @@ def main(arguments: Sequence[str]) -> None:
     os._exit(0)  # GPU drivers crash when Python takes them down
 
 
-def answering() -> Callable[[dict[str, Any]], None]:
-    """The child's way to say a line on stdout; what native code prints there from now on is no answer, and goes to stderr."""
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-
-    def say(answer: dict[str, Any]) -> None:
-        print(json.dumps(answer), file=answers, flush=True)
-
-    return say
-
-
 def _load_and_say(path: Path, delegate: str, threads: int, say: Any) -> Any:
     from tfvit.errors import EnvironmentUnusableError
 
@@ -238,22 +229,6 @@ def _loader(delegate: str, threads: int) -> Callable[[bytes], Any]:
     from edge.runtime.cpu import XNNPACK, Interpreter
 
     return functools.partial(Interpreter, threads=threads, kernels=XNNPACK if delegate == "cpu" else delegate)
-
-
-def noise(tensors: dict[str, Any]) -> dict[str, Any]:
-    """An input for each tensor, always the same: pixels 0..255 for images, small whole numbers for integers, else standard normal ones."""
-    import numpy as np
-
-    generator = np.random.default_rng(0)
-    values = {}
-    for name, tensor in tensors.items():
-        if len(tensor.shape) == 4 and tensor.shape[-1] == 3:
-            values[name] = generator.integers(0, 256, tensor.shape).astype(np.float32)
-        elif tensor.dtype.kind in "iu" and not tensor.scale:
-            values[name] = generator.integers(0, 8, tensor.shape)
-        else:
-            values[name] = generator.standard_normal(tensor.shape).astype(np.float32)
-    return values
 
 
 def _answer(question: dict[str, Any], model: Any, path: Path, delegate: str) -> dict[str, Any]:
@@ -305,3 +280,14 @@ def _share(path: Path, delegate: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     main(sys.argv[1:])
+
+
+def difference_from(delegate: str, process: Any, file: Path) -> float | None:
+    """|difference| / |output| of a process's outputs to another delegate's on the same input; None where that one cannot run the file."""
+    import numpy as np
+
+    with LatencyProcess(file, delegate, 1) as reference:
+        if reference.loaded.status != OK:
+            return None
+        expected, received = reference.outputs(), process.outputs()
+    return max(float(np.linalg.norm(received[name] - expected[name]) / (np.linalg.norm(expected[name]) + 1e-30)) for name in expected)

@@ -51,7 +51,7 @@ def require_runs(file: bytes) -> None:
         EnvironmentUnusableError: the runtime refuses the file, or there is none.
         InputError: the runtime crashed on it or did not come to an end.
     """
-    from edge.artifacts.artifact import sha256
+    from tfvit.hashing import sha256
 
     digest = sha256(file)
     if digest not in _tried:
@@ -91,8 +91,8 @@ def _asked(file: bytes, what: str) -> dict[str, Any]:
 
 def main(what: str) -> None:
     """The child's side: the file on stdin, one line of JSON on stdout."""
+    from edge.runtime.child import answering, noise
     from edge.runtime.cpu import Interpreter, xnnpack_partitions
-    from edge.runtime.process import answering, noise
 
     say, file = answering(), sys.stdin.buffer.read()
     try:

@@ -21,7 +21,7 @@ import numpy as np
 from calibration.decoding import UnreadableImageError
 from calibration.image_set import ImageReference, ImageSet
 from edge.artifacts.artifact import canonical_json
-from edge.cache import Store
+from edge.artifacts.store import Store
 from edge.drift.metrics import logits_of_probabilities
 from edge.runtime.cpu import Interpreter
 from tfvit.preprocessing import Preprocessing

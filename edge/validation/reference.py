@@ -8,131 +8,23 @@ import functools
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edge.artifacts import artifact
 from edge.artifacts.provenance import code_sha256, tool_versions
-from edge.cache import Store
+from edge.artifacts.store import Store
 from edge.export import source as sources
 from edge.export.float_model import FloatModel
 from edge.quantization.recipes import RECIPES, Recipe, find_recipe
-from tfvit.errors import InputError, UsageError
+from tfvit.errors import InputError
 from tfvit.preprocessing import Preprocessing
-from tfvit.terminal import Progress
-from tfvit.variants import PUBLISHED_WEIGHTS, find_variant
-from tfvit.weights_choice import resolve_weights
+from tfvit.progress import Progress
 
 # Pixels of a batch of the Keras model: more images at once where they are small
 _BATCH_PIXELS = 2**20
 _MOST_IMAGES = 64
-
-
-# Of a manifest, what is needed to rebuild its model and to judge its file
-FIELDS = {
-    "variant": (str, type(None)),
-    "recipe": str,
-    "classes": int,
-    "calibration": (dict, type(None)),
-    "weights.source": str,
-    "weights.sha256": str,
-    "weights.random": bool,
-    "input.shape": list,
-    "output.activation": (str, type(None)),
-    "drift.limits.min_snr_db": (int, float),
-    "drift.limits.min_agreement": (int, float),
-    "drift.limits.max_top1_drop": (int, float),
-}
-_CALIBRATION_FIELDS = {"calibration.source": str, "calibration.samples": int, "calibration.seed": int}
-# More than anyone calibrates with
-_MOST_SAMPLES = 10**6
-
-
-def require_usable(manifest: Mapping[str, Any]) -> None:
-    """Checks everything in a manifest that its model is rebuilt from and its file judged by.
-
-    Raises:
-        InputError: the first thing that cannot be.
-    """
-    artifact.require_fields(manifest, FIELDS)
-    side = artifact.preprocessing_of(manifest).crop_px
-    if manifest["input"]["shape"] != [1, side, side, 3]:
-        raise artifact.unusable_manifest(manifest, f"with images of {side} x {side} pixels for the input {manifest['input']['shape']}")
-    if manifest["classes"] < 1:
-        raise artifact.unusable_manifest(manifest, f"with {manifest['classes']} classes")
-    if manifest["weights"]["random"] != manifest["weights"]["source"].startswith("random:"):
-        raise artifact.unusable_manifest(manifest, f"with weights {manifest['weights']['source']}, random: {manifest['weights']['random']}")
-    if manifest["calibration"] is not None:
-        artifact.require_fields(manifest, _CALIBRATION_FIELDS)
-        samples, seed = manifest["calibration"]["samples"], manifest["calibration"]["seed"]
-        if not 1 <= samples <= _MOST_SAMPLES or seed < 0:
-            raise artifact.unusable_manifest(manifest, f"with {samples} calibration images of seed {seed}")
-
-
-def needed_flag(manifest: Mapping[str, Any]) -> str | None:
-    """Which of a command's flags must name a file of the user's: --weights, --model or neither."""
-    recorded = manifest["weights"]
-    if manifest["variant"] is None:
-        return "--model"
-    return None if recorded["random"] or recorded["source"] in PUBLISHED_WEIGHTS else "--weights"
-
-
-def source_of(
-    manifest: Mapping[str, Any], weights: Path | None, model: Path | None, takes_pixels: bool | None, trusted: bool = False
-) -> sources.Source:
-    """The model an artifact was made from: names and hashes checked, nothing built.
-
-    Args:
-        manifest: the artifact's.
-        weights: the checkpoint, where the manifest names a file of the user's.
-        model: the saved Keras model, where it names one.
-        takes_pixels: of a saved model; None to find out.
-        trusted: whether code in the saved model may run.
-
-    Raises:
-        UsageError: a file is needed and was not given, or the other way round.
-        InputError: another file than the one the manifest names.
-        WeightsError: published weights that cannot be had.
-    """
-    recorded, needed = manifest["weights"], needed_flag(manifest)
-    given = {"--weights": weights, "--model": model}
-    for flag, path in given.items():
-        if path is not None and flag != needed:
-            raise UsageError(
-                f"{flag} does not fit",
-                expected=f"{needed} FILE" if needed else f"neither --weights nor --model: the manifest says {recorded['source']}",
-                received=f"{flag} {path}",
-                action=f"leave {flag} out",
-            )
-    if trusted and model is None:
-        raise UsageError(
-            "--trust-model does not fit",
-            expected="--trust-model with --model FILE",
-            received="no --model",
-            action="leave --trust-model out",
-        )
-    if needed and given[needed] is None:
-        raise UsageError(
-            "the float reference is a file of yours",
-            expected=f"{needed} FILE, the {recorded['source']} with SHA-256 {recorded['sha256'][:16]}…",
-            received=f"no {needed}",
-            action=f"name the file {manifest['name']} was made from",
-        )
-    if model is not None:  # the checks above: exactly where the manifest is of a saved model
-        source = sources.resolve_model(model, takes_pixels, trusted)
-    else:
-        variant = find_variant(manifest["variant"])
-        source = sources.Source(variant.id, variant, resolve_weights(str(weights or recorded["source"]), variant))
-    if not recorded["random"] and source.weights.sha256 != recorded["sha256"]:
-        raise InputError(
-            "other weights than the artifact's",
-            expected=f"SHA-256 {recorded['sha256']}",
-            received=f"SHA-256 {source.weights.sha256} of {source.weights.path}",
-            action="name the file it was made from, or convert again from this one",
-        )
-    return source
 
 
 class Reference:
@@ -236,7 +128,7 @@ class Reference:
         return self._graph(find_recipe(self._manifest["recipe"]))
 
     def _graph(self, recipe: Recipe) -> bytes:
-        from edge.conversion.candidate import FloatGraphs
+        from edge.quantization.float_graph import FloatGraphs
 
         if not self._is_kept(recipe):
             _ = self.exportable  # first: it changes settings that are part of what the file is kept by

@@ -14,14 +14,14 @@ import numpy as np
 from PIL import Image
 
 from calibration.image_set import ImageReference, ImageSet
-from edge.artifacts.artifact import Artifact, preprocessing_of, sha256
+from edge.artifacts.artifact import Artifact, preprocessing_of
 from edge.artifacts.provenance import tool_versions
-from edge.cache import Store
+from edge.artifacts.store import Store
 from edge.drift import statistics
 from edge.drift.collapse import signs_of_collapse
+from edge.drift.limits import Limits
 from edge.drift.metrics import ImageDrifts, compare, summary
 from edge.export.source import Source
-from edge.quantization.recipes import Limits
 from edge.runtime import machine, sandbox
 from edge.runtime.cpu import Interpreter, runtime_version
 from edge.tflite import flatbuffer
@@ -30,8 +30,9 @@ from edge.validation.layer_drift import layer_drifts
 from edge.validation.reference import Reference
 from tfvit import memory
 from tfvit.errors import InputError, printable
+from tfvit.hashing import sha256
 from tfvit.preprocessing import Preprocessing
-from tfvit.terminal import Progress, stepping
+from tfvit.progress import Progress, stepping
 
 KIND, SCHEMA_VERSION = "validation", 1
 # At most this share of the images may be unreadable; one always may
@@ -122,7 +123,7 @@ def validate(artifact: Artifact, source: Source, images: Images, settings: Setti
 
     Args:
         artifact: the file and its manifest; a file that the manifest does not describe is a failure in the document.
-        source: of `edge.validation.reference.source_of`.
+        source: of `edge.export.recorded_source.source_of`.
         images: what to run them on.
         settings: how.
         progress: stages go there.

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from edge.artifacts.artifact import sha256
+from tfvit.hashing import sha256
 
 # recipe -> (size as a share of float32's, logits SNR dB, median ms, whole on XNNPACK, GPU verdict)
 RECIPES = {

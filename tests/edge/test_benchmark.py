@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from edge import benchmark
-from edge.artifacts import artifact
 from edge.quantization import quantize
 from edge.quantization.recipes import RECIPES
 from edge.runtime.cpu import Interpreter
 from edge.runtime.process import OK, REFUSED, LatencyProcess
 from edge.tflite import flatbuffer
 from tests.edge.small_models import MICRO, pixels
+from tfvit import hashing
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError
 
 # Enough to have run; nothing here judges how fast
@@ -102,7 +102,7 @@ def test_what_is_saved_is_what_is_printed_and_nothing_foreign_is_lost(measured, 
     assert code == EXIT_OK
     assert json.loads((tmp_path / "benchmark.json").read_text()) == json.loads(out)
     assert json.loads(out)["kind"] == "benchmark"
-    assert json.loads(out)["results"][0]["sha256"] == artifact.sha256(micro_files["int8"].read_bytes())
+    assert json.loads(out)["results"][0]["sha256"] == hashing.sha256(micro_files["int8"].read_bytes())
     (tmp_path / "mine.json").write_text("{}")
     code, _, err = measured(micro_files["int8"], *SHORT, "--save", tmp_path / "mine.json")
     assert code == EXIT_UNUSABLE

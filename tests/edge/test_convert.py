@@ -20,6 +20,7 @@ from edge import convert
 from edge.artifacts import artifact
 from edge.artifacts.provenance import TOOLS
 from edge.quantization.recipes import RECIPES
+from tfvit import hashing
 from tfvit.checkpoints import official_tensors
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 from tfvit.labels import cifar10_labels
@@ -419,7 +420,7 @@ def test_manifest_says_what_is_so(tiny):
         assert manifest["output"] == {
             "name": "probabilities", "shape": [1, 10], "dtype": "float32", "quantization": None, "activation": "softmax",
         }  # fmt: skip
-        assert manifest["file"]["sha256"] == artifact.sha256(file)
+        assert manifest["file"]["sha256"] == hashing.sha256(file)
         assert manifest["file"]["size_bytes"] == len(file)
         assert manifest["file"]["max_rank"] == 4
         assert manifest["file"]["min_runtime_version"] == {"float32": "2.9.0", "int8": "2.17.0"}[recipe]  # GELU, dynamic layers

@@ -15,12 +15,12 @@ from edge.android import adb, package
 from edge.android.adb import Adb, AdbError, Device, Output, choose, failure, find_adb, parse_devices
 from edge.android.phone import APP, Clock, Phone
 from edge.android.phone_status import parse_status
-from edge.artifacts import artifact
 from edge.report.__main__ import main as report_main
 from edge.report.documents import DEVICE_REPORT, read_document
 from tests.edge import report_documents
 from tests.edge.scripted_adb import FILES, READY, SERIAL, ScriptedPhone
 from tests.edge.scripted_adbd import ScriptedAdbd
+from tfvit import hashing
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError
 from tfvit.terminal import EXIT_INTERRUPTED
 
@@ -166,7 +166,7 @@ def test_real_files(ran, phone, out, micro_files, tmp_path):
     phone.does(bundle=None)
     code, printed, _ = ran(*files, "--allow-random", "--json")
     assert code == EXIT_OK
-    hashes = {artifact.sha256(path.read_bytes()) for path in files}
+    hashes = {hashing.sha256(path.read_bytes()) for path in files}
     assert {row["sha256"] for row in json.loads(printed)["results"]} == hashes
 
 

@@ -75,7 +75,7 @@ def test_help_answers_at_once():
 
 
 def test_an_interrupt_that_native_code_swallowed_ends_the_stage():
-    from tfvit.terminal import Progress
+    from tfvit.progress import Progress
 
     seen = []
     progress = Progress(interrupted=lambda: bool(seen))

@@ -15,12 +15,12 @@ import pytest
 from PIL import Image
 
 from calibration import builtin
-from edge import cache
-from edge.artifacts import artifact
+from edge.artifacts import artifact, store
 from edge.quantization.dense_layers import dense_layers
 from edge.tflite import flatbuffer
 from edge.validation import predictions, validate_file
 from tests.edge.small_models import MICRO, SEED, build
+from tfvit import hashing
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 from tfvit.terminal import EXIT_BUG
 
@@ -83,7 +83,7 @@ def _changed(folder: Path, name: str, file: bytes) -> Path:
     """The artifact with another file that its manifest describes: the change must be found by looking at answers."""
     old = artifact.load(folder / f"{name}.tflite")
     manifest = json.loads(json.dumps(old.manifest))
-    manifest["file"] |= {"sha256": artifact.sha256(file), "size_bytes": len(file)}
+    manifest["file"] |= {"sha256": hashing.sha256(file), "size_bytes": len(file)}
     return artifact.save(dataclasses.replace(old, file=file, manifest=manifest), folder, force=True)
 
 
@@ -267,7 +267,7 @@ def test_each_limit_fails_alone(validated, made, weights, pictures, limit, words
 def test_stopped_and_taken_up_again_it_says_the_same(validated, made, weights, pictures, tmp_path):
     arguments = (made / "micro-int8.tflite", "--images", pictures, "--weights", weights, "--json", "--cache", tmp_path / "kept", *LOOSE)
     whole = validated(*arguments).out
-    kept = sorted(entry.path for entry in cache.Store(tmp_path / "kept").entries() if entry.kind == "answers")
+    kept = sorted(entry.path for entry in store.Store(tmp_path / "kept").entries() if entry.kind == "answers")
     assert len(kept) == 6  # three models, two chunks
     for path in kept[::2]:
         path.unlink()

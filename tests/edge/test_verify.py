@@ -13,6 +13,7 @@ from edge.artifacts import artifact, difference, self_description
 from edge.tflite import attachments, flatbuffer
 from edge.tflite import metadata as metadata_schema
 from tests.edge.small_models import MICRO, SEED, build, run_command
+from tfvit import hashing
 from tfvit.checkpoints import official_tensors
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 
@@ -67,7 +68,7 @@ def test_our_own_file_is_equal(verified, micro_files):
     ran = verified(micro_files["float32"])
     assert ran.code == EXIT_OK
     assert "equal to the last byte" in ran.out
-    assert artifact.sha256(micro_files["float32"].read_bytes()) in ran.out
+    assert hashing.sha256(micro_files["float32"].read_bytes()) in ran.out
 
 
 def test_a_manifest_with_a_better_figure(verified, micro_files, tmp_path):
@@ -100,7 +101,7 @@ def test_weights_of_ones_own_under_another_name(verified, converted, tmp_path):
     labels = tmp_path / "labels.txt"
     labels.write_text("\n".join(LABELS) + "\n")
     path = converted("--variant", "micro", "--weights", own, "--quant", "float32", "--labels", labels, "--output", "logits")
-    digest = artifact.sha256(own.read_bytes())
+    digest = hashing.sha256(own.read_bytes())
     assert_refused(verified(path), EXIT_UNUSABLE, "not at hand", "--weights PATH: flowers.safetensors", digest)
     moved = own.rename(tmp_path / "renamed.safetensors")
     ran = verified(path, "--weights", moved)

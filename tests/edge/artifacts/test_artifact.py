@@ -12,13 +12,14 @@ import pytest
 
 from edge.artifacts import artifact, atomic_files
 from edge.artifacts.artifact import Artifact
+from tfvit import hashing
 from tfvit.errors import EnvironmentUnusableError, InputError
 
 NAME = "tiny-int8"
 
 
 def made(content: bytes = b"file one", labels: tuple[str, ...] | None = None, **extra) -> Artifact:
-    manifest = {"schema_version": 1, "name": NAME, "file": {"sha256": artifact.sha256(content), "size_bytes": len(content)}, **extra}
+    manifest = {"schema_version": 1, "name": NAME, "file": {"sha256": hashing.sha256(content), "size_bytes": len(content)}, **extra}
     return Artifact(NAME, content, manifest, labels)
 
 
@@ -66,7 +67,7 @@ def test_a_tampered_file_is_refused(tmp_path):
 )  # fmt: skip
 def test_a_broken_manifest_is_one_error(tmp_path, manifest):
     path = artifact.save(made(), tmp_path)
-    text = manifest.replace("HASH", artifact.sha256(b"file one"))
+    text = manifest.replace("HASH", hashing.sha256(b"file one"))
     (tmp_path / f"{NAME}.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match="unreadable manifest"):
         artifact.load(path)

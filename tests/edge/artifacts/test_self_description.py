@@ -13,9 +13,10 @@ from flatbuffers import number_types
 from flatbuffers.table import Table
 
 from edge.artifacts import self_description
-from edge.artifacts.artifact import canonical_json, sha256
+from edge.artifacts.artifact import canonical_json
 from edge.runtime import cpu
 from edge.tflite import attachments, flatbuffer, metadata
+from tfvit.hashing import sha256
 
 BUFFERS = {"TFLITE_METADATA": b"first" * 7, "EDGE_PROVENANCE": b"second"}
 FILES = {"labels.txt": "Katze\nnaïve\n猫\n".encode()}

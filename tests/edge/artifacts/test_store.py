@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge import cache
+from edge.artifacts.store import Store, open_store
 from tfvit.errors import EXIT_OK, EXIT_USAGE
 
 ROOT = Path(__file__).parents[3]
@@ -21,7 +22,7 @@ def path_of(folder: Path, key: str) -> Path:
 
 @pytest.fixture
 def store(tmp_path):
-    return cache.Store(tmp_path)
+    return Store(tmp_path)
 
 
 def test_what_was_written_is_read(store):
@@ -76,7 +77,7 @@ def test_what_fails_to_be_made_is_not_kept(store):
 
 
 def test_no_folder_keeps_nothing():
-    store, made = cache.Store(None), []
+    store, made = Store(None), []
     for _ in range(2):
         assert store.made(KEY, lambda: made.append(1) or b"made", "ranges", "tiny224") == b"made"
     assert len(made) == 2
@@ -85,13 +86,13 @@ def test_no_folder_keeps_nothing():
 
 def test_a_folder_that_cannot_be_costs_nothing_but_time(tmp_path):
     (tmp_path / "file").write_text("x")
-    store = cache.Store(tmp_path / "file")
+    store = Store(tmp_path / "file")
     assert store.made(KEY, lambda: b"made", "ranges", "tiny224") == b"made"
     assert store.made(KEY, lambda: b"again", "ranges", "tiny224") == b"again"
 
 
 def test_a_large_entry_is_not_kept(tmp_path):
-    store = cache.Store(tmp_path, limit_bytes=100)
+    store = Store(tmp_path, limit_bytes=100)
     store.write(KEY, bytes(101), "ranges", "tiny224")
     assert KEY not in store
 
@@ -144,7 +145,7 @@ Store(Path(sys.argv[1])).made(sys.argv[2], lambda: b"half", "ranges", "tiny224")
 def test_a_process_killed_while_writing(tmp_path):
     done = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path), KEY], cwd=ROOT, check=False)
     assert done.returncode == 9
-    store = cache.Store(tmp_path)
+    store = Store(tmp_path)
     assert store.read(KEY) is None
     assert store.made(KEY, lambda: b"whole", "ranges", "tiny224") == b"whole"  # its turn ended with it
     assert len(store.entries()) == 2  # what it left behind is seen, and goes like everything else
@@ -169,7 +170,7 @@ def test_the_command_lists_and_clears(store, tmp_path, capfd):
 def test_the_limit_is_the_users(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("TFVIT_CACHE", str(tmp_path))
     monkeypatch.setenv("TFVIT_CACHE_GIB", "0.000001")  # 1073 bytes
-    store = cache.open_store()
+    store = open_store()
     for used, key in enumerate((KEY, OTHER)):
         store.write(key, bytes(600), "ranges", "tiny224")
         os.utime(path_of(tmp_path, key), (used, used))

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from edge import cache
 from edge.artifacts.provenance import computed_by
-from edge.conversion import costs, plan, scheduler
+from edge.artifacts.store import Store
+from edge.conversion import cells, costs, plan, scheduler
 from edge.conversion.worker import MatrixProcess
 from edge.export.source import Source, on_this_machine, require_unchanged
 from edge.quantization.recipes import RECIPES
@@ -22,22 +22,23 @@ from edge.runtime import machine
 from tests.edge.small_models import MICRO
 from tfvit import memory
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError, InputError
-from tfvit.terminal import Progress, TerminalProgress, duration
+from tfvit.progress import Progress, duration
+from tfvit.terminal import TerminalProgress
 from tfvit.variants import VARIANTS
 from tfvit.weights_choice import WeightsChoice, resolve_weights
 
 ROOT = Path(__file__).parents[3]
 
 
-def group(name: str, recipes=("float32",), folder=Path("out"), store=None, variant=MICRO) -> scheduler.Group:
+def group(name: str, recipes=("float32",), folder=Path("out"), store=None, variant=MICRO) -> cells.Group:
     settings = plan.Settings(calibration_samples=2, drift_samples=2, folder=folder, gate=False)
     source = Source(name, variant, WeightsChoice(random_seed=0))
-    return scheduler.Group(source, tuple(RECIPES[recipe] for recipe in recipes), settings, store or cache.Store(None))
+    return cells.Group(source, tuple(RECIPES[recipe] for recipe in recipes), settings, store or Store(None))
 
 
-def cell(model: str, recipe: str, status: str = "written") -> scheduler.Cell:
+def cell(model: str, recipe: str, status: str = "written") -> cells.Cell:
     outcome = None if status == "failed" else plan.Outcome("name", status, Path("x"), {})
-    return scheduler.Cell(model, recipe, f"{model}-{recipe}", outcome)
+    return cells.Cell(model, recipe, f"{model}-{recipe}", outcome)
 
 
 # What it costs
@@ -179,7 +180,7 @@ def test_a_second_run_makes_nothing_again(cli, tmp_path, monkeypatch):
         return {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
 
     first = converted("first")
-    assert {entry.kind for entry in cache.Store(tmp_path / "cache").entries()} == {"facts", "float file", "reference", "ranges"}
+    assert {entry.kind for entry in Store(tmp_path / "cache").entries()} == {"facts", "float file", "reference", "ranges"}
     with monkeypatch.context() as patch:
         patch.setattr("edge.export.source.build", lambda source: pytest.fail("the model was built again"))
         assert converted("second") == first
@@ -214,7 +215,7 @@ def test_what_a_kept_file_depends_on(tmp_path, monkeypatch, change):
 
     def keys(seed=0, rewrites=("a",), input_dtype="float32", output="logits", digest="d") -> set[str]:
         asked = []
-        store = cache.Store(None)
+        store = Store(None)
         monkeypatch.setattr(store, "made", lambda key, make, kind, subject: asked.append(key) or b"")
         model = FloatModel(Source("micro", MICRO, WeightsChoice(random_seed=seed)), store, Progress())
         model.float_file(rewrites, input_dtype, output)
@@ -272,7 +273,7 @@ def test_weights_overwritten_meanwhile(tmp_path):
 
 def test_a_machine_that_would_make_other_files_refuses(tmp_path):
     one = group("micro", folder=tmp_path)
-    (found,) = scheduler.cells(dataclasses.replace(one, expected={"float32": "another hash"}), Progress())
+    (found,) = cells.cells(dataclasses.replace(one, expected={"float32": "another hash"}), Progress())
     assert isinstance(found.error, EnvironmentUnusableError)
     assert "would make other files of micro" in str(found.error)
 
@@ -302,7 +303,7 @@ def test_a_process_that_is_killed_costs_one_cell(tmp_path, monkeypatch):
                 os.kill(dict(started)["micro_a"], signal.SIGKILL)
 
     monkeypatch.setattr(scheduler, "MatrixProcess", start)
-    store, finished = cache.Store(tmp_path / "cache"), []
+    store, finished = Store(tmp_path / "cache"), []
     side_by_side = [group(name, recipes, tmp_path / "one", store) for name in names]
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
@@ -312,7 +313,7 @@ def test_a_process_that_is_killed_costs_one_cell(tmp_path, monkeypatch):
     assert "SIGKILL" in str(found[0].error)
     assert sorted(name for name, _ in started) == ["micro_a", "micro_a", "micro_b"]
     assert {each.name for each in finished} == {each.name for each in found}
-    alone = [each for name in names for each in scheduler.cells(group(name, recipes, tmp_path / "two"), Progress())]
+    alone = [each for name in names for each in cells.cells(group(name, recipes, tmp_path / "two"), Progress())]
     assert [each.status for each in alone] == ["written"] * 4
     made = sorted((tmp_path / "one").iterdir())
     assert len(made) == 6

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from edge.drift import metrics
-from edge.quantization.recipes import RECIPES, Limits
+from edge.drift.limits import Limits
+from edge.quantization.recipes import RECIPES
 
 # float64 arithmetic against decimals written down here
 EXACT = 1e-12

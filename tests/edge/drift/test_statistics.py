@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from edge.drift import statistics
+from edge.drift.limits import Limits
 from edge.drift.metrics import compare
-from edge.quantization.recipes import Limits
 from tfvit.evaluate import wilson_interval
 
 LIMITS = Limits(min_snr_db=20.0, min_agreement=0.98, max_top1_drop=1.0)

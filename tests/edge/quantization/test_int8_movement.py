@@ -5,10 +5,11 @@ import collections
 import numpy as np
 import tensorflow as tf
 
+from edge.drift.limits import Limits
 from edge.quantization import quantize
 from edge.quantization.int8_movement import move_as_bytes
 from edge.quantization.ranges import collect
-from edge.quantization.recipes import RECIPES, STATIC, Limits, Recipe
+from edge.quantization.recipes import RECIPES, STATIC, Recipe
 from edge.runtime.cpu import Interpreter, xnnpack_partitions
 from edge.tflite import flatbuffer
 

@@ -10,7 +10,7 @@ from edge import convert, verify
 from edge.quantization import position_tables
 from edge.quantization.recipes import RECIPES
 from edge.runtime.cpu import Interpreter, xnnpack_partitions
-from edge.tflite import delegate_rules, flatbuffer
+from edge.tflite import delegate_rules, flatbuffer, versions
 from tests.edge.small_models import run_command
 from tfvit.errors import EXIT_OK
 from tfvit.graph_constants import POSITION_BIAS
@@ -45,7 +45,7 @@ def file(small_graph, biases) -> bytes:
 def _with_tables(file: bytes, from_window: int | None = SIDE) -> bytes:
     model = flatbuffer.read_model(file)
     position_tables.store_tables(model, from_window)
-    flatbuffer.set_min_runtime_version(model)
+    versions.set_min_runtime_version(model)
     return flatbuffer.write_model(model)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from edge import benchmark, bundle, inspect, validate
-from edge.artifacts import artifact
 from edge.runtime import sandbox
+from tfvit import hashing
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EnvironmentUnusableError, InputError
 
 CORPUS = Path(__file__).parents[2] / "fuzz"
@@ -46,7 +46,7 @@ def made(tmp_path):
 
     def save(file: bytes) -> Path:
         manifest = json.loads((CORPUS / "manifest" / "nano32-int8.json").read_text())
-        manifest["file"]["sha256"] = artifact.sha256(file)
+        manifest["file"]["sha256"] = hashing.sha256(file)
         manifest["weights"] |= {"source": "random:1", "random": True}
         path = tmp_path / "nano32-int8.tflite"
         path.write_bytes(file)

@@ -6,7 +6,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from edge.runtime.cpu import Interpreter
-from edge.tflite import flatbuffer
+from edge.tflite import flatbuffer, versions
 from tfvit.errors import InputError
 
 
@@ -115,7 +115,7 @@ def test_min_runtime_version(operations, expected):
         code = schema.OperatorCodeT()
         code.builtinCode, code.version = getattr(schema.BuiltinOperator, name), version
         model.operatorCodes.append(code)
-    assert flatbuffer.min_runtime_version(model) == expected
+    assert versions.min_runtime_version(model) == expected
 
 
 def test_the_file_says_its_own_minimum_runtime(tiny_v1):
@@ -123,10 +123,10 @@ def test_the_file_says_its_own_minimum_runtime(tiny_v1):
         graph = tiny_v1.graph(recipe)
         (entry,) = [entry for entry in graph.metadata if entry.name == b"min_runtime_version"]
         written = bytes(graph.buffers[entry.buffer].data)
-        print(recipe, written, flatbuffer.min_runtime_version(graph))
+        print(recipe, written, versions.min_runtime_version(graph))
         assert len(written) == 16
-        assert written.rstrip(b"\0").decode() == (flatbuffer.min_runtime_version(graph) or "")
-        assert flatbuffer.min_runtime_version(graph) == expected
+        assert written.rstrip(b"\0").decode() == (versions.min_runtime_version(graph) or "")
+        assert versions.min_runtime_version(graph) == expected
 
 
 @pytest.mark.parametrize(
@@ -155,10 +155,10 @@ def test_versions_are_those_of_the_types(operation, types, scales, version):
     operator.opcodeIndex, operator.inputs, operator.outputs = 0, list(range(len(types))), [len(types)]
     operator.builtinOptions = schema.FullyConnectedOptionsT()
     graph.operators, model.subgraphs, model.operatorCodes = [operator], [graph], [code]
-    flatbuffer.set_operator_versions(model)
+    versions.set_operator_versions(model)
     assert code.version == version
     code.version = 99
-    flatbuffer.set_operator_versions(model)
+    versions.set_operator_versions(model)
     assert code.version == 99
 
 
@@ -168,7 +168,7 @@ def test_custom_operations_have_their_own_name():
     code.builtinCode, code.customCode, operator.opcodeIndex = schema.BuiltinOperator.CUSTOM, b"FlexErf", 0
     model.operatorCodes = [code]
     assert flatbuffer.operator_name(model, operator) == "FlexErf"
-    assert flatbuffer.min_runtime_version(model) is None
+    assert versions.min_runtime_version(model) is None
 
 
 @pytest.mark.parametrize(

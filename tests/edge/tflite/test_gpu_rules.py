@@ -12,7 +12,8 @@ from edge.quantization import quantize, ranges
 from edge.quantization.position_tables import store_tables
 from edge.quantization.recipes import RECIPES, STATIC
 from edge.runtime import cpu as cpu_runtime
-from edge.runtime.process import OK, LatencyProcess, noise
+from edge.runtime.child import noise
+from edge.runtime.process import OK, LatencyProcess
 from edge.tflite import delegate_rules, flatbuffer
 from tests.edge.gpu_probes import PROBES, QUANTIZED_PROBES, TELLING, TELLING_QUANTIZED
 from tfvit.graph_constants import POSITION_BIAS

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from calibration.image_set import open_image_set
-from edge import cache
+from edge.artifacts.store import Store
 from edge.validation import predictions
 from tfvit.preprocessing import Preprocessing
 
@@ -53,7 +53,7 @@ def _rows(images, models, store):
 
 def test_every_readable_image_is_answered_in_order(images):
     model = _Counting()
-    found, rows = _rows(images, [model], cache.Store(None))
+    found, rows = _rows(images, [model], Store(None))
     expected = [images.pixels(reference, GEOMETRY).mean(axis=(0, 1)) for reference in images.references if reference.path != "0003.png"]
     np.testing.assert_allclose(rows["a"], np.stack(expected), rtol=1e-6)
     assert [reference.path for chunk in found for reference, _ in chunk.unreadable] == ["0003.png"]
@@ -61,7 +61,7 @@ def test_every_readable_image_is_answered_in_order(images):
 
 
 def test_what_was_answered_is_not_asked_again(images, tmp_path):
-    store, first, other = cache.Store(tmp_path / "store"), _Counting("a"), _Counting("b")
+    store, first, other = Store(tmp_path / "store"), _Counting("a"), _Counting("b")
     _, rows = _rows(images, [first], store)
     again = _Counting("a")
     _, both = _rows(images, [again, other], store)
@@ -71,7 +71,7 @@ def test_what_was_answered_is_not_asked_again(images, tmp_path):
 
 
 def test_a_stopped_run_goes_on_where_it_was(images, tmp_path):
-    store, model = cache.Store(tmp_path / "store"), _Counting()
+    store, model = Store(tmp_path / "store"), _Counting()
     stopped = predictions.Run(images, images.references, [model.model], store).answers(1)
     next(stopped)
     stopped.close()
@@ -80,12 +80,12 @@ def test_a_stopped_run_goes_on_where_it_was(images, tmp_path):
     again = _Counting()
     _, rows = _rows(images, [again], store)
     assert again.asked < len(images.references) - 1
-    np.testing.assert_array_equal(rows["a"], _rows(images, [_Counting()], cache.Store(None))[1]["a"])
+    np.testing.assert_array_equal(rows["a"], _rows(images, [_Counting()], Store(None))[1]["a"])
 
 
 @pytest.mark.parametrize("change", ["key", "preprocessing", "picture"])
 def test_what_an_answer_depends_on_is_asked_again(images, tmp_path, change):
-    store = cache.Store(tmp_path / "store")
+    store = Store(tmp_path / "store")
     _rows(images, [_Counting()], store)
     other = _Counting("b") if change == "key" else _Counting()
     if change == "preprocessing":
@@ -98,7 +98,7 @@ def test_what_an_answer_depends_on_is_asked_again(images, tmp_path, change):
 
 
 def test_a_damaged_chunk_is_answered_again(images, tmp_path):
-    store = cache.Store(tmp_path / "store")
+    store = Store(tmp_path / "store")
     _, rows = _rows(images, [_Counting()], store)
     damaged = sorted((tmp_path / "store").glob("*/*"))
     damaged[0].write_bytes(damaged[0].read_bytes()[:50])
@@ -109,14 +109,14 @@ def test_a_damaged_chunk_is_answered_again(images, tmp_path):
 
 def test_a_store_that_cannot_be_written_costs_nothing_but_time(images, tmp_path):
     (tmp_path / "store").write_text("a file where the folder should be")
-    _, rows = _rows(images, [_Counting()], cache.Store(tmp_path / "store"))
+    _, rows = _rows(images, [_Counting()], Store(tmp_path / "store"))
     assert len(rows["a"]) == len(images.references) - 1
 
 
 def test_the_store_keeps_within_its_limit(tmp_path):
     import os
 
-    store = cache.Store(tmp_path, limit_bytes=3000)
+    store = Store(tmp_path, limit_bytes=3000)
     for index, key in enumerate(("aa", "bb", "cc", "dd")):
         store.write(key * 8, bytes(1000), "answers", key)
         (path,) = tmp_path.glob(f"{key}/*")
@@ -133,7 +133,7 @@ def test_a_chunk_without_one_readable_image(tmp_path):
         archive.writestr("a.png", b"no picture")
     (tmp_path / "images.zip").write_bytes(file.getvalue())
     images = open_image_set(tmp_path / "images.zip")
-    found, rows = _rows(images, [_Counting()], cache.Store(None))
+    found, rows = _rows(images, [_Counting()], Store(None))
     assert len(found[0].unreadable) == 1
     assert len(rows["a"]) == 0
 
@@ -141,7 +141,7 @@ def test_a_chunk_without_one_readable_image(tmp_path):
 def test_how_many_work_changes_no_answer_and_no_order(images):
     batched = [_Counting(), _Counting(), _Counting()]
     found = [
-        list(predictions.Run(images, images.references, [model.model], cache.Store(None)).answers(workers))
+        list(predictions.Run(images, images.references, [model.model], Store(None)).answers(workers))
         for model, workers in zip(batched, (1, 2, 5), strict=True)
     ]
     for other in found[1:]:
@@ -172,7 +172,7 @@ def test_a_failure_ends_the_run(images):
 
     model = predictions.Model("broken", "broken", GEOMETRY, lambda workers: fail)
     with pytest.raises(ValueError, match="no answer"):
-        list(predictions.Run(images, images.references, [model], cache.Store(None)).answers(2))
+        list(predictions.Run(images, images.references, [model], Store(None)).answers(2))
 
 
 def test_the_first_model_answers_while_the_others_are_loaded(images):
@@ -187,7 +187,7 @@ def test_the_first_model_answers_while_the_others_are_loaded(images):
         return first._answer
 
     models = [predictions.Model("first", "first", GEOMETRY, lambda workers: answer), predictions.Model("second", "second", GEOMETRY, load)]
-    found = list(predictions.Run(images, images.references, models, cache.Store(None)).answers(1))
+    found = list(predictions.Run(images, images.references, models, Store(None)).answers(1))
     assert all((chunk.logits["first"] == chunk.logits["second"]).all() for chunk in found)
 
 
@@ -213,7 +213,7 @@ def test_each_model_answers_as_soon_as_it_is_loaded_and_no_image_twice(images):
         dataclasses.replace(second.model, load=lambda workers: second_answer),
         dataclasses.replace(third.model, load=load_third),
     ]
-    found = list(predictions.Run(images, images.references, models, cache.Store(None)).answers(1))
+    found = list(predictions.Run(images, images.references, models, Store(None)).answers(1))
     assert [model.asked for model in (first, second, third)] == [len(images.references) - 1] * 3
     for chunk in found:
         np.testing.assert_array_equal(chunk.logits["a"], chunk.logits["b"])

@@ -4,19 +4,20 @@ import os
 
 import pytest
 
+from edge.latency.load import _TICKS, LoadMeter
 from edge.runtime import machine
 
 
 def meter(monkeypatch, *accounts):
     """A meter that reads these accounts, one after the other."""
     read = iter(accounts)
-    monkeypatch.setattr(machine.LoadMeter, "_now", lambda self: next(read))
-    return machine.LoadMeter([])
+    monkeypatch.setattr(LoadMeter, "_now", lambda self: next(read))
+    return LoadMeter([])
 
 
 def account(seconds: float, busy: float, ours: float, stolen: float = 0.0):
     """Seconds since boot, and core-seconds spent."""
-    return {"elapsed": seconds, "busy": busy * machine._TICKS, "ours": ours * machine._TICKS, "stolen": stolen * machine._TICKS}
+    return {"elapsed": seconds, "busy": busy * _TICKS, "ours": ours * _TICKS, "stolen": stolen * _TICKS}
 
 
 def test_what_others_use_is_what_is_busy_and_not_ours(monkeypatch):
@@ -35,7 +36,7 @@ def test_a_system_without_accounts_says_nothing(monkeypatch):
 
 @pytest.mark.skipif(not os.path.exists("/proc/stat"), reason="only Linux keeps these accounts")
 def test_this_machine():
-    found = machine.LoadMeter([os.getpid()])._now()
+    found = LoadMeter([os.getpid()])._now()
     assert found["busy"] >= found["ours"] > 0
     environment = machine.environment()
     assert environment["cores"] >= 1

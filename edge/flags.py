@@ -1,0 +1,37 @@
+"""Flags that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+from edge.artifacts.store import Store, open_store
+from tfvit.errors import UsageError
+
+
+def add_cache_flags(parser: argparse.ArgumentParser) -> None:
+    """--cache and --no-cache of the commands that keep something."""
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where to keep what another run may need (the user's cache folder)")
+    parser.add_argument("--no-cache", action="store_true", help="keep nothing, use nothing")
+
+
+def chosen_store(arguments: argparse.Namespace) -> Store:
+    """What --cache and --no-cache ask for.
+
+    Raises:
+        UsageError: both.
+    """
+    if arguments.cache and arguments.no_cache:
+        raise UsageError(
+            "a cache, or none?", expected="--cache or --no-cache", received="both", action="leave one out", folder=arguments.cache
+        )
+    return Store(None) if arguments.no_cache else open_store(arguments.cache)
+
+
+def finite(text: str) -> float:
+    """A limit: NaN would fail every file, infinity is nothing JSON can say."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"must be a finite number. Received: {text}")
+    return value

@@ -1,0 +1,107 @@
+"""Operator versions, and the oldest TensorFlow Lite that runs a file."""
+
+from __future__ import annotations
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from edge.tflite.flatbuffer import OPERATOR_NAMES, operators, tensor_type, text_of
+
+# First TensorFlow Lite runtime that knows a version of an operation.
+# Source: LiteRT, tflite/tools/versioning/runtime_version.cc, the operations this project's graphs use.
+_MIN_RUNTIME = {
+    "ADD": ("1.5.0", "1.14.0", "2.4.0", "2.6.0", "2.13.0"),
+    "BATCH_MATMUL": ("2.3.0", "2.3.0", "2.4.0", "2.5.0"),
+    "CAST": ("1.5.0", "2.7.0", "2.8.0", "2.9.0", "2.12.0", "2.15.0", "2.17.0"),
+    "CONCATENATION": ("1.5.0", "1.14.0", "2.3.0", "2.14.0"),
+    "CONV_2D": ("1.5.0", "1.14.0", "1.14.0", "2.3.0", "2.4.0", "2.9.0", "2.11.0", "2.15.0"),
+    "DEQUANTIZE": ("1.13.1", "1.14.0", "1.15.0", "2.2.0", "2.7.0", "2.18.0"),
+    "DIV": ("1.6.0", "2.3.0"),
+    "EXP": ("1.7.0", "2.12.0"),
+    "FULLY_CONNECTED": (
+        "1.5.0", "1.10.0", "1.14.0", "1.14.0", "2.0.0", "2.1.0", "2.3.0", "2.3.0", "2.3.0", "2.11.0", "2.15.0", "2.17.0", "2.18.0",
+    ),
+    "GATHER": ("1.6.0", "1.14.0", "1.15.0", "2.4.0", "2.5.0"),
+    "GELU": ("2.9.0", "2.9.0"),
+    "LOGISTIC": ("1.14.0", "1.14.0", "2.3.0"),
+    "MAXIMUM": ("1.14.0", "1.14.0", "2.3.0", "2.3.0"),
+    "MEAN": ("1.6.0", "1.14.0", "2.4.0"),
+    "MINIMUM": ("1.14.0", "1.14.0", "2.3.0", "2.3.0"),
+    "MUL": ("1.5.0", "1.14.0", "1.15.0", "2.3.0", "2.6.0", "2.11.0", "2.13.0"),
+    "PAD": ("1.5.0", "1.14.0", "2.4.0", "2.6.0"),
+    "QUANTIZE": ("1.14.0", "1.15.0", "2.7.0"),
+    "RELU": ("1.5.0", "2.1.0", "2.5.0"),
+    "RESHAPE": ("1.5.0",),
+    "RSQRT": ("1.10.0", "2.5.0", "2.15.0"),
+    "SLICE": ("1.14.0", "1.14.0", "1.14.0", "2.4.0", "2.5.0", "2.14.0"),
+    "SOFTMAX": ("1.5.0", "1.14.0", "2.3.0"),
+    "SPLIT": ("1.5.0", "1.14.0", "1.14.0", "2.3.0"),
+    "SQRT": ("1.10.0",),
+    "SQUARE": ("1.12.0",),
+    "SQUARED_DIFFERENCE": ("1.13.1", "2.5.0"),
+    "STRIDED_SLICE": ("1.6.0", "1.14.0", "2.1.0", "2.2.0", "2.5.0", "2.6.0", "2.14.0", "2.14.0"),
+    "SUB": ("1.6.0", "1.14.0", "2.3.0", "2.4.0", "2.4.0"),
+    "SUM": ("1.10.0", "1.15.0"),
+    "TANH": ("1.14.0", "1.14.0", "2.3.0"),
+    "TRANSPOSE": ("1.6.0", "1.14.0", "1.15.0", "2.3.0", "2.4.0", "2.12.0", "2.14.4"),
+}  # fmt: skip
+
+
+# Versions that an operation has for integers, by the type of its first input.
+# Source: LiteRT, tflite/tools/versioning/op_version.cc, likewise.
+_INTEGER_VERSIONS = {
+    "INT8": {
+        "ADD": 2, "BATCH_MATMUL": 2, "CONCATENATION": 2, "CONV_2D": 3, "DEQUANTIZE": 2, "EXP": 2, "FULLY_CONNECTED": 4, "GELU": 2,
+        "LOGISTIC": 2, "MAXIMUM": 2, "MEAN": 2, "MINIMUM": 2, "MUL": 2, "PAD": 2, "RELU": 2, "RSQRT": 2, "SLICE": 2, "SOFTMAX": 2,
+        "SQUARED_DIFFERENCE": 2, "STRIDED_SLICE": 2, "SUB": 2, "SUM": 2, "TANH": 2, "TRANSPOSE": 2,
+    },
+    "INT16": {
+        "ADD": 3, "BATCH_MATMUL": 3, "CONCATENATION": 3, "DEQUANTIZE": 3, "EXP": 2, "LOGISTIC": 3, "MAXIMUM": 4, "MEAN": 3, "MINIMUM": 4,
+        "MUL": 4, "PAD": 3, "RELU": 3, "RSQRT": 3, "SLICE": 4, "SOFTMAX": 3, "SUB": 5, "TANH": 3, "TRANSPOSE": 5,
+    },
+}  # fmt: skip
+
+
+def min_runtime_version(model: schema.ModelT) -> str | None:
+    """The oldest TensorFlow Lite runtime that knows every operation version in the file; None where one is not in the table."""
+    newest = (0,)
+    for code in model.operatorCodes:
+        name = OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        versions = _MIN_RUNTIME.get(name, ())
+        if code.customCode or not 1 <= code.version <= len(versions):
+            return None
+        newest = max(newest, tuple(int(part) for part in versions[code.version - 1].split(".")))
+    return ".".join(str(part) for part in newest)
+
+
+def set_operator_versions(model: schema.ModelT) -> None:
+    """Raises the version of every operation to what its types need, so that an older runtime refuses the file.
+
+    ai-edge-quantizer leaves the float graph's versions. A runtime that knows no scales per channel then takes them for zero: tflite-runtime
+    2.14 gives the bias alone where a float FULLY_CONNECTED with int8 weights calls itself version 5, and says nothing.
+    """
+    for name, operator in operators(model):
+        code = model.operatorCodes[operator.opcodeIndex]
+        code.version = max(code.version, _needed_version(model, name, operator))
+
+
+def _needed_version(model: schema.ModelT, name: str, operator: schema.OperatorT) -> int:
+    """At least; a float operation's own version is the converter's affair."""
+    types = [tensor_type(model, int(index)) for index in operator.inputs if index >= 0]
+    if name == "QUANTIZE" and tensor_type(model, int(operator.outputs[0])) == "INT16":
+        return 2
+    if name in ("FULLY_CONNECTED", "CONV_2D") and types[:2] == ["FLOAT32", "INT8"]:
+        quantization = model.subgraphs[0].tensors[int(operator.inputs[1])].quantization
+        per_channel = quantization is not None and quantization.scale is not None and len(quantization.scale) > 1
+        return {"FULLY_CONNECTED": (3, 12), "CONV_2D": (2, 5)}[name][per_channel]
+    if name in ("FULLY_CONNECTED", "CONV_2D") and types[:2] == ["INT16", "INT8"] and operator.builtinOptions.quantizedBiasType:
+        return {"FULLY_CONNECTED": 11, "CONV_2D": 8}[name]
+    return _INTEGER_VERSIONS.get(types[0], {}).get(name, 1) if types else 1
+
+
+def set_min_runtime_version(model: schema.ModelT) -> None:
+    """Brings the file's own `min_runtime_version` metadata up to date with its operations."""
+    version = min_runtime_version(model)
+    for entry in model.metadata or []:
+        if text_of(entry.name) == "min_runtime_version":
+            model.buffers[entry.buffer].data = np.frombuffer((version or "").encode().ljust(16, b"\0"), np.uint8)
