@@ -1,0 +1,113 @@
+"""The house: which module may import which. Read from the imports themselves, those inside functions too."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ("convert", "validate", "benchmark", "inspect", "report.__main__", "bundle", "device", "cache", "verify")
+TERMINAL = "tfvit.terminal"
+
+
+def _modules() -> dict[str, Path]:
+    found = {}
+    for package in ("tfvit", "calibration", "edge"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            found[".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")] = path
+    return found
+
+
+def imports_of(source: str, modules: set[str]) -> set[str]:
+    """The modules that a source text imports, of those that are given; type-checking imports are left out."""
+    tree, found = ast.parse(source), set()
+    unneeded = {
+        node
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.dump(block.test)
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if node in unneeded:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name in modules}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found |= {inner} if inner in modules else {node.module} & modules
+    return found
+
+
+def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of modules that import each other, directly or through others (Tarjan's strongly connected components)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(name: str) -> None:
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for other in sorted(arrows[name]):
+            if other not in index:
+                visit(other)
+            if other in stack:
+                low[name] = min(low[name], low[other])
+        if low[name] == index[name]:
+            group = []
+            while not group or group[-1] != name:
+                group.append(stack.pop())
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    for name in arrows:
+        if name not in index:
+            visit(name)
+    return found
+
+
+@pytest.fixture(scope="module")
+def arrows() -> dict[str, set[str]]:
+    modules = _modules()
+    return {name: imports_of(path.read_text(encoding="utf-8"), set(modules)) - {name} for name, path in modules.items()}
+
+
+def test_no_circle_of_modules(arrows):
+    assert circles(arrows) == []
+
+
+def test_no_circle_of_packages(arrows):
+    def room(name: str) -> str:
+        parts = name.split(".")
+        return ".".join(parts[:2]) if parts[0] == "edge" and len(parts) > 2 and name != "edge.report.__main__" else name
+
+    rooms: dict[str, set[str]] = {}
+    for name, others in arrows.items():
+        rooms.setdefault(room(name), set()).update({room(other) for other in others} - {room(name)})
+    for others in list(rooms.values()):
+        for other in others:
+            rooms.setdefault(other, set())
+    assert circles(rooms) == []
+
+
+def test_the_circle_check_can_fail():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+    assert imports_of("def f():\n    from edge.x import y\n", {"edge.x", "edge.x.y"}) == {"edge.x.y"}
+
+
+def test_imports_go_one_way(arrows):
+    """tfvit <- calibration <- edge's packages <- commands."""
+    commands = {f"edge.{name}" for name in COMMANDS}
+    wrong = []
+    for name, others in arrows.items():
+        package = name.split(".")[0]
+        higher = {"tfvit": ("calibration", "edge"), "calibration": ("edge",), "edge": ()}[package]
+        wrong += [(name, other) for other in others if other.split(".")[0] in higher and name != "tfvit.evaluate"]
+        wrong += [(name, other) for other in others if other in commands]  # no command, no package imports a command
+    assert wrong == []
+
+
+def test_packages_know_nothing_of_terminals(arrows):
+    allowed = {f"edge.{name}" for name in COMMANDS} | {"tfvit.compare", "tfvit.evaluate", "calibration.inspect"}
+    assert sorted(name for name, others in arrows.items() if TERMINAL in others and name not in allowed) == []
