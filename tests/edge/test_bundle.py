@@ -501,7 +501,7 @@ def _failing(patch, number):
 _KILLED = """
 import json, os, sys
 from pathlib import Path
-from edge import package_folder
+from edge.android import assets as package_folder
 calls = 0
 if sys.argv[2] == "two":
     package_folder._exchange = lambda first, second: False

@@ -221,7 +221,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path, monkeypatch):
     (leftover / "variables").mkdir(parents=True)
     with atomic_files.scratch_folder() as ours:
         assert not leftover.exists()
-        other = "from edge import saving\nwith saving.scratch_folder() as folder: print(folder.parent, end='')"
+        other = "from edge.artifacts import atomic_files\nwith atomic_files.scratch_folder() as folder: print(folder.parent, end='')"
         command = [sys.executable, "-c", other]
         seen = subprocess.run(command, cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)}, capture_output=True, text=True, check=True)
         assert seen.stdout == str(tmp_path)

@@ -211,10 +211,11 @@ def test_a_folder_made_for_nothing_goes_again(tmp_path):
 _WRITER = """
 import sys
 from pathlib import Path
-from edge import artifact, saving
+from edge.artifacts import artifact
+from tfvit.hashing import sha256
 for turn in range(30):
     content = bytes([65 + int(sys.argv[2])]) * (1000 + turn)
-    manifest = {"name": "tiny-int8", "file": {"sha256": artifact.sha256(content)}}
+    manifest = {"name": "tiny-int8", "file": {"sha256": sha256(content)}}
     artifact.save(artifact.Artifact("tiny-int8", content, manifest), Path(sys.argv[1]))
 """
 

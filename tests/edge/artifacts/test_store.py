@@ -100,7 +100,7 @@ def test_a_large_entry_is_not_kept(tmp_path):
 _MAKING = """
 import sys
 from pathlib import Path
-from edge.cache import Store
+from edge.artifacts.store import Store
 
 folder, log, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 print("ready", flush=True)
@@ -135,7 +135,7 @@ def test_two_processes_make_each_entry_once(tmp_path):
 _KILLED = """
 import os, sys
 from pathlib import Path
-from edge.cache import Store
+from edge.artifacts.store import Store
 
 os.replace = lambda *names: os._exit(9)
 Store(Path(sys.argv[1])).made(sys.argv[2], lambda: b"half", "ranges", "tiny224")

@@ -119,7 +119,7 @@ def test_a_graph_that_loops_for_ever(monkeypatch):
 def test_a_graph_that_asks_for_more_memory_than_there_is(monkeypatch, tmp_path, small_graph):
     """The child is told that there are 512 MiB; the graph computes with 1.6 GB in one tensor."""
     script = tmp_path / "poor"
-    code = "from edge import trial; trial.memory.available_bytes = lambda: 2**29; trial.main('run')"
+    code = "from edge.runtime import sandbox; sandbox.memory.available_bytes = lambda: 2**29; sandbox.main('run')"
     script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{code}"\n')
     script.chmod(0o755)
     side = 20_000
