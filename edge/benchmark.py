@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.latency.result import Turn, measured
-from edge.latency.table import show
-from edge.runtime.process import DELEGATES
-from tfvit.errors import InputError, UsageError, unknown_name
-from tfvit.extras import require_matplotlib
+from edge.front_door import Result, Table, make_callable, paths_of, progress_on_stderr
+from edge.runtime.process import DELEGATES, OK, UNAVAILABLE
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE
+from tfvit.progress import reporting
 from tfvit.terminal import Parser, Terminal, run
 
-_KIND = "benchmark"
 _PRESETS = ("quick", "default", "mlperf")
 
 _EPILOG = """delegates:
@@ -48,106 +45,86 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run(parser(), _benchmark, argv)
+    return run(parser(), _command, argv)
 
 
-def _benchmark(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    groups = _groups(arguments.delegate or ["cpu"], arguments.threads)
-    for file in arguments.files:
-        _require_tflite(file)
-    if len(set(arguments.files)) < len(arguments.files):
-        raise UsageError("a file twice", expected="different files", received=", ".join(map(str, arguments.files)), action="name each once")
-    if arguments.plot:
-        _require_picture(arguments.plot)
-    from edge.artifacts import atomic_files
-    from edge.latency import protocol
-    from edge.runtime import machine
-
-    if arguments.save:
-        atomic_files.require_replaceable(arguments.save, _KIND)
-
-    preset = _preset(protocol, arguments)
-    results, courses = [], []
-    for group in groups:
-        for result, times in measured(group, arguments, preset, terminal):
-            results.append(result)
-            courses.append(times)
-    document = {
-        "kind": _KIND,
-        "environment": {**machine.environment(), **_runtime()},
-        "preset": dataclasses.asdict(preset),
-        "results": results,
-    }
-    if arguments.save:
-        atomic_files.save_document(arguments.save, document)
-    if arguments.plot:
-        from edge.latency import plot
-
-        drawn = plot.course(results) if arguments.sustained else plot.distributions(results, courses)
-        atomic_files.save_picture(arguments.plot.parent, arguments.plot.stem, drawn)
-    return show(document, preset, terminal, demanded_gpu=any(name.startswith("gpu") for name in arguments.delegate or ()))
+def _command(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    given = {name: value for name, value in vars(arguments).items() if name not in ("json", "quiet", "debug")}
+    with reporting(terminal.progress):
+        found = benchmark(**given)
+    terminal.result(found.document, *found.table())
+    demanded_gpu = any(name.startswith("gpu") for name in arguments.delegate or ())
+    if demanded_gpu and any(row["delegate"].startswith("gpu") and row["status"] == UNAVAILABLE for row in found.rows):
+        return EXIT_UNUSABLE
+    return EXIT_OK if found.passed else EXIT_CHECK_FAILED
 
 
-def _groups(delegates: Sequence[str], threads: str) -> list[Turn]:
-    counts = []
-    for text in threads.split(","):
-        if not text.strip().isdigit() or int(text) < 1:
-            raise UsageError(
-                "bad thread count",
-                expected="--threads of at least 1, or a comma list",
-                received=threads,
-                action="for example --threads 1,2",
+class Benchmark(Result):
+    """What was measured: the JSON of CONTRACT. Its `repr` is the command's table."""
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for every file on every delegate."""
+        return self.document["results"]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no delegate refused a file or computed it wrongly."""
+        return {row["status"] for row in self.rows} <= {OK, UNAVAILABLE}
+
+    def table(self) -> Table:
+        from edge.latency.table import table
+
+        return table(self.document)
+
+
+def benchmark(
+    files: Any,
+    *,
+    delegate: str | Sequence[str] | None = None,
+    threads: int | str = 1,
+    preset: str = "default",
+    min_runs: int | None = None,
+    min_seconds: float | None = None,
+    sustained: float | None = None,
+    save: str | Path | None = None,
+    plot: str | Path | None = None,
+    quiet: bool = False,
+) -> Benchmark:
+    """The latency an app will see, of one file or of several that take turns.
+
+    >>> edge.benchmark(["artifacts/nano32-float32.tflite", "artifacts/nano32-int8.tflite"], threads="1,2")
+
+    Args:
+        files: a `.tflite` or `Artifact`, or several of them; ratios are to the first.
+        delegate: one or several of `edge.runtime.process.DELEGATES`; "cpu" by default.
+        quiet: no progress on stderr.
+
+    The other arguments are the command's flags (`python -m edge.benchmark --help`).
+
+    Raises:
+        UserError: as the command prints it.
+    """
+    chosen = [delegate] if isinstance(delegate, str) else list(delegate or ["cpu"])
+    from edge.latency import command
+
+    with progress_on_stderr(quiet):
+        return Benchmark(
+            command.benchmark(
+                files=paths_of(files),
+                delegates=chosen,
+                threads=str(threads),
+                preset=preset,
+                min_runs=min_runs,
+                min_seconds=min_seconds,
+                sustained=sustained,
+                save=Path(save) if save else None,
+                plot=Path(plot) if plot else None,
             )
-        counts.append(int(text))
-    for delegate in delegates:
-        if delegate not in DELEGATES:
-            raise unknown_name("delegate", delegate, DELEGATES)
-    groups = [Turn(name, count) for name in delegates for count in ([None] if name.startswith("gpu") else counts)]
-    return list(dict.fromkeys(groups))
-
-
-def _preset(latency: Any, arguments: argparse.Namespace) -> Any:
-    preset = latency.PRESETS[arguments.preset]
-    runs = preset.min_runs if arguments.min_runs is None else arguments.min_runs
-    seconds = preset.min_seconds if arguments.min_seconds is None else arguments.min_seconds
-    minutes = 1.0 if arguments.sustained is None else arguments.sustained
-    if runs < 1 or not 0 <= seconds < float("inf") or not 0 < minutes < float("inf"):
-        raise UsageError(
-            "nothing to measure",
-            expected="--min-runs of at least 1, --min-seconds of at least 0, --sustained above 0",
-            received=f"--min-runs {runs} --min-seconds {seconds:g} --sustained {minutes:g}",
-            action="leave them out for 50 runs and 5 seconds",
-        )
-    return dataclasses.replace(preset, min_runs=runs, min_seconds=seconds)
-
-
-def _require_tflite(file: Path) -> None:
-    try:
-        with file.open("rb") as opened:
-            start = opened.read(8)
-    except OSError as error:
-        raise InputError(
-            "unreadable file", expected="a .tflite file", received=f"{file}: {error.strerror}", action="check the path"
-        ) from error
-    if start[4:] != b"TFL3":
-        raise InputError(
-            "not a TFLite file", expected="a flatbuffer with the identifier TFL3", received=str(file), action="pass a .tflite file"
         )
 
 
-def _require_picture(path: Path) -> None:
-    if path.suffix.lower() != ".png":
-        raise UsageError("pictures are PNG", expected="--plot NAME.png", received=str(path), action="give it the ending .png")
-    if not path.parent.is_dir():
-        raise InputError("no such folder", expected="an existing folder", received=str(path.parent), action="create it, or choose another")
-    require_matplotlib("--plot")
-
-
-def _runtime() -> dict[str, str]:
-    from edge.runtime.cpu import runtime_version
-
-    return {"runtime": runtime_version()}
-
+make_callable(__name__, benchmark)
 
 if __name__ == "__main__":
     sys.exit(main())

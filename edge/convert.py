@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge import flags
+from edge.front_door import Result, Table, make_callable, progress_on_stderr
 from edge.quantization.recipes import RECIPES, find_recipe
-from tfvit.errors import UsageError, UserError
+from tfvit.errors import UsageError, unknown_name
 from tfvit.extras import require_extra, require_matplotlib
-from tfvit.labels import read_labels
+from tfvit.progress import current, reporting
 from tfvit.terminal import Parser, Terminal, run
-from tfvit.variants import VARIANTS, Variant, find_variant
+from tfvit.variants import VARIANTS, find_variant
+
+if TYPE_CHECKING:
+    from edge.artifacts.artifact import Artifact
+
+INPUTS, OUTPUTS = ("float32", "uint8"), ("probabilities", "logits")
+_SAVED = ".keras"
 
 _EPILOG = """recipes:
 {recipes}
@@ -41,17 +49,15 @@ def parser() -> Parser:
     )
     parser.add_argument("--seed", type=int, default=0, help="which images (%(default)s)")
     parser.add_argument("--labels", type=Path, help="text file with one label per line, embedded in the file")
-    parser.add_argument(
-        "--input", choices=("float32", "uint8"), default="float32", help="input type, pixels 0..255 either way (%(default)s)"
-    )
+    parser.add_argument("--input", choices=INPUTS, default="float32", help="input type, pixels 0..255 either way (%(default)s)")
     parser.add_argument(
         "--model-input",
-        choices=("auto", "normalized", "pixels"),
+        choices=flags.TAKES_PIXELS,
         default="auto",
         help="what --model takes: ImageNet-normalized floats, or pixels it normalizes itself (found from its graph)",
     )
     parser.add_argument("--trust-model", action="store_true", help="run Python code in --model (lambdas): only where you trust the file")
-    parser.add_argument("--output", choices=("probabilities", "logits"), default="probabilities", help="(%(default)s)")
+    parser.add_argument("--output", choices=OUTPUTS, default="probabilities", help="(%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("artifacts"), help="directory (%(default)s)")
     parser.add_argument("--gate", action=argparse.BooleanOptionalAction, default=True, help="refuse files that miss their drift limits")
     parser.add_argument("--max-top1-drop", type=flags.finite, help="limit in percentage points (per recipe)")
@@ -88,103 +94,164 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run(parser(), _convert, argv)
+    return run(parser(), _command, argv)
 
 
-def _convert(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    recipes = _listed(arguments.quant, RECIPES, find_recipe)
-    if (arguments.variant is None) == (arguments.model is None):
+def _command(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    given = {name: value for name, value in vars(arguments).items() if name not in ("json", "quiet", "debug")}
+    with reporting(terminal.progress):
+        found = _converted(**given)
+    from edge.conversion.table import counts, exit_code
+
+    seconds = [f"{line}; peak memory {found.document['peak_memory_mb']} MB" for line in terminal.progress.seconds_line()]
+    columns, rows, closing = found.table()
+    terminal.result(found.document, columns, rows, [*closing, *seconds, *counts(found.cells)])
+    return exit_code(found.cells)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Conversions(Result):
+    """What became of every recipe of every model."""
+
+    cells: Sequence[Any] = ()
+
+    def table(self) -> Table:
+        from edge.conversion.table import table
+
+        return table(self.cells)
+
+
+def convert(
+    model: Any,
+    quant: str | Sequence[str],
+    *,
+    weights: str | Path | None = None,
+    calibration: str | Path = "builtin",
+    calibration_samples: int = 128,
+    drift_samples: int | None = None,
+    seed: int = 0,
+    labels: str | Path | Sequence[str] | None = None,
+    input: str = "float32",
+    model_input: str = "auto",
+    trust_model: bool = False,
+    output: str = "probabilities",
+    out: str | Path = "artifacts",
+    gate: bool = True,
+    max_top1_drop: float | None = None,
+    min_agreement: float | None = None,
+    min_snr: float | None = None,
+    repair: bool = True,
+    explain: bool = False,
+    position_tables: bool = True,
+    min_runtime: tuple[int, ...] | None = None,
+    cache: str | Path | None = None,
+    no_cache: bool = False,
+    jobs: int = 1,
+    cluster: str | None = None,
+    memory_check: bool = True,
+    save: str | Path | None = None,
+    force: bool = False,
+    name: str | None = None,
+    quiet: bool = False,
+) -> Artifact | list[Artifact]:
+    """A Keras model to TFLite files, checked before they are written.
+
+    >>> artifact = edge.convert("nano32", "int8")
+    >>> artifact = edge.convert(model, "int8", calibration="photos")
+
+    Args:
+        model: a variant's id, a comma list of them or "all"; the path of a saved `.keras`; or a Keras model in memory.
+        quant: a recipe, a comma list or sequence of them, or "all".
+        labels: class names in the model's order, or a text file of them.
+        name: what the files of a model in memory are called; the model's own name by default.
+        quiet: no progress on stderr.
+
+    The other arguments are the command's flags (`python -m edge.convert --help`).
+
+    Returns:
+        The artifact; a list where several were asked for. One that missed its limits is not written: its `passed` is False, its `path`
+        None and its `file` empty (`gate=False` writes it).
+
+    Raises:
+        UserError: as the command prints it. Of several files, those that came before it are written.
+    """
+    recipes = quant if isinstance(quant, str) else ",".join(quant)
+    own = not isinstance(model, str) or model.endswith(_SAVED)
+    given = {"variant": None, "model": model} if own else {"variant": model, "model": None}
+    with progress_on_stderr(quiet):
+        found = _converted(
+            **given, quant=recipes, weights=weights, calibration=calibration, calibration_samples=calibration_samples,
+            drift_samples=drift_samples, seed=seed, labels=labels, input=input, model_input=model_input, trust_model=trust_model,
+            output=output, out=out, gate=gate, max_top1_drop=max_top1_drop, min_agreement=min_agreement, min_snr=min_snr, repair=repair,
+            explain=explain, position_tables=position_tables, min_runtime=min_runtime, cache=cache, no_cache=no_cache, jobs=jobs,
+            cluster=cluster, memory_check=memory_check, save=save, force=force, name=name,
+        )  # fmt: skip
+    for error in (cell.error for cell in found.cells if cell.error is not None):
+        raise error
+    artifacts = [_artifact(cell) for cell in found.cells]
+    return artifacts[0] if len(artifacts) == 1 and isinstance(quant, str) and "," not in quant and quant != "all" else artifacts
+
+
+def _artifact(cell: Any) -> Artifact:
+    """What is there now; of a file that was refused what is known of it."""
+    from edge.artifacts.artifact import Artifact, load
+
+    return Artifact(cell.name, b"", cell.outcome.manifest) if cell.status == "refused" else load(cell.outcome.path)
+
+
+def _converted(
+    *, variant: str | None, model: Any, quant: str, weights: str | Path | None, calibration: str | Path, calibration_samples: int,
+    drift_samples: int | None, seed: int, labels: Any, input: str, model_input: str, trust_model: bool, output: str, out: str | Path,
+    gate: bool, max_top1_drop: float | None, min_agreement: float | None, min_snr: float | None, repair: bool, explain: bool,
+    position_tables: bool, min_runtime: tuple[int, ...] | None, cache: str | Path | None, no_cache: bool, jobs: int, cluster: str | None,
+    memory_check: bool, save: str | Path | None, force: bool, name: str | None = None,
+) -> Conversions:  # fmt: skip
+    """What the command and the function do; the arguments are the command's."""
+    recipes = _listed(quant, RECIPES, find_recipe)
+    if (variant is None) == (model is None):
         raise UsageError(
             "nothing, or too much, to convert",
             expected="--variant or --model, one of them",
-            received="neither" if arguments.variant is None else "both",
+            received="neither" if variant is None else "both",
             action="for example --variant small224",
         )
-    variants = _listed(arguments.variant, VARIANTS, find_variant) if arguments.variant is not None else []
-    if arguments.model and arguments.weights:
+    variants = _listed(variant, VARIANTS, find_variant) if variant is not None else []
+    if model is not None and weights:
         raise UsageError(
             "a saved model has its own weights",
             expected="--weights only with --variant",
-            received=f"--weights {arguments.weights} --model {arguments.model}",
+            received=f"--weights {weights} --model {model}",
             action="leave --weights out",
         )
-    if arguments.trust_model and not arguments.model:
+    if trust_model and model is None:
         raise UsageError(
             "nothing to trust", expected="--trust-model with --model FILE", received="no --model", action="leave --trust-model out"
         )
-    if arguments.jobs < 1:
-        raise UsageError("nothing to do", expected="--jobs of at least 1", received=str(arguments.jobs), action="leave --jobs out")
+    if jobs < 1:
+        raise UsageError("nothing to do", expected="--jobs of at least 1", received=str(jobs), action="leave --jobs out")
+    for value, allowed in ((input, INPUTS), (output, OUTPUTS), (model_input, flags.TAKES_PIXELS)):
+        if value not in allowed:
+            raise unknown_name("choice", value, allowed)
     require_extra("edge", "converting")
-    if arguments.explain:
+    if explain:
         require_matplotlib("--explain")
-    if arguments.cluster:
+    if cluster:
         require_extra("cluster", "--cluster")
-    store = flags.chosen_store(arguments)
+    store = flags.chosen_store(cache, no_cache)
+    from edge.conversion import command, table
 
-    from edge.artifacts import atomic_files
-    from edge.conversion import cells, plan, scheduler, table
-
-    if arguments.save:
-        atomic_files.require_replaceable(arguments.save, table.KIND)
-    limits = {"min_snr_db": arguments.min_snr, "min_agreement": arguments.min_agreement, "max_top1_drop": arguments.max_top1_drop}
-    settings = plan.Settings(
-        calibration=arguments.calibration,
-        calibration_samples=arguments.calibration_samples,
-        drift_samples=plan.DRIFT_SAMPLES if arguments.drift_samples is None else arguments.drift_samples,
-        seed=arguments.seed,
-        labels=read_labels(arguments.labels) if arguments.labels else None,
-        input_dtype=arguments.input,
-        output=arguments.output,
-        gate=arguments.gate,
-        folder=arguments.out,
-        force=arguments.force,
-        repair=arguments.repair,
-        explain=arguments.explain,
-        min_runtime=arguments.min_runtime,
-        position_tables=arguments.position_tables,
-        **limits,
-    )
-    found: dict[tuple[str, str], cells.Cell] = {}
-    groups = []
-    for name, source in _sources(variants, arguments, terminal):
-        if isinstance(source, UserError):
-            found |= {(name, recipe.name): cells.Cell(name, recipe.name, f"{name}-{recipe.name}", error=source) for recipe in recipes}
-        else:
-            groups.append(cells.Group(source, tuple(recipes), settings, store, check_memory=arguments.memory_check))
-    report = table.Report(arguments.save)
-    if groups:
-        with atomic_files.prepared_folder(arguments.out):
-            for cell in scheduler.run(groups, arguments.jobs, arguments.cluster, terminal.progress, report.add):
-                found[cell.model, cell.recipe] = cell
-                if arguments.explain and cell.outcome and cell.outcome.sensitivities:
-                    picture = table.drawing(cell.outcome.sensitivities, f"{cell.name}: each layer quantized alone")
-                    atomic_files.save_picture(arguments.out, f"{cell.name}.sensitivity", picture, arguments.force)
-    order = [variant.id for variant in variants] or [group.source.name for group in groups]
-    return report.show([found[name, recipe.name] for name in order for recipe in recipes], terminal)
-
-
-def _sources(variants: Sequence[Variant], arguments: argparse.Namespace, terminal: Terminal) -> list[tuple[str, Any]]:
-    """Name and source of each model, or what is wrong with its weights. Where the network was silent once, the next ones wait only a moment
-    for it."""
-    from edge.export import source as sources
-    from tfvit.weights_choice import NETWORK_TIMEOUT_S, resolve_weights
-
-    if arguments.model:
-        takes_pixels = {"auto": None, "normalized": False, "pixels": True}[arguments.model_input]
-        source = sources.resolve_model(arguments.model, takes_pixels, arguments.trust_model)
-        return [(source.name, source)]
-    chosen, warned = [], False
-    for variant in variants:
-        try:
-            weights = resolve_weights(arguments.weights or "auto", variant, 1.0 if warned else NETWORK_TIMEOUT_S)
-        except UserError as error:
-            chosen.append((variant.id, error))
-            continue
-        if weights.warning and not warned:
-            terminal.progress.warn(weights.warning)
-            warned = True
-        chosen.append((variant.id, sources.Source(variant.id, variant, weights)))
-    return chosen
+    settings = {
+        "calibration": str(calibration), "calibration_samples": calibration_samples, "seed": seed, "input_dtype": input, "output": output,
+        "gate": gate, "min_snr_db": min_snr, "min_agreement": min_agreement, "max_top1_drop": max_top1_drop, "folder": Path(out),
+        "force": force, "repair": repair, "explain": explain, "min_runtime": min_runtime, "position_tables": position_tables,
+    }  # fmt: skip
+    cells = command.convert(
+        variants=variants, weights=str(weights or "auto"), model=model, model_name=name, takes_pixels=flags.TAKES_PIXELS[model_input],
+        trusted=trust_model, recipes=recipes, labels=labels, drift_samples=drift_samples, settings=settings, store=store, jobs=jobs,
+        cluster=cluster, check_memory=memory_check, save=Path(save) if save else None,
+    )  # fmt: skip
+    table.require_some(cells)
+    return Conversions(table.document(cells, current().seconds()), cells)
 
 
 def _listed(text: str, known: dict[str, Any], find: Any) -> list[Any]:
@@ -201,6 +268,8 @@ def _version(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"must be a version like 2.14. Received: {text}")
     return tuple(int(part) for part in parts)
 
+
+make_callable(__name__, convert)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,6 +9,9 @@ from pathlib import Path
 from edge.artifacts.store import Store, open_store
 from tfvit.errors import UsageError
 
+# --model-input -> whether a model of the user's own normalises pixels by itself; None to find out
+TAKES_PIXELS = {"auto": None, "normalized": False, "pixels": True}
+
 
 def add_cache_flags(parser: argparse.ArgumentParser) -> None:
     """--cache and --no-cache of the commands that keep something."""
@@ -16,17 +19,15 @@ def add_cache_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-cache", action="store_true", help="keep nothing, use nothing")
 
 
-def chosen_store(arguments: argparse.Namespace) -> Store:
+def chosen_store(cache: Path | str | None, no_cache: bool) -> Store:
     """What --cache and --no-cache ask for.
 
     Raises:
         UsageError: both.
     """
-    if arguments.cache and arguments.no_cache:
-        raise UsageError(
-            "a cache, or none?", expected="--cache or --no-cache", received="both", action="leave one out", folder=arguments.cache
-        )
-    return Store(None) if arguments.no_cache else open_store(arguments.cache)
+    if cache and no_cache:
+        raise UsageError("a cache, or none?", expected="--cache or --no-cache", received="both", action="leave one out", folder=cache)
+    return Store(None) if no_cache else open_store(Path(cache) if cache else None)
 
 
 def finite(text: str) -> float:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edge import flags
-from edge.drift.limits import Limits
+from edge.front_door import Result, Table, make_callable, progress_on_stderr
 from edge.runtime.machine import usable_cores
-from edge.validation.table import PATHS_SHOWN, show
-from tfvit.errors import InputError, UsageError
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError
 from tfvit.extras import require_extra
-from tfvit.labels import checked_labels, class_indices, read_labels
+from tfvit.progress import reporting
 from tfvit.terminal import Parser, Terminal, run
 
 # --app-preprocessing -> in words
@@ -50,7 +49,7 @@ def parser() -> Parser:
     parser.add_argument("--weights", type=Path, help="the checkpoint FILE was made from, where the manifest names a file of yours")
     parser.add_argument("--model", type=Path, help="the saved .keras model FILE was made from, where the manifest names one")
     parser.add_argument("--trust-model", action="store_true", help="run Python code in --model (lambdas): only where you trust the file")
-    parser.add_argument("--model-input", choices=("auto", "normalized", "pixels"), default="auto", help="as given to edge.convert (auto)")
+    parser.add_argument("--model-input", choices=flags.TAKES_PIXELS, default="auto", help="as given to edge.convert (auto)")
     parser.add_argument(
         "--app-preprocessing",
         choices=APP_PREPROCESSING,
@@ -83,108 +82,114 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run(parser(), _validate, argv)
+    return run(parser(), _command, argv)
 
 
-def _validate(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    _check_numbers(arguments)
-    require_extra("edge", "validating", "ai_edge_litert", "scipy", "platformdirs")
-    store = flags.chosen_store(arguments)
-    from edge.artifacts import artifact, atomic_files
-
-    if arguments.save:
-        atomic_files.require_replaceable(arguments.save, "validation")
-    found = artifact.load(arguments.file, verify=False)
-
-    from calibration.image_set import open_image_set
-    from edge.export import recorded_source
-    from edge.validation import validate_file
-
-    takes_pixels = {"auto": None, "normalized": False, "pixels": True}[arguments.model_input]
-    recorded_source.require_usable(found.manifest)
-    source = recorded_source.source_of(found.manifest, arguments.weights, arguments.model, takes_pixels, arguments.trust_model)
-    limits = _limits(found.manifest, arguments)
-    image_set = open_image_set(arguments.images)
-    references = _chosen(image_set, found.manifest["calibration"], arguments)
-    images = _labelled(validate_file, image_set, references, found, arguments.labels, terminal)
-    _note_calibration_images(found.manifest["calibration"], image_set, references, terminal)
-    settings = validate_file.Settings(
-        app_preprocessing=arguments.app_preprocessing,
-        float32_samples=arguments.float32_samples,
-        threads=arguments.jobs or usable_cores(),
-        store=store,
-        layer_samples=arguments.layer_samples if arguments.layers else 0,
-        limits=limits,
-        thumbnails=arguments.thumbnails,
-    )
-    document = validate_file.validate(found, source, images, settings, terminal.progress)
-    if arguments.save:
-        atomic_files.save_document(arguments.save, document)
-    return show(document, terminal)
+def _command(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    given = {name: value for name, value in vars(arguments).items() if name not in ("json", "quiet", "debug")}
+    with reporting(terminal.progress):
+        found = validate(**given)
+    columns, rows, closing = found.table()
+    terminal.result(found.document, columns, rows, [*closing, *terminal.progress.seconds_line()])
+    return EXIT_OK if found.passed else EXIT_CHECK_FAILED
 
 
-def _limits(manifest: Mapping[str, Any], arguments: argparse.Namespace) -> Limits:
-    given = {"min_snr_db": arguments.min_snr, "min_agreement": arguments.min_agreement, "max_top1_drop": arguments.max_top1_drop}
-    return Limits(**{name: manifest["drift"]["limits"][name] if value is None else value for name, value in given.items()})
+class Validation(Result):
+    """How far a file is from its model on images: the document of docs/validation.md. Its `repr` is the command's table."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the file is within its limits."""
+        return self.document["gate"]["passed"]
+
+    @property
+    def failures(self) -> list[str]:
+        """What missed its limit, as sentences."""
+        return self.document["gate"]["failures"]
+
+    def table(self) -> Table:
+        from edge.validation.table import table
+
+        return table(self.document)
 
 
-def _chosen(image_set: Any, calibration: Mapping[str, Any] | None, arguments: argparse.Namespace) -> list[Any]:
-    """All images, or --samples of them, in the set's own order; of generated ones those behind the calibration's."""
-    if image_set.source == "builtin":
-        same = calibration and (calibration["source"], calibration["seed"]) == ("builtin", arguments.seed)
-        split = image_set.split(calibration["samples"] if same else 1, arguments.samples or BUILTIN_SAMPLES, arguments.seed)
-        return list(split.held_out)
-    if arguments.samples is None or arguments.samples >= len(image_set.references):
-        return list(image_set.references)
-    taken = set(image_set.shuffled(arguments.seed)[: arguments.samples])
-    return [reference for reference in image_set.references if reference in taken]
+def validate(
+    file: Any,
+    images: str | Path = "builtin",
+    *,
+    samples: int | None = None,
+    seed: int = 0,
+    labels: Path | str | Sequence[str] | None = None,
+    weights: Path | str | None = None,
+    model: Any = None,
+    trust_model: bool = False,
+    model_input: str = "auto",
+    app_preprocessing: str = "manifest",
+    float32_samples: int | None = FLOAT32_SAMPLES,
+    layers: bool = False,
+    layer_samples: int = 8,
+    max_top1_drop: float | None = None,
+    min_agreement: float | None = None,
+    min_snr: float | None = None,
+    jobs: int | None = None,
+    cache: Path | str | None = None,
+    no_cache: bool = False,
+    thumbnails: bool = True,
+    save: Path | str | None = None,
+    quiet: bool = False,
+) -> Validation:
+    """A file against the float Keras model it was made from, on images of yours.
 
+    >>> edge.validate("artifacts/nano32-int8.tflite", "photos").passed
 
-def _labelled(validation: Any, image_set: Any, references: Sequence[Any], artifact: Any, labels: Path | None, terminal: Terminal) -> Any:
-    """The images with what their folders mean to the model.
+    Args:
+        file: a `.tflite` with its manifest beside it, or an `Artifact`.
+        images: a folder or zip, `LABEL/NAME` in it gives accuracies; or "builtin".
+        model: the model it was made from, where that is one of yours: a saved `.keras`, or the model in memory.
+        labels: the class names in the model's order, or a text file of them.
+        float32_samples: None for all images.
+        quiet: no progress on stderr.
+
+    The other arguments are the command's flags (`python -m edge.validate --help`).
 
     Raises:
-        InputError: --labels that do not name the folders, or are not as many as the model has classes.
+        UserError: as the command prints it.
     """
+    _check_numbers(samples, layer_samples, jobs, seed)
+    require_extra("edge", "validating", "ai_edge_litert", "scipy", "platformdirs")
+    store = flags.chosen_store(cache, no_cache)
+    from edge.validation import command
 
-    number = artifact.manifest["classes"]
-    names = checked_labels(read_labels(labels) if labels else artifact.labels, number)
-    folders = {reference.label for reference in references if reference.label is not None}
-    indices: dict[str, int] = {}
-    if folders and all(reference.label is not None for reference in references):
-        indices = class_indices(sorted(folders), names, number) or ({} if labels else class_indices(sorted(folders), None, number))
-        if not indices and labels:
-            raise InputError(
-                "the folders are not the labels'",
-                expected=f"folders named after the lines of {labels}",
-                received=", ".join(sorted(folders)[:PATHS_SHOWN]),
-                action="rename the folders, or pass other labels",
+    with progress_on_stderr(quiet):
+        return Validation(
+            command.validate(
+                file=file,
+                images=images,
+                samples=samples,
+                seed=seed,
+                labels=labels,
+                weights=weights,
+                model=model,
+                trust_model=trust_model,
+                takes_pixels=flags.TAKES_PIXELS[model_input],
+                app_preprocessing=app_preprocessing,
+                float32_samples=float32_samples,
+                layer_samples=layer_samples if layers else 0,
+                limits={"min_snr_db": min_snr, "min_agreement": min_agreement, "max_top1_drop": max_top1_drop},
+                threads=jobs or usable_cores(),
+                store=store,
+                thumbnails=thumbnails,
+                save=save,
             )
-        if not indices:
-            terminal.progress.note(f"the folders' names are not the model's classes ({', '.join(sorted(folders)[:3])} …): no accuracy")
-        elif names is None or not folders <= set(names):
-            terminal.progress.note(
-                "the folders are taken for the classes by their number, or in sorted order: give --labels if they are not"
-            )
-    return validation.Images(image_set, references, names, indices)
+        )
 
 
-def _note_calibration_images(calibration: Mapping[str, Any] | None, image_set: Any, references: Sequence[Any], terminal: Terminal) -> None:
-    """Warns where the file was calibrated with images of the same set."""
-    if not calibration or calibration["source"] != image_set.source:
-        return
-    used = image_set.split(calibration["samples"], 0, calibration["seed"]).calibration
-    again = len({reference.path for reference in used} & {reference.path for reference in references})
-    if again:
-        terminal.progress.warn(f"{again} of these images are among the {calibration['samples']} that FILE was calibrated with")
-
-
-def _check_numbers(arguments: argparse.Namespace) -> None:
-    for flag, value in (("--samples", arguments.samples), ("--layer-samples", arguments.layer_samples), ("--jobs", arguments.jobs)):
+def _check_numbers(samples: int | None, layer_samples: int, jobs: int | None, seed: int) -> None:
+    for flag, value in (("--samples", samples), ("--layer-samples", layer_samples), ("--jobs", jobs)):
         if value is not None and value < 1:
             raise UsageError("nothing to do", expected=f"{flag} of at least 1", received=str(value), action=f"leave {flag} out")
-    if arguments.seed < 0:
-        raise UsageError("unusable seed", expected="--seed of at least 0", received=str(arguments.seed), action="leave it out")
+    if seed < 0:
+        raise UsageError("unusable seed", expected="--seed of at least 0", received=str(seed), action="leave it out")
 
 
 def _number_or_all(text: str) -> int | None:
@@ -194,6 +199,8 @@ def _number_or_all(text: str) -> int | None:
         raise argparse.ArgumentTypeError(f"must be a number of at least 1, or all. Received: {text}")
     return int(text)
 
+
+make_callable(__name__, validate)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,6 +15,7 @@ from typing import Any
 
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError
 from tfvit.extras import require_extra
+from tfvit.progress import reporting, step
 from tfvit.terminal import Parser, Terminal, run
 
 _EPILOG = """exit codes: 0 equal to the last byte, 1 something differs (graph, weights, quantization, metadata, labels, tools,
@@ -79,11 +80,10 @@ def _verify(arguments: argparse.Namespace, terminal: Terminal) -> int:
         rebuild.require_tools(subject.inputs)
     labels = rebuild.matching_labels(subject.inputs, [given, *subject.labels])
     files = rebuild.Given(arguments.weights, arguments.model, arguments.calibration, arguments.trust_model)
-    with (
-        rebuild.rebuilt(subject.inputs, labels, files, terminal.progress) as made,
-        terminal.progress.stage("compare", subject=arguments.file.name),
-    ):
-        found = _differences(subject, made)
+    with reporting(terminal.progress, arguments.file.name):
+        made = rebuild.rebuilt(subject.inputs, labels, files)
+        with step("compare"):
+            found = _differences(subject, made)
     other_code = bool(subject.manifest) and subject.manifest.get("code_sha256") != code_sha256()
     document = {
         "kind": "verification",

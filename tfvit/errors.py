@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 EXIT_OK, EXIT_CHECK_FAILED, EXIT_USAGE, EXIT_UNUSABLE = 0, 1, 2, 3
+EXIT_BUG, EXIT_INTERRUPTED = 70, 130
 # Characters of one part of a message: room for the name of every tensor of a large model. Of longer ones, a hostile file's own words, the
 # middle is left out.
 _LONGEST = 1 << 15

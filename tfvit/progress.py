@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from contextvars import ContextVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
@@ -24,6 +26,11 @@ class Progress:
             if subject is None or whose == subject:
                 total[stage] = round(total.get(stage, 0.0) + seconds, 2)
         return total
+
+    def seconds_line(self) -> list[str]:
+        """All stages in one line; no line where nothing was timed."""
+        seconds = self.seconds()
+        return [f"seconds: {', '.join(f'{name} {value:.1f}' for name, value in seconds.items())}"] if seconds else []
 
     @contextlib.contextmanager
     def stage(self, name: str, total: int | None = None, subject: str = "") -> Iterator[Callable[[], None]]:
@@ -82,3 +89,75 @@ def stepping(items: Iterable[Item], advance: Callable[[], None]) -> Iterator[Ite
     for item in items:
         yield item
         advance()
+
+
+# Who hears of the steps that this thread takes, and of what they are; and the innermost step's way to say that an item is done
+_HEARING: ContextVar[tuple[Progress, str]] = ContextVar("hearing")
+_ADVANCE: ContextVar[Callable[[], None]] = ContextVar("advance")
+
+
+@contextlib.contextmanager
+def reporting(progress: Progress, subject: str = "") -> Iterator[None]:
+    """Everything done inside reports its steps to `progress`, as work on `subject`. For a whole call, never around a `yield`."""
+    token = _HEARING.set((progress, subject))
+    try:
+        yield
+    finally:
+        _HEARING.reset(token)
+
+
+@contextlib.contextmanager
+def about(subject: str) -> Iterator[None]:
+    """Everything done inside is work on `subject`, told to whoever hears already."""
+    with reporting(current(), subject):
+        yield
+
+
+def heard_already() -> bool:
+    """Whether somebody hears of this thread's steps."""
+    return _HEARING.get(None) is not None
+
+
+def current() -> Progress:
+    """Whoever hears of this thread's steps; a silent one where nobody does."""
+    return _HEARING.get((Progress(), ""))[0]
+
+
+@contextlib.contextmanager
+def step(name: str, total: int | None = None, subject: str | None = None) -> Iterator[None]:
+    """One step, told to whoever hears: `with step("calibrate", total=len(images)): ... counted(images)`."""
+    progress, given = _HEARING.get((Progress(), ""))
+    with progress.stage(name, total, given if subject is None else subject) as advance:
+        token = _ADVANCE.set(advance)
+        try:
+            yield
+        finally:
+            _ADVANCE.reset(token)
+
+
+def advance() -> None:
+    """One item of the innermost step is done."""
+    _ADVANCE.get(lambda: None)()
+
+
+def counted(items: Iterable[Item]) -> Iterator[Item]:
+    """The same items; each counts for the innermost step once the next is asked for."""
+    return stepping(items, _ADVANCE.get(lambda: None))
+
+
+def as_step(name: str, total: Callable[..., int] | None = None) -> Callable[[Callable], Callable]:
+    """Decorator: every call of the function is a step of this name.
+
+    Args:
+        total: how many items it counts, from the function's own arguments.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def wrapped(*arguments: Any, **keywords: Any) -> Any:
+            with step(name, total(*arguments, **keywords) if total else None):
+                return function(*arguments, **keywords)
+
+        return wrapped
+
+    return decorate

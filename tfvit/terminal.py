@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import signal
@@ -15,15 +16,13 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO
 
-from tfvit.errors import EXIT_USAGE, UsageError, UserError, printable
+from tfvit.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_USAGE, UsageError, UserError, printable
 from tfvit.progress import Progress, duration
-
-EXIT_INTERRUPTED = 130
-EXIT_BUG = 70
-
 
 # On the screen at once
 _MOST_BARS = 8
+# Characters of a line where nobody looks: files, pipes, notebooks
+_WIDTH_OF_FILES = 200
 
 
 class Parser(argparse.ArgumentParser):
@@ -150,26 +149,40 @@ class Terminal:
         if self._json:
             self.text(document, "")
             return
-        from rich import box
         from rich.console import Console
-        from rich.table import Table
 
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for position, column in enumerate(columns):
-            edge = position in (0, len(columns) - 1)
-            table.add_column(column, justify="left" if edge else "right", overflow="fold", no_wrap=position == 0)
-        for row in rows:
-            table.add_row(*(_escaped(cell) for cell in row))
         console = Console(file=sys.stdout, highlight=False)
         if not sys.stdout.isatty():
-            console.width = 200
-        console.print(table)
-        for line in closing:
-            console.print(_lines(line), markup=False, soft_wrap=True)
+            console.width = _WIDTH_OF_FILES
+        _print_table(console, columns, rows, closing)
 
     def text(self, document: dict[str, Any], text: str) -> None:
         """Prints the document with --json, else the text."""
         print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) if self._json else _lines(text))
+
+
+def rendered(columns: Sequence[str], rows: Sequence[Sequence[str]], closing: Sequence[str] = ()) -> str:
+    """A table and its closing lines as text."""
+    from rich.console import Console
+
+    text = io.StringIO()
+    _print_table(Console(file=text, highlight=False, width=_WIDTH_OF_FILES), columns, rows, closing)
+    return text.getvalue().rstrip()
+
+
+def _print_table(console: Any, columns: Sequence[str], rows: Sequence[Sequence[str]], closing: Sequence[str]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for position, column in enumerate(columns):
+        edge = position in (0, len(columns) - 1)
+        table.add_column(column, justify="left" if edge else "right", overflow="fold", no_wrap=position == 0)
+    for row in rows:
+        table.add_row(*(_escaped(cell) for cell in row))
+    console.print(table)
+    for line in closing:
+        console.print(_lines(line), markup=False, soft_wrap=True)
 
 
 def run(parser: Parser, command: Callable[[argparse.Namespace, Terminal], int], argv: Sequence[str] | None) -> int:

@@ -40,12 +40,29 @@ class Artifact:
         file: the `.tflite`.
         manifest: see `docs/manifest.md`.
         labels: one per class, or None.
+        path: of the file, where it was read from one.
     """
 
     name: str
     file: bytes
     manifest: dict[str, Any]
     labels: tuple[str, ...] | None = None
+    path: Path | None = dataclasses.field(default=None, compare=False)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the file was within its drift limits when it was made."""
+        return self.manifest["drift"]["passed"]
+
+    def __repr__(self) -> str:
+        drift = self.manifest.get("drift", {})
+        said = [f"{self.manifest['file'].get('size_bytes', len(self.file)) / 1e6:.2f} MB"]
+        if drift.get("logits_snr_db") is not None:
+            said.append(f"logits SNR {drift['logits_snr_db']:.1f} dB")
+        if drift.get("top1_agreement") is not None:
+            said.append(f"same top-1 {drift['top1_agreement']:.1%} of {drift['samples']}")
+        said.append("within its limits" if drift.get("passed") else "NOT within its limits")
+        return f"<Artifact {self.name}: {', '.join(said)}, {self.path or 'not written'}>"
 
 
 def canonical_json(value: Any) -> str:
@@ -161,7 +178,7 @@ def load(path: Path, verify: bool = True) -> Artifact:
         raise InputError(
             "unreadable labels", expected="UTF-8 text", received=f"{labels_path}: {error}", action="convert the model again with --force"
         ) from error
-    return Artifact(name, file, manifest, labels)
+    return Artifact(name, file, manifest, labels, path)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,21 +12,54 @@ from edge.drift.collapse import signs_of_collapse
 from edge.drift.limits import Limits
 from edge.drift.metrics import Drift, logits_of_probabilities, measure
 from edge.quantization import quantize, repair
-from edge.quantization.float_graph import FloatGraph
+from edge.quantization.ranges import Calibration
 from edge.quantization.recipes import Recipe
-from edge.runtime.cpu import Interpreter
+from edge.runtime.cpu import Interpreter, interleaved_milliseconds
 from edge.tflite import flatbuffer
-from tfvit.progress import stepping
+from tfvit.progress import as_step, counted
+
+# Of the latency before and after a repair
+REPAIR_ROUNDS = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Attempt:
+class Verdict:
+    """What a file's answers are worth.
+
+    Attributes:
+        drift: of its logits from the reference.
+        collapse: signs that it is broken rather than inexact.
+        limits: the drift gate.
+        failures: what misses its limit, collapse first; empty where the gate passes.
+    """
+
+    drift: Drift
+    collapse: tuple[str, ...]
+    limits: Limits
+    failures: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Repair:
+    """What was changed so that a file passes.
+
+    Attributes:
+        block: the manifest's `repair`.
+        milliseconds: median of the file before and after, in one interleaved run.
+    """
+
+    block: dict[str, Any]
+    milliseconds: tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
     """One recipe on its float graph.
 
     Attributes:
-        recipe, graph: which.
-        images: held out, to judge by.
-        labels: their class indices, or None.
+        recipe, graph, calibration: which, the float flatbuffer it starts from, and what is known of its activations.
+        images: held out, to judge by: [N, H, W, 3] uint8.
+        classes: their class indices, or None.
         reference: the float Keras model's logits on them, [N, classes].
         limits: the drift gate.
         output: "probabilities" or "logits", what was asked for.
@@ -35,9 +68,10 @@ class Attempt:
     """
 
     recipe: Recipe
-    graph: FloatGraph
-    images: Sequence[np.ndarray]
-    labels: np.ndarray | None
+    graph: bytes
+    calibration: Calibration
+    images: np.ndarray
+    classes: np.ndarray | None
     reference: np.ndarray
     limits: Limits
     output: str
@@ -45,62 +79,89 @@ class Attempt:
     threads: int
 
     def file(self, modes: Mapping[str, str] | None = None) -> bytes:
-        return quantize.quantize(self.graph.file, self.recipe, self.graph.calibration, modes)
+        """The file, with the modes of its dense layers changed where `modes` says so."""
+        return quantize.quantize(self.graph, self.recipe, self.calibration, modes)
 
-    def logits(self, file: bytes, advance: Callable[[], None] = lambda: None) -> np.ndarray:
+    def logits(self, file: bytes, images: Iterable[np.ndarray] | None = None) -> np.ndarray:
         """[N, classes], of the held-out images."""
         interpreter = Interpreter(file, threads=self.threads)
-        outputs = np.stack([interpreter.run(image[None])[0] for image in stepping(self.images, advance)])
+        outputs = np.stack([interpreter.run(image[None])[0] for image in (self.images if images is None else images)])
         return logits_of_probabilities(outputs) if self.recipe.output(self.output) == "probabilities" else outputs
 
-    def drift(self, target: np.ndarray) -> Drift:
-        """Of a file's logits from the reference."""
-        return measure(self.reference, target, self.labels)
+    def verdict(self, logits: np.ndarray) -> Verdict:
+        """Of a file's logits."""
+        drift, collapse = measure(self.reference, logits, self.classes), signs_of_collapse(self.reference, logits)
+        failures = (*collapse, *drift.failures(self.limits, random_weights=self.is_random))
+        return Verdict(drift, tuple(collapse), self.limits, failures)
 
-    def collapse(self, target: np.ndarray) -> list[str]:
-        """Signs that a file is broken rather than inexact."""
-        return signs_of_collapse(self.reference, target)
+    def modes(self) -> dict[str, str]:
+        """The mode of every dense layer before any repair, by its output's name."""
+        return quantize.layer_modes(flatbuffer.read_model(self.graph), self.recipe, self.calibration)
 
-    def failures(self, target: np.ndarray) -> list[str]:
-        """What misses its limit, collapse first."""
-        return [*self.collapse(target), *self.drift(target).failures(self.limits, random_weights=self.is_random)]
 
-    def _modes(self) -> dict[str, str]:
-        return quantize.layer_modes(flatbuffer.read_model(self.graph.file), self.recipe, self.graph.calibration)
+@as_step("quantize")
+def quantized(candidate: Candidate) -> bytes:
+    """The recipe's file."""
+    return candidate.file()
 
-    def sensitivity_runs(self) -> int:
-        """How many files `sensitivities` makes."""
-        return sum(repair.steps_to_float(mode, self.recipe.ladder) for mode in self._modes().values())
 
-    def sensitivities(self, advance: Callable[[], None]) -> list[repair.Sensitivity]:
-        return repair.sensitivities(self.graph.file, self.recipe, self.graph.calibration, self.logits, advance)
+@as_step("check the file", total=lambda candidate, file: len(candidate.images))
+def checked(candidate: Candidate, file: bytes) -> Verdict:
+    """What the file's answers on the held-out images are worth."""
+    return candidate.verdict(candidate.logits(file, counted(candidate.images)))
 
-    def repaired(self, before: bytes, why: Sequence[str], found: Sequence[repair.Sensitivity]) -> tuple[bytes, dict[str, Any]] | None:
-        """A file that passes, and the manifest's `repair` block; None where even all layers in float do not.
 
-        Args:
-            before: the file of the recipe's own modes.
-            why: its failures.
-            found: of `sensitivities`.
-        """
-        original = self._modes()
-        steps = repair.demotions(found, self.recipe.ladder)
-        result = repair.repaired(original, steps, lambda modes: not self.failures(self.logits(self.file(modes))))
-        if result is None:
-            return None
-        modes, _ = result
-        file = self.file(modes)
-        measured = {(sensitivity.name, sensitivity.mode): sensitivity for sensitivity in found}
-        total = sum({sensitivity.name: sensitivity.multiplications for sensitivity in found}.values())
-        demoted = [
-            {
-                "layer": sensitivity.layer,
-                "before": original[name],
-                "after": mode,
-                "alone_snr_db": round(sensitivity.snr_db, 2) if np.isfinite(sensitivity.snr_db) else None,
-                "multiplications_share": round(sensitivity.multiplications / total, 6),
-            }
-            for name, mode in modes.items()
-            if mode != original[name] and (sensitivity := measured[name, original[name]])
-        ]
-        return file, {"why": list(why), "demoted": demoted, "cost_bytes": len(file) - len(before)}
+def _sensitivity_runs(candidate: Candidate) -> int:
+    """How many files `sensitivities` makes."""
+    return sum(repair.steps_to_float(mode, candidate.recipe.ladder) for mode in candidate.modes().values())
+
+
+@as_step("measure each layer", total=_sensitivity_runs)
+def sensitivities(candidate: Candidate) -> tuple[repair.Sensitivity, ...]:
+    """What each dense layer alone does to the logits."""
+    return tuple(counted(repair.sensitivities(candidate.graph, candidate.recipe, candidate.calibration, candidate.logits)))
+
+
+def repaired(
+    candidate: Candidate, file: bytes, verdict: Verdict, found: Sequence[repair.Sensitivity]
+) -> tuple[bytes, Verdict, Repair | None]:
+    """A file that passes, with what was changed; the same file where not even all layers in float do.
+
+    Args:
+        file, verdict: of the recipe's own modes.
+        found: of `sensitivities`.
+    """
+    better = _demoted(candidate, file, verdict.failures, found)
+    if better is None:
+        return file, verdict, None
+    after, block = better
+    before_ms, after_ms = np.median(interleaved_milliseconds((file, after), 1, REPAIR_ROUNDS, 3), axis=1).tolist()
+    return after, candidate.verdict(candidate.logits(after)), Repair(block, (before_ms, after_ms))
+
+
+@as_step("repair")
+def _demoted(
+    candidate: Candidate, before: bytes, why: Sequence[str], found: Sequence[repair.Sensitivity]
+) -> tuple[bytes, dict[str, Any]] | None:
+    """A file with the fewest layers demoted that passes, and the manifest's `repair` block; None where there is none."""
+    original = candidate.modes()
+    steps = repair.demotions(found, candidate.recipe.ladder)
+    result = repair.repaired(original, steps, lambda modes: not candidate.verdict(candidate.logits(candidate.file(modes))).failures)
+    if result is None:
+        return None
+    modes, _ = result
+    file = candidate.file(modes)
+    measured = {(sensitivity.name, sensitivity.mode): sensitivity for sensitivity in found}
+    total = sum({sensitivity.name: sensitivity.multiplications for sensitivity in found}.values())
+    demoted = [
+        {
+            "layer": sensitivity.layer,
+            "before": original[name],
+            "after": mode,
+            "alone_snr_db": round(sensitivity.snr_db, 2) if np.isfinite(sensitivity.snr_db) else None,
+            "multiplications_share": round(sensitivity.multiplications / total, 6),
+        }
+        for name, mode in modes.items()
+        if mode != original[name] and (sensitivity := measured[name, original[name]])
+    ]
+    return file, {"why": list(why), "demoted": demoted, "cost_bytes": len(file) - len(before)}

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Generator, Iterator, Sequence
+from typing import TYPE_CHECKING
 
+from edge.artifacts import artifact
 from edge.artifacts.artifact import Artifact
 from edge.artifacts.store import Store
-from edge.conversion import convert_model, costs, plan
+from edge.conversion import costs
+from edge.conversion.plan import Outcome, Plan, Settings, plan
+from edge.export.float_model import FloatModel, require_tensorflow_backend
+from edge.export.kept_model import KeptFloatModel
 from edge.export.source import Source
 from edge.quantization.recipes import Recipe
 from edge.runtime import machine
 from tfvit.errors import EnvironmentUnusableError
-from tfvit.progress import Progress
+from tfvit.progress import Progress, reporting, step
+
+if TYPE_CHECKING:
+    from edge.conversion.convert_model import Conversion
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +40,7 @@ class Cell:
     model: str
     recipe: str
     name: str
-    outcome: plan.Outcome | None = None
+    outcome: Outcome | None = None
     error: Exception | None = None
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     shared_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -54,14 +62,14 @@ class Group:
     """The cells of one model: what is given to a process.
 
     Attributes:
-        source, recipes, settings, store: as `edge.conversion.plan.plan` takes them.
+        source, recipes, settings, store: the model, what to make of it, how, and where things are kept.
         expected: recipe -> what identifies the inputs of its file where the command runs; a machine that has others refuses.
         check_memory: whether memory is looked at before.
     """
 
     source: Source
     recipes: tuple[Recipe, ...]
-    settings: plan.Settings
+    settings: Settings
     store: Store
     expected: dict[str, str] = dataclasses.field(default_factory=dict)
     check_memory: bool = True
@@ -74,33 +82,81 @@ def cells(group: Group, progress: Progress) -> Generator[Cell]:
     """Converts one group in this process: the cell function, wherever it runs."""
     source, given = group.source, set()
     try:
-        todo = plan.plan(source, group.recipes, group.settings, progress, group.store)
+        model, todo = _planned(group, progress)
         _require_expected(todo, group.expected)
         for cell in current_cells(todo):
             given.add(cell.recipe)
             yield cell
         if todo.outstanding and group.check_memory:
             costs.require_memory(source, [recipe for recipe, _ in todo.outstanding])
-        for (recipe, _), made in zip(todo.outstanding, convert_model.convert(todo, progress), strict=False):
+        for recipe, made in converted(model, todo, progress):
             given.add(recipe.name)
-            measured = (progress.seconds(made.name), progress.seconds(source.name), machine.peak_memory_mb())
-            outcome, error = (None, made.error) if isinstance(made, convert_model.Failed) else (made, None)
-            yield Cell(source.name, recipe.name, made.name, outcome, error, *measured)
+            name = source.artifact_name(recipe)
+            measured = (progress.seconds(name), progress.seconds(source.name), machine.peak_memory_mb())
+            outcome, error = (None, made) if isinstance(made, Exception) else (made, None)
+            yield Cell(source.name, recipe.name, name, outcome, error, *measured)
     except Exception as error:
         progress.stop_where_interrupted()  # native code may have turned the one exception into another
         yield from (group.failed(recipe, error) for recipe in group.recipes if recipe.name not in given)
 
 
-def current_cells(todo: plan.Plan) -> list[Cell]:
+def converted(model: FloatModel, todo: Plan, progress: Progress) -> Iterator[tuple[Recipe, Outcome | Exception]]:
+    """Every outstanding recipe with what became of it, saved one by one as they pass. One that fails does not stop the next.
+
+    Raises:
+        UserError: something is missing that no recipe of this model can do without.
+    """
+    if not todo.outstanding:
+        return
+    require_tensorflow_backend()
+    with reporting(progress, todo.source.name):
+        with step("load the runtime"):
+            from edge.conversion import convert_model
+        convert_model.finite_reference(model, todo.images)
+    for recipe, _ in todo.outstanding:
+        try:
+            with reporting(progress, todo.source.artifact_name(recipe)):
+                made: Outcome | Exception = _saved(convert_model.convert(model, recipe, todo.images, todo.settings), todo.settings)
+        except Exception as error:
+            progress.stop_where_interrupted()
+            made = error
+        yield recipe, made
+
+
+def _saved(conversion: Conversion, settings: Settings) -> Outcome:
+    """What passed is written, and with the gate off what did not."""
+    made, repair = conversion.artifact, conversion.repair
+    refused = bool(conversion.failures) and settings.gate
+    if not refused:
+        with step("save"):
+            artifact.save(made, settings.folder, force=settings.force)
+    return Outcome(
+        name=made.name,
+        status="refused" if refused else "written",
+        path=settings.folder / f"{made.name}.tflite",
+        manifest=made.manifest,
+        failures=conversion.failures,
+        sensitivities=conversion.sensitivities,
+        repair_ms=repair.milliseconds if repair else None,
+    )
+
+
+def _planned(group: Group, progress: Progress) -> tuple[FloatModel, Plan]:
+    with reporting(progress, group.source.name):
+        model = KeptFloatModel(group.source, group.store)
+        return model, plan(model, group.recipes, group.settings)
+
+
+def current_cells(todo: Plan) -> list[Cell]:
     """What is there already."""
-    return [Cell(todo.model.source.name, found.manifest["recipe"], found.name, found) for found in todo.current]
+    return [Cell(todo.source.name, found.manifest["recipe"], found.name, found) for found in todo.current]
 
 
 def outstanding(groups: Sequence[Group], progress: Progress) -> Iterator[Cell | Group]:
     """The cells that need no work, and what is left of each group."""
     for group in groups:
         try:
-            todo = plan.plan(group.source, group.recipes, group.settings, progress, group.store)
+            _, todo = _planned(group, progress)
         except Exception as error:
             progress.stop_where_interrupted()
             yield from (group.failed(recipe, error) for recipe in group.recipes)
@@ -112,11 +168,11 @@ def outstanding(groups: Sequence[Group], progress: Progress) -> Iterator[Cell | 
             yield dataclasses.replace(group, recipes=left, expected=names)
 
 
-def _require_expected(todo: plan.Plan, expected: dict[str, str]) -> None:
+def _require_expected(todo: Plan, expected: dict[str, str]) -> None:
     different = [recipe.name for recipe, digest in todo.outstanding if expected.get(recipe.name, digest) != digest]
     if different:
         raise EnvironmentUnusableError(
-            f"this machine would make other files of {todo.model.source.name}",
+            f"this machine would make other files of {todo.source.name}",
             expected="the code, tool versions, images and weights that the command was started with",
             received=f"others, for {', '.join(different)}",
             action="install the same release of tfvit everywhere, and name files and folders that all machines see under the same path",

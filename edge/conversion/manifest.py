@@ -4,98 +4,82 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge.artifacts import artifact, self_description
-from edge.drift.limits import Limits
-from edge.drift.metrics import Drift
-from edge.export.float_model import Facts
-from edge.export.to_tflite import INPUT_NAME, ExportableModel
+from edge.artifacts.provenance import code_sha256, tool_versions
+from edge.conversion import plan
+from edge.conversion.candidate import Repair, Verdict
+from edge.conversion.images import Images
+from edge.conversion.plan import Settings
+from edge.export.float_model import FloatModel
+from edge.export.to_tflite import INPUT_NAME
 from edge.quantization.recipes import Recipe
 from edge.runtime import cpu
 from edge.tflite import delegate_rules, flatbuffer, versions
 from tfvit import hashing
-from tfvit.weights import WeightsOrigin
 
 
 def manifest(
-    *,
-    name: str,
-    variant: str | None,
-    recipe: Recipe,
-    weights: WeightsOrigin,
-    exportable: ExportableModel | Facts,
-    input_dtype: str,
-    output: str,
-    calibration: dict[str, Any] | None,
-    labels: Sequence[str] | None,
-    settings: dict[str, Any],
-    quantized: bytes,
-    drift: Drift,
-    drift_source: str,
-    limits: Limits,
-    collapse: list[str],
-    repair: dict[str, Any] | None,
-    passed: bool,
-    tools: Mapping[str, str],
-    inputs_sha256: str,
-    code_sha256: str,
+    model: FloatModel, recipe: Recipe, images: Images, settings: Settings, quantized: bytes, verdict: Verdict, repair: Repair | None
 ) -> tuple[dict[str, Any], bytes]:
     """The document `NAME.json`, every field of which is described in docs/manifest.md, and the file it describes: `quantized` with what a
     file says of itself.
     """
-    model = flatbuffer.read_model(quantized)
-    graph = model.subgraphs[0]
+    source, facts, weights = model.source, model.facts, model.origin
+    output = recipe.output(settings.output)
+    graph_model = flatbuffer.read_model(quantized)
+    graph = graph_model.subgraphs[0]
     document = {
         "schema_version": artifact.SCHEMA_VERSION,
-        "name": name,
-        "variant": variant,
+        "name": source.artifact_name(recipe),
+        "variant": source.variant.id if source.variant else None,
         "recipe": recipe.name,
         "weights": dataclasses.asdict(weights) | {"random": weights.is_random},
-        "classes": exportable.classes,
+        "classes": facts.classes,
         "input": {
             "name": INPUT_NAME,
-            "shape": [1, *exportable.input_shape],
-            "dtype": input_dtype,
+            "shape": [1, *facts.input_shape],
+            "dtype": recipe.input_dtype(settings.input_dtype),
             "range": [0, 255],
-            "quantization": flatbuffer.quantization(model, graph.inputs[0]),
+            "quantization": flatbuffer.quantization(graph_model, graph.inputs[0]),
             "layout": "NHWC",
             "channels": "RGB",
         },
-        "preprocessing": exportable.preprocessing.geometry(),
+        "preprocessing": facts.preprocessing.geometry(),
         "output": {
             "name": output,
-            "shape": [1, exportable.classes],
-            "dtype": flatbuffer.tensor_type(model, graph.outputs[0]).lower(),
-            "quantization": flatbuffer.quantization(model, graph.outputs[0]),
+            "shape": [1, facts.classes],
+            "dtype": flatbuffer.tensor_type(graph_model, graph.outputs[0]).lower(),
+            "quantization": flatbuffer.quantization(graph_model, graph.outputs[0]),
             "activation": "softmax" if output == "probabilities" else None,
         },
-        "calibration": calibration,
+        "calibration": plan.calibration_block(settings, images) if recipe.needs_calibration else None,
         "file": {},
         "delegates": {},
-        "drift": _drift(drift, drift_source, limits, collapse, passed),
-        "repair": repair,
-        "settings": settings,
-        "tools": dict(tools),
-        "inputs_sha256": inputs_sha256,
-        "code_sha256": code_sha256,
+        "drift": _drift(verdict, images.source),
+        "repair": repair.block if repair else None,
+        "settings": plan.settings_block(source, recipe, settings, images),
+        "tools": tool_versions(),
+        "inputs_sha256": plan.inputs_sha256(source, recipe, settings, images),
+        "code_sha256": code_sha256(),
     }
-    file = self_description.describe(quantized, document, labels)
+    file = self_description.describe(quantized, document, images.labels)
     document["file"] = {
         "sha256": hashing.sha256(file),
         "size_bytes": len(file),
         "graph_sha256": hashing.sha256(quantized),
         "graph_size_bytes": len(quantized),
-        "ops": flatbuffer.operator_counts(model),
-        "max_rank": flatbuffer.max_rank(model),
-        "min_runtime_version": versions.min_runtime_version(model),
+        "ops": flatbuffer.operator_counts(graph_model),
+        "max_rank": flatbuffer.max_rank(graph_model),
+        "min_runtime_version": versions.min_runtime_version(graph_model),
     }
-    document["delegates"] = {"xnnpack": dataclasses.asdict(cpu.xnnpack_partitions(file)), "gpu": delegate_rules.gpu_summary(model)}
+    document["delegates"] = {"xnnpack": dataclasses.asdict(cpu.xnnpack_partitions(file)), "gpu": delegate_rules.gpu_summary(graph_model)}
     return document, file
 
 
-def _drift(drift: Drift, source: str, limits: Limits, collapse: list[str], passed: bool) -> dict[str, Any]:
+def _drift(verdict: Verdict, source: str) -> dict[str, Any]:
+    drift = verdict.drift
     return {
         "source": source,
         "samples": drift.samples,
@@ -108,9 +92,9 @@ def _drift(drift: Drift, source: str, limits: Limits, collapse: list[str], passe
         "kl": _significant(drift.kl),
         "top1_reference": _rounded(drift.top1_reference, 6),
         "top1_target": _rounded(drift.top1_target, 6),
-        "limits": dataclasses.asdict(limits),
-        "collapse": collapse,
-        "passed": passed,
+        "limits": dataclasses.asdict(verdict.limits),
+        "collapse": list(verdict.collapse),
+        "passed": not verdict.failures,
         "runtime": cpu.CPU,
     }
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from calibration.image_set import ImageSet, Split, open_image_set
+from calibration.image_set import open_image_set
 from edge.artifacts import artifact, self_description
 from edge.artifacts.provenance import code_sha256, tool_versions
-from edge.artifacts.store import Store
+from edge.conversion.images import Images
 from edge.drift.limits import Limits
 from edge.export.float_model import FloatModel
 from edge.export.source import Source
@@ -20,8 +19,7 @@ from edge.quantization.recipes import Recipe
 from tfvit import hashing
 from tfvit.errors import UsageError
 from tfvit.labels import published_labels
-from tfvit.preprocessing import Preprocessing
-from tfvit.progress import Progress
+from tfvit.progress import current as current_progress
 
 # Images the drift is measured on; never among the calibration images.
 DRIFT_SAMPLES = 32
@@ -101,35 +99,33 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What there is to do for one model, before anything heavy is loaded.
+    """What there is to do for one model; plain data.
 
     Attributes:
-        model, settings, image_set, split: with what.
+        source, settings, images: with what.
         current: files that are there already.
         outstanding: recipes that are to be made, and what identifies their inputs.
     """
 
-    model: FloatModel
+    source: Source
     settings: Settings
-    image_set: ImageSet
-    split: Split
+    images: Images
     current: tuple[Outcome, ...]
     outstanding: tuple[tuple[Recipe, str], ...]
 
 
-def plan(source: Source, recipes: Sequence[Recipe], settings: Settings, progress: Progress, store: Store) -> Plan:
-    """Looks at the images and at what is there. A saved model is built for it, once.
+def plan(model: FloatModel, recipes: Sequence[Recipe], settings: Settings) -> Plan:
+    """Looks at the images and at what is there. A model of the user's own is built for it, where nothing is known of it yet.
 
     Args:
-        source: the model.
+        model: what to convert.
         recipes: what to make of it.
         settings: how.
-        progress: stages go there.
-        store: where the float file, the reference's answers and the activation ranges are kept for the next recipe or run.
 
     Raises:
         UsageError, InputError, EnvironmentUnusableError: from settings, images, a saved model, foreign files in the way.
     """
+    source = model.source
     if settings.labels is None:
         settings = dataclasses.replace(settings, labels=published_labels(source.weights.published))
     if settings.drift_samples < 1:
@@ -146,11 +142,11 @@ def plan(source: Source, recipes: Sequence[Recipe], settings: Settings, progress
     image_set = open_image_set(settings.calibration)
     split = image_set.split(settings.calibration_samples, settings.drift_samples, settings.seed)
     if split.note:
-        progress.note(split.note)
-    model = FloatModel(source, store, progress)
+        current_progress().note(split.note)
+    images = Images(image_set, split, model.preprocessing, settings.labels)
     current, outstanding = [], []
     for recipe in recipes:
-        digest = _inputs_sha256(source, recipe, settings, image_set, split, model.preprocessing)
+        digest = inputs_sha256(source, recipe, settings, images)
         explained = settings.explain and recipe.can_be_explained
         found = None if explained or settings.force else _current_outcome(source.artifact_name(recipe), digest, settings)
         if found:
@@ -160,7 +156,7 @@ def plan(source: Source, recipes: Sequence[Recipe], settings: Settings, progress
     if not settings.force:
         for recipe, _ in outstanding:
             artifact.refuse_foreign_files(settings.folder, source.artifact_name(recipe))
-    return Plan(model, settings, image_set, split, tuple(current), tuple(outstanding))
+    return Plan(source, settings, images, tuple(current), tuple(outstanding))
 
 
 def too_new(document: Mapping[str, Any], settings: Settings) -> list[str]:
@@ -173,19 +169,17 @@ def too_new(document: Mapping[str, Any], settings: Settings) -> list[str]:
     return [f"needs TensorFlow Lite {needed or 'of unknown version'}, asked for {'.'.join(map(str, settings.min_runtime))} (--min-runtime)"]
 
 
-def calibration_block(settings: Settings, image_set: ImageSet, split: Split, preprocessing: Preprocessing) -> dict[str, Any]:
+def calibration_block(settings: Settings, images: Images) -> dict[str, Any]:
     """The manifest's `calibration`."""
     return {
-        "source": image_set.source,
-        "sha256": image_set.digest(split.calibration, preprocessing),
-        "samples": len(split.calibration),
+        "source": images.source,
+        "sha256": images.calibration_sha256,
+        "samples": len(images.split.calibration),
         "seed": settings.seed,
     }
 
 
-def settings_block(
-    source: Source, recipe: Recipe, settings: Settings, image_set: ImageSet, split: Split, preprocessing: Preprocessing
-) -> dict[str, Any]:
+def settings_block(source: Source, recipe: Recipe, settings: Settings, images: Images) -> dict[str, Any]:
     """What was asked for: with weights and tools all that `edge.verify` needs to make the file again."""
     return {
         "input": settings.input_dtype,
@@ -196,28 +190,23 @@ def settings_block(
         "repair": settings.repair,
         "labels_sha256": hashing.sha256(self_description.label_bytes(settings.labels)) if settings.labels else None,
         "images": {
-            "source": image_set.source,
+            "source": images.source,
             "calibration_samples": settings.calibration_samples,
             "drift_samples": settings.drift_samples,
             "seed": settings.seed,
-            "sha256": image_set.digest((*split.calibration, *split.held_out), preprocessing),
+            "sha256": images.sha256,
         },
     }
 
 
-def _inputs_sha256(
-    source: Source, recipe: Recipe, settings: Settings, image_set: ImageSet, split: Split, preprocessing: Preprocessing
-) -> str:
+def inputs_sha256(source: Source, recipe: Recipe, settings: Settings, images: Images) -> str:
     """Identifies everything an artifact's bytes and manifest depend on: equal inputs, equal files."""
-    weights = f"random:{source.weights.random_seed}" if source.weights.is_random else source.weights.sha256
     inputs = {
         "schema_version": artifact.SCHEMA_VERSION,
-        "name": source.artifact_name(recipe),
-        "takes_pixels": source.takes_pixels,
+        "source": source.identity,
         "recipe": dataclasses.asdict(recipe),
-        "weights": weights,
-        "calibration": calibration_block(settings, image_set, split, preprocessing) if recipe.needs_calibration else None,
-        "drift": [image_set.source, image_set.digest(split.held_out, preprocessing)],
+        "calibration": calibration_block(settings, images) if recipe.needs_calibration else None,
+        "drift": [images.source, images.held_out_sha256],
         "labels": settings.labels,
         "input": settings.input_dtype,
         "output": settings.output,
@@ -226,7 +215,7 @@ def _inputs_sha256(
         "tools": tool_versions(),
         "code": code_sha256(),
     }
-    return hashlib.sha256(artifact.canonical_json(inputs).encode()).hexdigest()
+    return hashing.sha256(artifact.canonical_json(inputs).encode())
 
 
 def _current_outcome(name: str, digest: str, settings: Settings) -> Outcome | None:

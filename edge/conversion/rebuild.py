@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,15 @@ from calibration.image_set import BUILTIN, open_image_set
 from edge.artifacts import artifact, self_description
 from edge.artifacts.artifact import Artifact
 from edge.artifacts.provenance import tool_versions
-from edge.artifacts.store import Store
-from edge.conversion import convert_model, plan
+from edge.conversion.plan import Settings, plan
 from edge.export import recorded_source
+from edge.export.float_model import FloatModel, require_tensorflow_backend
 from edge.quantization.recipes import DYNAMIC_SINCE, RECIPES, find_recipe
 from tfvit.errors import EnvironmentUnusableError, InputError, UsageError
 from tfvit.hashing import sha256
 from tfvit.labels import published_labels
 from tfvit.preprocessing import Preprocessing
-from tfvit.progress import Progress
+from tfvit.progress import step
 from tfvit.variants import VARIANTS
 
 _NONE = type(None)
@@ -161,15 +160,13 @@ class Given:
     trusted: bool
 
 
-@contextlib.contextmanager
-def rebuilt(inputs: Mapping[str, Any], labels: tuple[str, ...] | None, files: Given, progress: Progress) -> Iterator[Artifact]:
-    """The artifact made again, in a folder that is gone afterwards.
+def rebuilt(inputs: Mapping[str, Any], labels: tuple[str, ...] | None, files: Given) -> Artifact:
+    """The artifact made again, from nothing that an earlier run kept: that would prove nothing.
 
     Args:
         inputs: of `inputs_of_manifest` or `inputs_of_file`.
         labels: of `matching_labels`.
         files: of the user's.
-        progress: stages go there.
 
     Raises:
         UsageError: a file was given that the record does not name.
@@ -187,24 +184,25 @@ def rebuilt(inputs: Mapping[str, Any], labels: tuple[str, ...] | None, files: Gi
             given[flag] = _linked(path, inputs["weights"]["source"], folder)
         source = recorded_source.source_of(inputs, given["--weights"], given["--model"], settings["takes_pixels"], files.trusted)
         limits: Mapping[str, Any] = settings.get("limits") or {}
-        asked = plan.Settings(
+        asked = Settings(
             **_images(settings["images"], files.calibration, artifact.preprocessing_of(inputs, "the record"), folder),
             labels=labels,
             input_dtype=settings["input"],
             output=settings["output"],
             gate=False,  # whether it may ship is not the question
-            folder=folder / "artifacts",
+            folder=folder / "artifacts",  # where nothing is, so that nothing is current
             repair=settings["repair"],
             position_tables=settings["position_tables"],
             min_runtime=(DYNAMIC_SINCE[0], DYNAMIC_SINCE[1] - 1) if settings["without_dynamic"] else None,
             **{name: limits[name] for name in _LIMITS if name in limits},
         )
-        asked.folder.mkdir()
-        # nothing that an earlier run kept: it would prove nothing
-        (outcome,) = convert_model.convert(plan.plan(source, [recipe], asked, progress, Store(None)), progress)
-        if isinstance(outcome, convert_model.Failed):
-            raise outcome.error
-        yield artifact.load(outcome.path)
+        require_tensorflow_backend()
+        with step("load the runtime", subject=source.name):
+            from edge.conversion.convert_model import convert
+        model = FloatModel(source)
+        todo = plan(model, [recipe], asked)
+        ((outstanding, _),) = todo.outstanding
+        return convert(model, outstanding, todo.images, todo.settings).artifact
 
 
 def _missing(flag: str, recorded: Mapping[str, Any]) -> InputError:

@@ -14,19 +14,18 @@ from edge.conversion.cells import Cell
 from edge.quantization.recipes import DYNAMIC, STATIC
 from edge.quantization.repair import Sensitivity
 from edge.runtime import machine
-from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError
-from tfvit.terminal import EXIT_BUG, Terminal
+from tfvit.errors import EXIT_BUG, EXIT_CHECK_FAILED, EXIT_OK, UserError
 
 KIND, SCHEMA_VERSION = "conversions", 1
 _COLUMNS = ("file", "MB", "SNR dB", "same top-1", "max abs err", "XNNPACK ops", "partitions", "GPU by rule", "status")
 
 
-class Report:
-    """Cells as they come, and all of them at the end.
+class SavedCells:
+    """A JSON file that holds what is known of the cells so far.
 
     Args:
-        path: a JSON file that holds what is known so far, or None. Where this run finds a file current that an earlier one made, the
-            seconds and the memory that were measured then are kept.
+        path: the file, or None for none. Where this run finds a file current that an earlier one made, the seconds and the memory that were
+            measured then are kept.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -41,65 +40,76 @@ class Report:
         self._rows[cell.name] = row
         atomic_files.save_document(self._path, {"kind": KIND, "schema_version": SCHEMA_VERSION, "cells": list(self._rows.values())})
 
-    def show(self, cells: Sequence[Cell], terminal: Terminal) -> int:
-        """Prints them; returns the exit code.
 
-        Raises:
-            Exception: what every cell failed of, if it is the same.
-        """
-        errors = [cell.error for cell in cells if cell.error is not None]
-        if len(errors) == len(cells) and len({str(error) for error in errors}) == 1:
-            raise errors[0]
-        outcomes = [cell.outcome for cell in cells if cell.outcome]
-        rows, closing = [], []
-        for cell in cells:
-            if cell.error is not None:
-                closing.append(f"{cell.name}: {_failure(cell.error)}")
-            if cell.outcome is None:
-                rows.append((cell.name, *[""] * (len(_COLUMNS) - 2), "failed"))
-                continue
-            rows.append(_table_row(cell.outcome))
-            closing += [f"{cell.outcome.path.name}: {failure}" for failure in cell.outcome.failures]
-            closing += [*_repair_lines(cell.outcome), *_sensitivity_lines(cell.outcome)]
-        if any(outcome.manifest["weights"]["random"] for outcome in outcomes):
-            closing.append("RANDOM weights: size, latency and drift mean something, the answers do not.")
-        seconds = terminal.progress.seconds()
-        peak_memory_mb = max((cell.peak_memory_mb for cell in cells if cell.peak_memory_mb), default=machine.peak_memory_mb())
-        if seconds:
-            closing.append(
-                f"seconds: {', '.join(f'{name} {value:.1f}' for name, value in seconds.items())}; peak memory {peak_memory_mb} MB"
-            )
-        refused = [outcome for outcome in outcomes if outcome.status == "refused"]
-        if refused:
-            closing.append(
-                f"{len(refused)} of {len(cells)} files were NOT written: they missed their limits (--no-gate writes them anyway)"
-            )
-        if errors:
-            closing.append(f"{len(errors)} of {len(cells)} files FAILED")
-        document = {
-            "folder": str(outcomes[0].path.parent) if outcomes else None,
-            "artifacts": [
-                {
-                    "name": cell.name,
-                    "status": cell.status,
-                    "failures": list(cell.outcome.failures),
-                    "seconds": cell.seconds,
-                    "sensitivities": [dataclasses.asdict(sensitivity) for sensitivity in cell.outcome.sensitivities],
-                    "repair_ms": cell.outcome.repair_ms,
-                    "manifest": cell.outcome.manifest,
-                }
-                for cell in cells
-                if cell.outcome
-            ],
-            "cells": [_row(cell) for cell in cells],
-            "seconds": seconds,
-            "peak_memory_mb": peak_memory_mb,
-        }
-        terminal.result(document, _COLUMNS, rows, closing)
-        return _exit_code(cells)
+def require_some(cells: Sequence[Cell]) -> None:
+    """Checks that something came of it.
+
+    Raises:
+        Exception: what every cell failed of, if it is the same.
+    """
+    errors = [cell.error for cell in cells if cell.error is not None]
+    if len(errors) == len(cells) and len({str(error) for error in errors}) == 1:
+        raise errors[0]
 
 
-def _exit_code(cells: Sequence[Cell]) -> int:
+def table(cells: Sequence[Cell]) -> tuple[Sequence[str], Sequence[Sequence[str]], list[str]]:
+    """Column titles, rows, and the lines below them."""
+    rows, closing = [], []
+    for cell in cells:
+        if cell.error is not None:
+            closing.append(f"{cell.name}: {_failure(cell.error)}")
+        if cell.outcome is None:
+            rows.append((cell.name, *[""] * (len(_COLUMNS) - 2), "failed"))
+            continue
+        rows.append(_table_row(cell.outcome))
+        closing += [f"{cell.outcome.path.name}: {failure}" for failure in cell.outcome.failures]
+        closing += [*_repair_lines(cell.outcome), *_sensitivity_lines(cell.outcome)]
+    if any(cell.outcome.manifest["weights"]["random"] for cell in cells if cell.outcome):
+        closing.append("RANDOM weights: size, latency and drift mean something, the answers do not.")
+    return _COLUMNS, rows, closing
+
+
+def counts(cells: Sequence[Cell]) -> list[str]:
+    """Lines that say how many files there are not."""
+    refused, failed = (sum(cell.status == status for cell in cells) for status in ("refused", "failed"))
+    lines = []
+    if refused:
+        lines.append(f"{refused} of {len(cells)} files were NOT written: they missed their limits (--no-gate writes them anyway)")
+    if failed:
+        lines.append(f"{failed} of {len(cells)} files FAILED")
+    return lines
+
+
+def document(cells: Sequence[Cell], seconds: dict[str, float]) -> dict[str, Any]:
+    """All of it as JSON."""
+    outcomes = [cell.outcome for cell in cells if cell.outcome]
+    return {
+        "folder": str(outcomes[0].path.parent) if outcomes else None,
+        "artifacts": [
+            {
+                "name": cell.name,
+                "status": cell.status,
+                "failures": list(cell.outcome.failures),
+                "seconds": cell.seconds,
+                "sensitivities": [dataclasses.asdict(sensitivity) for sensitivity in cell.outcome.sensitivities],
+                "repair_ms": cell.outcome.repair_ms,
+                "manifest": cell.outcome.manifest,
+            }
+            for cell in cells
+            if cell.outcome
+        ],
+        "cells": [_row(cell) for cell in cells],
+        "seconds": seconds,
+        "peak_memory_mb": peak_memory_mb(cells),
+    }
+
+
+def peak_memory_mb(cells: Sequence[Cell]) -> int | None:
+    """Of the process that took most."""
+    return max((cell.peak_memory_mb for cell in cells if cell.peak_memory_mb), default=machine.peak_memory_mb())
+
+
+def exit_code(cells: Sequence[Cell]) -> int:
     codes = {cell.error.exit_code if isinstance(cell.error, UserError) else EXIT_BUG for cell in cells if cell.error is not None}
     if len(codes) == 1 and all(cell.error is not None for cell in cells):
         return codes.pop()

@@ -27,11 +27,7 @@ FIELDS = {
     "drift.limits.min_agreement": (int, float),
     "drift.limits.max_top1_drop": (int, float),
 }
-
-
 _CALIBRATION_FIELDS = {"calibration.source": str, "calibration.samples": int, "calibration.seed": int}
-
-
 # More than anyone calibrates with
 _MOST_SAMPLES = 10**6
 
@@ -66,14 +62,14 @@ def needed_flag(manifest: Mapping[str, Any]) -> str | None:
 
 
 def source_of(
-    manifest: Mapping[str, Any], weights: Path | None, model: Path | None, takes_pixels: bool | None, trusted: bool = False
+    manifest: Mapping[str, Any], weights: Path | None, model: Any, takes_pixels: bool | None, trusted: bool = False
 ) -> sources.Source:
     """The model an artifact was made from: names and hashes checked, nothing built.
 
     Args:
         manifest: the artifact's.
         weights: the checkpoint, where the manifest names a file of the user's.
-        model: the saved Keras model, where it names one.
+        model: the Keras model, where it names one: the path of a saved one, or the model in memory.
         takes_pixels: of a saved model; None to find out.
         trusted: whether code in the saved model may run.
 
@@ -89,7 +85,7 @@ def source_of(
             raise UsageError(
                 f"{flag} does not fit",
                 expected=f"{needed} FILE" if needed else f"neither --weights nor --model: the manifest says {recorded['source']}",
-                received=f"{flag} {path}",
+                received=f"{flag} {path if isinstance(path, Path) else path.name}",
                 action=f"leave {flag} out",
             )
     if trusted and model is None:
@@ -107,15 +103,22 @@ def source_of(
             action=f"name the file {manifest['name']} was made from",
         )
     if model is not None:  # the checks above: exactly where the manifest is of a saved model
-        source = sources.resolve_model(model, takes_pixels, trusted)
+        source = sources.own_model(model, takes_pixels, trusted)
     else:
         variant = find_variant(manifest["variant"])
         source = sources.Source(variant.id, variant, resolve_weights(str(weights or recorded["source"]), variant))
     if not recorded["random"] and source.weights.sha256 != recorded["sha256"]:
+        if recorded.get("origin") == sources.IN_MEMORY and source.live is None:
+            raise InputError(
+                "the artifact was made from a Keras model in memory, which is known by its weights and not by a file",
+                expected=f"the model itself, in Python: edge.validate(file, model=model), SHA-256 {recorded['sha256']}",
+                received=f"the file {source.weights.path}",
+                action="validate it in Python, or save the model as .keras and convert that",
+            )
         raise InputError(
             "other weights than the artifact's",
             expected=f"SHA-256 {recorded['sha256']}",
-            received=f"SHA-256 {source.weights.sha256} of {source.weights.path}",
+            received=f"SHA-256 {source.weights.sha256} of {source.weights.path or source.name}",
             action="name the file it was made from, or convert again from this one",
         )
     return source

@@ -1,8 +1,11 @@
-"""What there is to convert: a variant with weights, or a saved Keras model; named, fetched and checked before anything heavy is loaded."""
+"""What there is to convert: a variant with weights, a saved Keras model, or a model in memory; named and checked before it is built."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +15,21 @@ from tfvit.errors import InputError
 from tfvit.variants import Variant
 from tfvit.weights_choice import WeightsChoice
 
+# Where the weights of a model in memory came from, as its manifest says it
+IN_MEMORY = "a Keras model in memory"
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A model to convert: a variant with weights, or a saved Keras model.
+    """A model to convert.
 
     Attributes:
         name: the artifacts' names begin with it.
         variant: the table's row, or None for a model of its own.
-        weights: of the variant, or the saved model itself.
-        takes_pixels: for a saved model: whether it normalises pixels by itself; None to find out.
+        weights: of the variant, or the model itself.
+        takes_pixels: for a model of its own: whether it normalises pixels by itself; None to find out.
         trusted: for a saved model: whether code in it may run.
+        live: the Keras model, where it is in memory.
     """
 
     name: str
@@ -30,6 +37,19 @@ class Source:
     weights: WeightsChoice
     takes_pixels: bool | None = None
     trusted: bool = False
+    live: Any = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the model depends on: equal identities, equal models. The one place that says so."""
+        weights = self.weights
+        return {
+            "name": self.name,
+            "variant": dataclasses.asdict(self.variant) if self.variant else None,
+            "weights": f"random:{weights.random_seed}" if weights.is_random else weights.sha256,
+            "weights_origin": [weights.path.name if weights.path else None, weights.published, weights.license, weights.origin],
+            "takes_pixels": self.takes_pixels,
+        }
 
     def artifact_name(self, recipe: Recipe) -> str:
         return f"{self.name}-{recipe.name}{'.random' if self.weights.is_random else ''}"
@@ -56,10 +76,31 @@ def resolve_model(path: Path, takes_pixels: bool | None, trusted: bool = False) 
     return Source(path.stem, None, weights, takes_pixels, trusted)
 
 
+def own_model(model: Any, takes_pixels: bool | None, trusted: bool = False, name: str | None = None) -> Source:
+    """A model of the user's own: the path of a saved one, or the Keras model itself."""
+    if isinstance(model, str | os.PathLike):
+        return resolve_model(Path(model), takes_pixels, trusted)
+    return _in_memory(model, name, takes_pixels)
+
+
+def _in_memory(model: Any, name: str | None, takes_pixels: bool | None) -> Source:
+    """Known by its configuration and weights."""
+    import keras
+    import numpy as np
+
+    configuration = keras.saving.serialize_keras_object(model)
+    digest = hashlib.sha256(json.dumps(configuration, sort_keys=True, default=str).encode())
+    for weight in model.weights:
+        digest.update(f"{weight.path}{weight.shape}".encode() + np.asarray(keras.ops.convert_to_numpy(weight)).tobytes())
+    return Source(name or model.name, None, WeightsChoice(sha256=digest.hexdigest(), origin=IN_MEMORY), takes_pixels, True, model)
+
+
 def build(source: Source) -> tuple[Any, Any]:
     """The Keras model of a source, and where its weights came from (`tfvit.weights.WeightsOrigin`)."""
     from tfvit import weights as tfvit_weights
 
+    if source.live is not None:
+        return source.live, tfvit_weights.WeightsOrigin(source.name, str(source.weights.sha256), None, IN_MEMORY)
     if source.variant is None:
         path, sha256 = source.weights.file
         return tfvit_weights.load_keras_model(path, source.trusted), tfvit_weights.WeightsOrigin(path.name, sha256)

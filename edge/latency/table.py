@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.runtime.process import OK, UNAVAILABLE
-from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE
-from tfvit.terminal import Terminal
+from edge.runtime.process import OK
 
 
-def show(document: dict[str, Any], preset: Any, terminal: Terminal, demanded_gpu: bool) -> int:
-    headline = f"p{preset.headline}_ms" if preset.headline != 50 else "median_ms"
+def table(document: dict[str, Any]) -> tuple[Sequence[str], Sequence[Sequence[str]], list[str]]:
+    """Column titles, rows, and the lines below them."""
+    percentile = document["preset"]["headline"]
+    headline = f"p{percentile}_ms" if percentile != 50 else "median_ms"
     columns = (
         "file",
         "delegate",
@@ -62,11 +62,7 @@ def show(document: dict[str, Any], preset: Any, terminal: Terminal, demanded_gpu
         )
     if any(result["random_weights"] for result in document["results"]):
         closing.append("RANDOM weights: latency does not depend on them, answers do.")
-    terminal.result(document, columns, rows, closing)
-    statuses = {result["status"] for result in document["results"]}
-    if demanded_gpu and any(result["delegate"].startswith("gpu") and result["status"] == UNAVAILABLE for result in document["results"]):
-        return EXIT_UNUSABLE
-    return EXIT_OK if statuses <= {OK, UNAVAILABLE} else EXIT_CHECK_FAILED
+    return columns, rows, closing
 
 
 def _sparkline(curve: Sequence[dict[str, float]]) -> str:

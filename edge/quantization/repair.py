@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -69,8 +69,7 @@ def sensitivities(
     recipe: Recipe,
     calibration: Calibration,
     logits: Callable[[bytes], np.ndarray],
-    advance: Callable[[], None] = lambda: None,
-) -> list[Sensitivity]:
+) -> Iterator[Sensitivity]:
     """Every dense layer's own effect, in the recipe's mode and in those between it and float; in the order of execution.
 
     Args:
@@ -78,20 +77,16 @@ def sensitivities(
         recipe: whose modes are looked at.
         calibration: what the recipe needs.
         logits: runs a file on the images to judge by: [N, classes].
-        advance: called after each file.
     """
     model = flatbuffer.read_model(float_file)
     own = quantize.layer_modes(model, recipe, calibration)
     everything_float = dict.fromkeys(own, FLOAT)
     reference = logits(float_file)
-    found = []
     for layer in dense_layers(model):
         for mode in recipe.ladder[recipe.ladder.index(own[layer.name]) : -1]:
             file = quantize.quantize(float_file, recipe, calibration, everything_float | {layer.name: mode})
             drift = measure(reference, logits(file))
-            found.append(Sensitivity(layer.name, layer.layer, mode, drift.logits_snr_db, drift.kl, multiplications(model, layer)))
-            advance()
-    return found
+            yield Sensitivity(layer.name, layer.layer, mode, drift.logits_snr_db, drift.kl, multiplications(model, layer))
 
 
 def steps_to_float(mode: str, ladder: Sequence[str]) -> int:

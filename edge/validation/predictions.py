@@ -25,6 +25,7 @@ from edge.artifacts.store import Store
 from edge.drift.metrics import logits_of_probabilities
 from edge.runtime.cpu import Interpreter
 from tfvit.preprocessing import Preprocessing
+from tfvit.progress import advance
 
 # Images; part of what a chunk on disk is found by
 CHUNK = 64
@@ -87,7 +88,6 @@ class Run:
         references: which of them, in the order of the answers.
         models: who is asked; the first one answers every chunk.
         store: where chunks are kept.
-        advance: called for every image looked at.
     """
 
     def __init__(
@@ -96,7 +96,6 @@ class Run:
         references: Sequence[ImageReference],
         models: Sequence[Model],
         store: Store,
-        advance: Callable[[], None] = lambda: None,
     ) -> None:
         self._image_set, self._models, self._store = image_set, models, store
         self._chunks = []
@@ -114,7 +113,7 @@ class Run:
         """Names of the models that have to run."""
         return {name for chunk in self._chunks for name, key in chunk.keys.items() if key not in self._store}
 
-    def answers(self, workers: int, advance: Callable[[], None] = lambda: None) -> Iterator[Answers]:
+    def answers(self, workers: int) -> Iterator[Answers]:
         """Chunk by chunk, in order, as many side by side as there are workers; models are loaded where a chunk is missing.
 
         Models are loaded one after the other, in their order, while those before them answer: name first what loads fast. How many work
@@ -122,7 +121,6 @@ class Run:
 
         Args:
             workers: at least 1.
-            advance: called for every image that has been answered by all.
         """
         loaded = _Loaded(workers)
         missing = self.missing()
@@ -140,14 +138,14 @@ class Run:
                     rows = None if begun is None or begun.cancel() else begun  # that which has not begun is done at once by all
                     waiting.append((chunk, pool.submit(self._all_rows, chunk, rows, loaded, stopped)))
                     if len(waiting) > 2 * workers:
-                        yield from self._finished(*waiting.popleft(), advance)
+                        yield from self._finished(*waiting.popleft())
                 while waiting:
-                    yield from self._finished(*waiting.popleft(), advance)
+                    yield from self._finished(*waiting.popleft())
             finally:
                 stopped.set()
                 pool.shutdown(cancel_futures=True)
 
-    def _finished(self, chunk: _Chunk, job: Future[dict[str, np.ndarray]], advance: Callable[[], None]) -> Iterator[Answers]:
+    def _finished(self, chunk: _Chunk, job: Future[dict[str, np.ndarray]]) -> Iterator[Answers]:
         yield self._answers(chunk, job.result())
         for _ in chunk.references:
             advance()

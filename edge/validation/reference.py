@@ -15,12 +15,11 @@ import numpy as np
 from edge.artifacts import artifact
 from edge.artifacts.provenance import code_sha256, tool_versions
 from edge.artifacts.store import Store
-from edge.export import source as sources
-from edge.export.float_model import FloatModel
+from edge.export.kept_model import KeptFloatModel
+from edge.export.source import Source
 from edge.quantization.recipes import RECIPES, Recipe, find_recipe
 from tfvit.errors import InputError
 from tfvit.preprocessing import Preprocessing
-from tfvit.progress import Progress
 
 # Pixels of a batch of the Keras model: more images at once where they are small
 _BATCH_PIXELS = 2**20
@@ -34,12 +33,11 @@ class Reference:
         source: of `source_of`.
         manifest: the artifact's.
         store: where float files are kept, those that edge.convert made of the same model among them.
-        progress: stages go there.
     """
 
-    def __init__(self, source: sources.Source, manifest: Mapping[str, Any], store: Store, progress: Progress) -> None:
+    def __init__(self, source: Source, manifest: Mapping[str, Any], store: Store) -> None:
         self.source, self._manifest = source, manifest
-        self._model = FloatModel(source, store, progress)
+        self._model = KeptFloatModel(source, store)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -49,11 +47,8 @@ class Reference:
     @property
     def key(self) -> str:
         """Equal keys, equal models and files."""
-        weights = self.source.weights
         known = {
-            "name": self.source.name,
-            "weights": f"random:{weights.random_seed}" if weights.is_random else weights.sha256,
-            "takes_pixels": self.source.takes_pixels,
+            "source": self.source.identity,
             "output": self._manifest["output"]["activation"],
             "tools": tool_versions(),
             "code": code_sha256(),
@@ -74,7 +69,7 @@ class Reference:
         return exportable
 
     def _require_same_draw(self) -> None:
-        received, recorded = self._model.weights_sha256, self._manifest["weights"]
+        received, recorded = self._model.facts.origin["sha256"], self._manifest["weights"]
         if received != recorded["sha256"]:
             raise InputError(
                 "random weights came out otherwise than when the artifact was made",
@@ -128,13 +123,11 @@ class Reference:
         return self._graph(find_recipe(self._manifest["recipe"]))
 
     def _graph(self, recipe: Recipe) -> bytes:
-        from edge.quantization.float_graph import FloatGraphs
-
         if not self._is_kept(recipe):
             _ = self.exportable  # first: it changes settings that are part of what the file is kept by
-        graph = FloatGraphs(self._model.float_file, "float32", self._output).of(recipe)
+        graph = self._model.graph(recipe, "float32", self._output)
         self._require_same_draw()
-        return graph.file
+        return graph
 
     def _is_kept(self, recipe: Recipe) -> bool:
         return self._model.has_float_file(recipe.rewrites, "float32", self._output)

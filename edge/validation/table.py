@@ -5,24 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK
-from tfvit.terminal import Terminal
-
 _BETWEEN = {
     "preprocessing": "Keras, Keras as the app feeds it",
     "export": "Keras, float32 file",
     "quantization": "float32 file, this file",
     "total": "Keras, this file",
 }
-
-
 _LAYERS_SHOWN = 12
+_PATHS_SHOWN = 5
 
 
-PATHS_SHOWN = 5
-
-
-def show(document: dict[str, Any], terminal: Terminal) -> int:
+def table(document: dict[str, Any]) -> tuple[Sequence[str], Sequence[Sequence[str]], list[str]]:
+    """Column titles, rows, and the lines below them."""
     columns = ("difference", "images", "same top-1", "95 %", "SNR dB", "cosine", "KL", "max abs", "mean abs", "between")
     rows: list[Sequence[str]] = []
     for difference in document["differences"]:
@@ -50,11 +44,7 @@ def show(document: dict[str, Any], terminal: Terminal) -> int:
     closing += [f"FAILED: {failure}" for failure in document["gate"]["failures"]]
     if document["gate"]["passed"]:
         closing.append(f"passed: {document['name']} is within its limits")
-    seconds = terminal.progress.seconds()
-    if seconds:
-        closing.append(f"seconds: {', '.join(f'{name} {value:.1f}' for name, value in seconds.items())}")
-    terminal.result(document, columns, rows, closing)
-    return EXIT_OK if document["gate"]["passed"] else EXIT_CHECK_FAILED
+    return columns, rows, closing
 
 
 def _image_lines(document: dict[str, Any]) -> list[str]:
@@ -66,7 +56,7 @@ def _image_lines(document: dict[str, Any]) -> list[str]:
         names, number = " and ".join(one["name"] for one in fewer), fewer[0]["metrics"]["samples"]
         lines.append(f"{names}: on {number} of them, spread over all (--float32-samples all: on all)")
     if skipped:
-        lines.append(f"left out, unreadable: {', '.join(skipped[:PATHS_SHOWN])}{_and_more(len(skipped) - PATHS_SHOWN)}")
+        lines.append(f"left out, unreadable: {', '.join(skipped[:_PATHS_SHOWN])}{_and_more(len(skipped) - _PATHS_SHOWN)}")
     return lines
 
 
@@ -85,7 +75,7 @@ def _accuracy_lines(document: dict[str, Any]) -> list[str]:
     )
     sides = (found[side] for side in ("reference", "target"))
     lines.append("expected calibration error: " + " -> ".join(f"{side['ece']:.4f}" for side in sides))
-    worst = [row for row in found["per_class"] if row["target_right"] < row["reference_right"]][:PATHS_SHOWN]
+    worst = [row for row in found["per_class"] if row["target_right"] < row["reference_right"]][:_PATHS_SHOWN]
     if worst:
         changes = (f"{row['label']} {row['target_right'] - row['reference_right']:+d} of {row['images']}" for row in worst)
         lines.append(f"classes that lost most: {', '.join(changes)}")
@@ -97,7 +87,7 @@ def _flipped_lines(document: dict[str, Any]) -> list[str]:
     if not flipped["number"]:
         return []
     lines = [f"another answer on {flipped['number']} images; those the float model was surest of:"]
-    for image in flipped["shown"][:PATHS_SHOWN]:
+    for image in flipped["shown"][:_PATHS_SHOWN]:
         before, after = image["reference"], image["target"]
         lines.append(f"  {image['path']}: {before['answer']} {before['probability']:.0%} -> {after['answer']} {after['probability']:.0%}")
     return lines

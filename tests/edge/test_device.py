@@ -21,8 +21,7 @@ from tests.edge import report_documents
 from tests.edge.scripted_adb import FILES, READY, SERIAL, ScriptedPhone
 from tests.edge.scripted_adbd import ScriptedAdbd
 from tfvit import hashing
-from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError
-from tfvit.terminal import EXIT_INTERRUPTED
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError
 
 ROOT = Path(__file__).parents[2]
 NAME = "example-nine-5g-x-ce541259"

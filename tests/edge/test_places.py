@@ -16,8 +16,7 @@ from calibration import inspect as calibration_inspect
 from edge import benchmark, bundle, inspect
 from edge.report import __main__ as report
 from tests.edge import report_documents as made
-from tfvit.errors import EXIT_OK, EXIT_UNUSABLE
-from tfvit.terminal import EXIT_BUG
+from tfvit.errors import EXIT_BUG, EXIT_OK, EXIT_UNUSABLE
 
 pytestmark = pytest.mark.slow
 

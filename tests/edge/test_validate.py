@@ -21,8 +21,7 @@ from edge.tflite import flatbuffer
 from edge.validation import predictions, validate_file
 from tests.edge.small_models import MICRO, SEED, build
 from tfvit import hashing
-from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
-from tfvit.terminal import EXIT_BUG
+from tfvit.errors import EXIT_BUG, EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("ant", "bee", "cat", "dog", "eel")

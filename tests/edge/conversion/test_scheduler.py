@@ -10,6 +10,7 @@ import pickle
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge.artifacts.provenance import computed_by
@@ -211,17 +212,17 @@ def test_stopped_with_ctrl_c_it_goes_on_where_it_was(cli, tmp_path, monkeypatch)
 def test_what_a_kept_file_depends_on(tmp_path, monkeypatch, change):
     """Each changes the keys: nothing of the one model is taken for the other's."""
     from edge.artifacts import provenance
-    from edge.export.float_model import FloatModel
+    from edge.export.kept_model import KeptFloatModel
 
     def keys(seed=0, rewrites=("a",), input_dtype="float32", output="logits", digest="d") -> set[str]:
         asked = []
         store = Store(None)
         monkeypatch.setattr(store, "made", lambda key, make, kind, subject: asked.append(key) or b"")
-        model = FloatModel(Source("micro", MICRO, WeightsChoice(random_seed=seed)), store, Progress())
+        model = KeptFloatModel(Source("micro", MICRO, WeightsChoice(random_seed=seed)), store)
         model.float_file(rewrites, input_dtype, output)
         for ask in (
-            lambda: model.reference_logits(iter(()), 0, digest),
-            lambda: model.calibrated(b"file" if output == "logits" else b"other", {}, {}, iter(()), 0, digest, 1),
+            lambda: model.reference(np.zeros((0,)), digest),
+            lambda: model._activations(b"file" if output == "logits" else b"other", {}, {}, np.zeros((0,)), digest, 1),
         ):
             with contextlib.suppress(EOFError, ValueError):  # the store gives nothing that can be read
                 ask()

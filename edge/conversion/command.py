@@ -1,0 +1,106 @@
+"""From what `edge.convert` is given to its cells: names and files become sources, and every source is converted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edge.artifacts import atomic_files
+from edge.artifacts.store import Store
+from edge.conversion import plan, scheduler, table
+from edge.conversion.cells import Cell, Group
+from edge.conversion.plan import Settings
+from edge.export import source as sources
+from edge.export.source import Source
+from edge.quantization.recipes import Recipe
+from tfvit.errors import UserError
+from tfvit.labels import read_labels
+from tfvit.progress import current
+from tfvit.variants import Variant
+from tfvit.weights_choice import NETWORK_TIMEOUT_S, resolve_weights
+
+# Where the network was silent once, the next weights wait only a moment for it
+_SHORT_TIMEOUT_S = 1.0
+
+
+def convert(
+    *,
+    variants: Sequence[Variant],
+    weights: str,
+    model: Any,
+    model_name: str | None,
+    takes_pixels: bool | None,
+    trusted: bool,
+    recipes: Sequence[Recipe],
+    labels: Any,
+    drift_samples: int | None,
+    settings: dict[str, Any],
+    store: Store,
+    jobs: int,
+    cluster: str | None,
+    check_memory: bool,
+    save: Path | None,
+) -> list[Cell]:
+    """Every recipe of every model, in the order asked for.
+
+    Args:
+        variants, weights: the models, or none and
+        model, model_name, takes_pixels, trusted: one of the user's own.
+        recipes: what to make of each.
+        labels: class names, or a text file of them.
+        drift_samples: None for the usual number.
+        settings: the other fields of `edge.conversion.plan.Settings`.
+        store: where things are kept for the next run.
+        jobs, cluster, check_memory: as `edge.conversion.scheduler.run` and `Group` take them.
+        save: a JSON file for the table, or None.
+    """
+    if save:
+        atomic_files.require_replaceable(save, table.KIND)
+    names = read_labels(Path(labels)) if isinstance(labels, str | Path) else labels
+    samples = plan.DRIFT_SAMPLES if drift_samples is None else drift_samples
+    asked = Settings(labels=tuple(names) if names else None, drift_samples=samples, **settings)
+    found: dict[tuple[str, str], Cell] = {}
+    groups, order = [], []
+    for name, source in _sources(variants, weights, model, model_name, takes_pixels, trusted):
+        order.append(name)
+        if isinstance(source, UserError):
+            found |= {(name, recipe.name): Cell(name, recipe.name, f"{name}-{recipe.name}", error=source) for recipe in recipes}
+        else:
+            groups.append(Group(source, tuple(recipes), asked, store, check_memory=check_memory))
+    saved = table.SavedCells(save)
+    if groups:
+        with atomic_files.prepared_folder(asked.folder):
+            for cell in scheduler.run(groups, jobs, cluster, current(), saved.add):
+                found[cell.model, cell.recipe] = cell
+                _draw(cell, asked)
+    return [found[name, recipe.name] for name in order for recipe in recipes]
+
+
+def _draw(cell: Cell, settings: Settings) -> None:
+    """The effect of each layer, where it was asked for."""
+    if settings.explain and cell.outcome and cell.outcome.sensitivities:
+        picture = table.drawing(cell.outcome.sensitivities, f"{cell.name}: each layer quantized alone")
+        atomic_files.save_picture(settings.folder, f"{cell.name}.sensitivity", picture, settings.force)
+
+
+def _sources(
+    variants: Sequence[Variant], weights: str, model: Any, model_name: str | None, takes_pixels: bool | None, trusted: bool
+) -> list[tuple[str, Source | UserError]]:
+    """Name and source of each model, or what is wrong with its weights."""
+    if model is not None:
+        source = sources.own_model(model, takes_pixels, trusted, model_name)
+        return [(source.name, source)]
+    chosen: list[tuple[str, Source | UserError]] = []
+    warned = False
+    for variant in variants:
+        try:
+            resolved = resolve_weights(weights, variant, _SHORT_TIMEOUT_S if warned else NETWORK_TIMEOUT_S)
+        except UserError as error:
+            chosen.append((variant.id, error))
+            continue
+        if resolved.warning and not warned:
+            current().warn(resolved.warning)
+            warned = True
+        chosen.append((variant.id, Source(variant.id, variant, resolved)))
+    return chosen

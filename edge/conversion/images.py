@@ -1,0 +1,68 @@
+"""The images of one conversion: which they are, known before they are read, and their pixels, decoded once."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from calibration.image_set import ImageSet, Split
+from tfvit.preprocessing import Preprocessing
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """What a model is calibrated with, and what its files are judged by.
+
+    Attributes:
+        image_set, split: where they lie, and which are for what.
+        preprocessing: what is done to each.
+        labels: the model's class names, or None.
+    """
+
+    image_set: ImageSet
+    split: Split
+    preprocessing: Preprocessing
+    labels: tuple[str, ...] | None = None
+
+    @property
+    def source(self) -> str:
+        """For the manifest: "builtin", or the last part of the folder's or zip's path."""
+        return self.image_set.source
+
+    @functools.cached_property
+    def calibration(self) -> np.ndarray:
+        """The pixels to calibrate with: [N, H, W, 3] uint8."""
+        return np.stack(list(self.image_set.read(self.split.calibration, self.preprocessing)))
+
+    @functools.cached_property
+    def calibration_sha256(self) -> str:
+        return self.image_set.digest(self.split.calibration, self.preprocessing)
+
+    @functools.cached_property
+    def held_out_sha256(self) -> str:
+        return self.image_set.digest(self.split.held_out, self.preprocessing)
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of all of them."""
+        return self.image_set.digest((*self.split.calibration, *self.split.held_out), self.preprocessing)
+
+    @property
+    def held_out(self) -> np.ndarray:
+        """The pixels to judge by: [M, H, W, 3] uint8."""
+        return self._held_out[0]
+
+    @property
+    def held_out_classes(self) -> np.ndarray | None:
+        """Their class indices, where every one of them has a label that the model knows; else None."""
+        return self._held_out[1]
+
+    @functools.cached_property
+    def _held_out(self) -> tuple[np.ndarray, np.ndarray | None]:
+        references, pixels = zip(*self.image_set.read_with_references(self.split.held_out, self.preprocessing), strict=True)
+        names = self.labels or ()
+        known = all(reference.label in names for reference in self.split.held_out)
+        classes = np.asarray([names.index(reference.label) for reference in references]) if known else None
+        return np.stack(pixels), classes

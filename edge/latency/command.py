@@ -1,0 +1,120 @@
+"""From what `edge.benchmark` is given to its document: names become turns, files are measured, the document is kept and drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edge.artifacts import atomic_files
+from edge.latency import protocol
+from edge.latency.protocol import Preset
+from edge.latency.result import Turn, measured
+from edge.runtime import machine
+from edge.runtime.cpu import runtime_version
+from edge.runtime.process import DELEGATES
+from tfvit.errors import InputError, UsageError, unknown_name
+from tfvit.extras import require_matplotlib
+
+KIND = "benchmark"
+
+
+def benchmark(
+    *,
+    files: Sequence[Path],
+    delegates: Sequence[str],
+    threads: str,
+    preset: str,
+    min_runs: int | None,
+    min_seconds: float | None,
+    sustained: float | None,
+    save: Path | None,
+    plot: Path | None,
+) -> dict[str, Any]:
+    """The document of CONTRACT; the arguments are those of `edge.benchmark`."""
+    turns, how_long = _turns(delegates, threads), _preset(preset, min_runs, min_seconds, sustained)
+    for file in files:
+        _require_tflite(file)
+    if len(set(files)) < len(files):
+        raise UsageError("a file twice", expected="different files", received=", ".join(map(str, files)), action="name each once")
+    if plot:
+        _require_picture(plot)
+    if save:
+        atomic_files.require_replaceable(save, KIND)
+    results, courses = [], []
+    for turn in turns:
+        for result, times in measured(turn, files, how_long, sustained):
+            results.append(result)
+            courses.append(times)
+    document = {
+        "kind": KIND,
+        "environment": {**machine.environment(), "runtime": runtime_version()},
+        "preset": dataclasses.asdict(how_long),
+        "results": results,
+    }
+    if save:
+        atomic_files.save_document(save, document)
+    if plot:
+        from edge.latency import plot as plots
+
+        drawn = plots.course(results) if sustained else plots.distributions(results, courses)
+        atomic_files.save_picture(plot.parent, plot.stem, drawn)
+    return document
+
+
+def _turns(delegates: Sequence[str], threads: str) -> list[Turn]:
+    counts = []
+    for text in threads.split(","):
+        if not text.strip().isdigit() or int(text) < 1:
+            raise UsageError(
+                "bad thread count",
+                expected="--threads of at least 1, or a comma list",
+                received=threads,
+                action="for example --threads 1,2",
+            )
+        counts.append(int(text))
+    for delegate in delegates:
+        if delegate not in DELEGATES:
+            raise unknown_name("delegate", delegate, DELEGATES)
+    turns = [Turn(name, count) for name in delegates for count in ([None] if name.startswith("gpu") else counts)]
+    return list(dict.fromkeys(turns))
+
+
+def _preset(name: str, min_runs: int | None, min_seconds: float | None, sustained: float | None) -> Preset:
+    if name not in protocol.PRESETS:
+        raise unknown_name("preset", name, protocol.PRESETS)
+    preset = protocol.PRESETS[name]
+    runs = preset.min_runs if min_runs is None else min_runs
+    seconds = preset.min_seconds if min_seconds is None else min_seconds
+    minutes = 1.0 if sustained is None else sustained
+    if runs < 1 or not 0 <= seconds < float("inf") or not 0 < minutes < float("inf"):
+        raise UsageError(
+            "nothing to measure",
+            expected="--min-runs of at least 1, --min-seconds of at least 0, --sustained above 0",
+            received=f"--min-runs {runs} --min-seconds {seconds:g} --sustained {minutes:g}",
+            action="leave them out for 50 runs and 5 seconds",
+        )
+    return dataclasses.replace(preset, min_runs=runs, min_seconds=seconds)
+
+
+def _require_tflite(file: Path) -> None:
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(8)
+    except OSError as error:
+        raise InputError(
+            "unreadable file", expected="a .tflite file", received=f"{file}: {error.strerror}", action="check the path"
+        ) from error
+    if start[4:] != b"TFL3":
+        raise InputError(
+            "not a TFLite file", expected="a flatbuffer with the identifier TFL3", received=str(file), action="pass a .tflite file"
+        )
+
+
+def _require_picture(path: Path) -> None:
+    if path.suffix.lower() != ".png":
+        raise UsageError("pictures are PNG", expected="--plot NAME.png", received=str(path), action="give it the ending .png")
+    if not path.parent.is_dir():
+        raise InputError("no such folder", expected="an existing folder", received=str(path.parent), action="create it, or choose another")
+    require_matplotlib("--plot")
