@@ -109,5 +109,16 @@ def test_imports_go_one_way(arrows):
 
 
 def test_packages_know_nothing_of_terminals(arrows):
-    allowed = {f"edge.{name}" for name in COMMANDS} | {"tfvit.compare", "tfvit.evaluate", "calibration.inspect"}
+    allowed = {f"edge.{name}" for name in COMMANDS} | {"edge.front_door", "tfvit.compare", "tfvit.evaluate", "calibration.inspect"}
     assert sorted(name for name, others in arrows.items() if TERMINAL in others and name not in allowed) == []
+
+
+def test_what_makes_files_imports_nothing_else(arrows):
+    """The hash of the code in an artifact is of these rooms alone."""
+    from edge.artifacts.provenance import MAKE_FILES
+
+    makers = tuple(folder.replace("/", ".") for folder in MAKE_FILES)
+    inside = {name for name in arrows if name.startswith(tuple(f"{maker}." for maker in makers)) or name in makers}
+    commands = {"tfvit.evaluate", "tfvit.compare", "calibration.inspect"}
+    wrong = [(name, other) for name in sorted(inside - commands) for other in sorted(arrows[name] - inside) if other != "edge"]
+    assert wrong == []

@@ -14,6 +14,12 @@ from typing import Any
 from edge.runtime import machine
 
 TOOLS = ("tfvit", "tensorflow", "keras", "ai-edge-litert", "ai-edge-quantizer", "numpy", "pillow")
+_ROOT = Path(__file__).parents[2]
+# The commands, and the rooms that only measure, draw or pack what is there, are not among them
+MAKE_FILES = (
+    "tfvit", "calibration", "edge/artifacts", "edge/conversion", "edge/drift", "edge/export", "edge/quantization", "edge/runtime",
+    "edge/tflite",
+)  # fmt: skip
 # They change the arithmetic of TensorFlow and numpy
 _SETTINGS = (
     "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE",
@@ -27,12 +33,20 @@ def tool_versions() -> dict[str, str]:
     return {tool: metadata.version(tool) for tool in TOOLS}
 
 
+def code_sha256(*more: str) -> str:
+    """Our own source code as far as it makes files: between two releases, a line changed there makes every artifact outdated.
+
+    Args:
+        more: further rooms of `edge` that something depends on.
+    """
+    return source_sha256(_ROOT, (*MAKE_FILES, *(f"edge/{room}" for room in more)))
+
+
 @functools.cache
-def code_sha256() -> str:
-    """Our own source code: between two releases, a changed line makes every artifact outdated."""
+def source_sha256(root: Path, folders: tuple[str, ...]) -> str:
+    """Of the Python files in folders below `root`, by name and content."""
     digest = hashlib.sha256()
-    root = Path(__file__).parents[2]
-    for path in sorted(path for package in ("tfvit", "calibration", "edge") for path in (root / package).rglob("*.py")):
+    for path in sorted(path for folder in folders for path in (root / folder).rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
 

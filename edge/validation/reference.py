@@ -51,7 +51,7 @@ class Reference:
             "source": self.source.identity,
             "output": self._manifest["output"]["activation"],
             "tools": tool_versions(),
-            "code": code_sha256(),
+            "code": code_sha256("validation"),
         }
         return hashlib.sha256(artifact.canonical_json(known).encode()).hexdigest()
 
