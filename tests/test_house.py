@@ -1,6 +1,7 @@
 """The house: which module may import which. Read from the imports themselves, those inside functions too."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,22 @@ def test_what_makes_files_imports_nothing_else(arrows):
     commands = {"tfvit.evaluate", "tfvit.compare", "calibration.inspect"}
     wrong = [(name, other) for name in sorted(inside - commands) for other in sorted(arrows[name] - inside) if other != "edge"]
     assert wrong == []
+
+
+def test_the_architecture_page_is_true():
+    """Files it names are there, functions it names are in them, and it fits on a screen or two."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert len(page.splitlines()) <= 80
+    files = set(re.findall(r"`((?:edge|tfvit|tests)/[\w/]+\.py)`", page))
+    assert len(files) > 20
+    assert [file for file in sorted(files) if not (ROOT / file).is_file()] == []
+    named = re.findall(r"`(edge/[\w/]+\.py)`, `(\w+)`", page)
+    assert len(named) >= 6
+    for file, function in named:
+        assert re.search(rf"^def {function}\(", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE), (file, function)
+    line = (ROOT / "edge" / "conversion" / "convert_model.py").read_text(encoding="utf-8")
+    body = line[line.index("def convert(") : line.index("def finite_reference(")]
+    steps = [step for step in re.findall(r"^\| `([\w.]+)` \|", page, re.MULTILINE)]
+    positions = [body.index(f"{step.rpartition('.')[2]}(") for step in steps]
+    assert len(steps) == 8
+    assert positions == sorted(positions)

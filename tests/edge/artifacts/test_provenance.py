@@ -30,12 +30,8 @@ def _edit(path: Path) -> None:
 
 NO_MAKERS = ("edge/report/page.py", "edge/android/package.py", "edge/validation/table.py", "edge/latency/protocol.py", "edge/convert.py")
 MAKERS = (
-    "edge/quantization/gptq.py",
-    "edge/conversion/manifest.py",
-    "edge/tflite/versions.py",
-    "tfvit/blocks.py",
-    "calibration/builtin.py",
-)
+    "edge/quantization/gptq.py", "edge/conversion/manifest.py", "edge/tflite/versions.py", "tfvit/blocks.py", "calibration/builtin.py",
+)  # fmt: skip
 
 
 def test_what_an_edit_makes_outdated(sources):
