@@ -216,10 +216,10 @@ def _answer(question: dict[str, Any], model: Any, path: Path, delegate: str) -> 
 
         outputs = real_outputs(model, model.invoke())
         return {"outputs": {name: coded(values) for name, values in outputs.items()}}
-    from edge.runtime.machine import memory_mb
+    from tfvit import memory
 
-    peak = memory_mb("VmHWM")  # before anything else is loaded
-    return {"peak_mem_mb": peak, **_share(path, delegate)}
+    peak = memory.peak_bytes()  # before anything else is loaded
+    return {"peak_mem_mb": None if peak is None else round(peak / 2**20, 1), **_share(path, delegate)}
 
 
 def coded(values: Any) -> list[Any]:
