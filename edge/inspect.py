@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfvit.errors import EXIT_OK, EXIT_UNUSABLE, EnvironmentUnusableError, InputError
+from tfvit.errors import EXIT_OK, EXIT_UNUSABLE, EnvironmentUnusableError, InputError, reading
 from tfvit.extras import require_extra
 from tfvit.terminal import Parser, Terminal, run
 
@@ -41,12 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:
     require_extra("edge", "reading a .tflite", "ai_edge_litert")  # its schema; tflite-runtime beside it is fine
-    try:
+    with reading(arguments.file, "a .tflite file"):
         data = arguments.file.read_bytes()
-    except OSError as error:
-        raise InputError(
-            "unreadable file", expected="a .tflite file", received=f"{arguments.file}: {error.strerror}", action="check the path"
-        ) from error
     with terminal.progress.stage("read", subject=arguments.file.name):
         document: dict[str, Any] = {"file": str(arguments.file), **description(data)}
     if arguments.gpu:

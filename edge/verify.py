@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError, reading
 from tfvit.extras import require_extra
 from tfvit.progress import reporting, step
 from tfvit.terminal import Parser, Terminal, run
@@ -106,12 +106,8 @@ def _file(path: Path) -> _Subject:
     from edge.tflite import flatbuffer
     from tfvit.hashing import sha256
 
-    try:
+    with reading(path, "a .tflite file"):
         data = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            "unreadable file", expected="a .tflite file", received=f"{path}: {error.strerror}", action="check the path"
-        ) from error
     flatbuffer.read_model(data)
     said = self_description.read(data)
     return _Subject(rebuild.inputs_of_file(said, path.name), sha256(data), data, None, [said.labels])

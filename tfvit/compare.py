@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError, reading
 from tfvit.terminal import Parser, Terminal, run
 
 # float32 rounding through the deepest variants stays well below; a difference in arithmetic or layout lies far above.
@@ -138,16 +138,9 @@ def differences(recorded: dict[str, np.ndarray], outputs: dict[str, np.ndarray])
 
 
 def _read_reference(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            recorded = {name: np.asarray(file[name]) for name in file.files}
-    except Exception as error:  # numpy and zipfile meet broken files with errors of every type
-        raise InputError(
-            "unreadable reference",
-            expected="an .npz with input and layer outputs",
-            received=f"{path}: {error}",
-            action="check the path",
-        ) from error
+    # numpy and zipfile meet broken files with errors of every type
+    with reading(path, "an .npz with input and layer outputs", "reference", errors=Exception), np.load(path, allow_pickle=False) as file:
+        recorded = {name: np.asarray(file[name]) for name in file.files}
     if recorded.get("input", np.zeros(0)).ndim != 4:
         raise InputError(
             "a reference without an input", expected="input [B, H, W, 3]", received=", ".join(recorded), action="record the input too"

@@ -1,13 +1,15 @@
 """The errors a user can cause: one base class, three parts, one exit code each.
 
 Every message says what was expected, what was received and what to do next, in at most four lines. A failed *check* (drift gate,
-validation) is a result with exit code 1 and never an exception.
+validation) is a result with exit code 1 and never an exception. Errors that many places raise have a function each at the end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 EXIT_OK, EXIT_CHECK_FAILED, EXIT_USAGE, EXIT_UNUSABLE = 0, 1, 2, 3
@@ -65,6 +67,55 @@ def unknown_name(kind: str, received: str, known: Iterable[str], **facts: Any) -
     near = difflib.get_close_matches(received, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "choose one of the names above"
     return UsageError(f"unknown {kind}", expected="one of " + ", ".join(known), received=repr(received), action=hint, near=near, **facts)
+
+
+@contextlib.contextmanager
+def reading(
+    path: Path | str,
+    expected: str,
+    what: str = "file",
+    action: str = "check the path",
+    kind: type[UserError] = InputError,
+    errors: type[Exception] | tuple[type[Exception], ...] = (OSError, ValueError),
+) -> Iterator[None]:
+    """Raises one error of ours for a file that cannot be opened, or that holds something else.
+
+        with reading(path, "a .tflite file"):
+            data = path.read_bytes()
+
+    Args:
+        path: the file, for the message.
+        expected: what the file should be.
+        what: the file in one or two words, for the summary.
+        action: what to do next.
+        kind: the error to raise.
+        errors: what may be raised inside the `with`.
+    """
+    try:
+        yield
+    except errors as error:
+        # an OSError's own text repeats the path
+        received = f"{path}: {getattr(error, 'strerror', None) or first_line(error)}"
+        raise kind(f"unreadable {what}", expected=expected, received=received, action=action) from error
+
+
+def no_such_folder(path: Path, expected: str = "an existing folder", action: str = "create it, or choose another") -> InputError:
+    """The error for a folder that is not there, or is a file."""
+    return InputError("no such folder", expected=expected, received=str(path), action=action)
+
+
+def in_the_way(path: Path, ours: str, what: str = "another file", action: str = "move it away, or choose another name") -> InputError:
+    """The error for a file that would have to be overwritten and is none of ours.
+
+    Args:
+        ours: what may be overwritten, for example "an older report of ours".
+    """
+    return InputError(f"{what} is in the way", expected=f"no {path.name}, or {ours}", received=str(path), action=action)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its type where it has none; for `received`."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _again(kind: type[UserError], parts: dict[str, Any]) -> UserError:

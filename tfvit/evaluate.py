@@ -9,6 +9,7 @@ order.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tfvit.errors import EXIT_OK, EnvironmentUnusableError, InputError, UsageError
+from tfvit.errors import EXIT_OK, EnvironmentUnusableError, InputError, UsageError, first_line, no_such_folder, reading
 from tfvit.labels import class_indices, read_labels
 from tfvit.preprocessing import Preprocessing, normalize, resize_and_crop, to_rgb
 from tfvit.terminal import Parser, Terminal, run
@@ -144,9 +145,7 @@ def labelled_images(folder: Path, classes: Sequence[str] | None, number: int) ->
         InputError: no folders, no images, or folders whose classes cannot be told.
     """
     if not folder.is_dir():
-        raise InputError(
-            "no such folder", expected="imagenet_v2, or a folder with one folder a class", received=str(folder), action="check --data"
-        )
+        raise no_such_folder(folder, "imagenet_v2, or a folder with one folder a class", "check --data")
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     indices = class_indices(names, classes, number)
     known = set(classes or map(str, range(number)))
@@ -187,7 +186,7 @@ def imagenet_v2() -> tuple[Iterator[tuple[Image.Image, int]], int | None]:
         raise EnvironmentUnusableError(
             "ImageNet-v2 cannot be had",
             expected="the data set in tensorflow-datasets' cache, or a network to fetch it",
-            received=(str(error).strip() or type(error).__name__).splitlines()[0],
+            received=first_line(error),
             action="pass a folder with the images",
         ) from error
     examples = ((Image.fromarray(example["image"]), int(example["label"])) for example in tfds.as_numpy(dataset))
@@ -206,31 +205,25 @@ def _file_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     from edge.runtime import sandbox  # the one place where the library reaches up: only for a file that edge made
     from edge.runtime.cpu import Interpreter
 
-    try:
+    with reading(path, "a .tflite file", action="check --file"):
         file = path.read_bytes()
-    except OSError as error:
-        raise InputError("unreadable file", expected="a .tflite", received=f"{path}: {error.strerror}", action="check --file") from error
     sandbox.require_runs(file)
     interpreter = Interpreter(file, threads=2)
     return lambda pixels: np.concatenate([interpreter.run(image[None]) for image in pixels])
 
 
 def _opened(path: Path) -> Image.Image:
-    try:
+    with _reading_image(path):
         return Image.open(path)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise _unreadable(path, error) from error
 
 
 def _pixels(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
-    try:
+    with _reading_image(getattr(image, "filename", "an image")):
         return resize_and_crop(to_rgb(image), preprocessing)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise _unreadable(getattr(image, "filename", "an image"), error) from error
 
 
-def _unreadable(name: Any, error: Exception) -> InputError:
-    return InputError("unreadable image", expected="images that decode", received=f"{name}: {error}", action="repair or remove it")
+def _reading_image(name: Path | str) -> contextlib.AbstractContextManager[None]:
+    return reading(name, "images that decode", "image", "repair or remove it", errors=(OSError, ValueError, SyntaxError))
 
 
 def _batched(examples: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfvit.errors import InputError
+from tfvit.errors import InputError, reading
 
 
 @functools.cache
@@ -54,12 +54,8 @@ def read_labels(path: Path) -> tuple[str, ...]:
     Raises:
         InputError: unreadable, empty, or with an empty line in between.
     """
-    try:
+    with reading(path, "a UTF-8 text file with one label per line", "labels"):
         labels = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            "unreadable labels", expected="a UTF-8 text file with one label per line", received=f"{path}: {error}", action="check the path"
-        ) from error
     while labels and not labels[-1]:
         labels = labels[:-1]
     if not labels or not all(labels):

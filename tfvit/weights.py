@@ -17,7 +17,7 @@ import numpy as np
 from tfvit import memory
 from tfvit.blocks import Block
 from tfvit.checkpoints import assign_tensors, tfvit_layers, timm_names
-from tfvit.errors import InputError, WeightsError
+from tfvit.errors import InputError, WeightsError, first_line, reading
 from tfvit.hashing import file_sha256
 from tfvit.variants import PUBLISHED_WEIGHTS, WEIGHTS_ENDINGS, Variant
 
@@ -92,13 +92,8 @@ def existing_weights_file(weights: str | os.PathLike[str]) -> Path:
             received=str(path),
             action="check the spelling, or convert the checkpoint to safetensors",
         )
-    if not path.is_file():
-        raise WeightsError(
-            "weights file not found",
-            expected="an existing file",
-            received=f"{path} ({'a folder' if path.is_dir() else 'no such file'})",
-            action="check the path",
-        )
+    with reading(path, "an existing file", "weights file", kind=WeightsError):
+        path.open("rb").close()
     return path
 
 
@@ -111,15 +106,9 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    try:
+    errors = (SafetensorError, OSError, ValueError, TypeError, KeyError)
+    with reading(Path(path).name, "a complete safetensors file", "weights file", "download or export the file again", WeightsError, errors):
         return load_file(path)
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-        raise WeightsError(
-            "unreadable weights file",
-            expected="a complete safetensors file",
-            received=f"{Path(path).name}: {error}",
-            action="download or export the file again",
-        ) from error
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
@@ -148,8 +137,8 @@ def load_keras_model(path: str | os.PathLike[str], trusted: bool = False) -> ker
     import tfvit.imagenet  # noqa: F401 (registers preprocess_input, which saved models may contain)
 
     path = Path(path)
-    if not path.is_file():
-        raise InputError("model file not found", expected="a .keras file", received=str(path), action="check the path")
+    with reading(path, "a .keras file", "model file"):
+        path.open("rb").close()
     try:
         with memory.limited():  # a few bytes of configuration may declare layers of any size
             return keras.models.load_model(path, compile=False, safe_mode=not trusted)
@@ -158,7 +147,7 @@ def load_keras_model(path: str | os.PathLike[str], trusted: bool = False) -> ker
         raise InputError(
             "unreadable Keras model",
             expected="a .keras file saved by Keras 3, with tfvit or built-in layers and no lambda code",
-            received=f"{path.name}: {'code that would run when it is loaded (a lambda)' if runs_code else _first_line(error)}",
+            received=f"{path.name}: {'code that would run when it is loaded (a lambda)' if runs_code else _short(error)}",
             action="replace the lambda by a named function or a layer and save again; "
             "or, where you trust the file, convert it with --model and --trust-model"
             if runs_code
@@ -166,8 +155,8 @@ def load_keras_model(path: str | os.PathLike[str], trusted: bool = False) -> ker
         ) from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]  # Keras quotes whole configurations
+def _short(error: Exception) -> str:
+    return first_line(error)[:300]  # Keras quotes whole configurations
 
 
 def checkpoint_classes(path: str | os.PathLike[str]) -> int | None:
@@ -230,7 +219,7 @@ def _load_h5(model: keras.Model, path: Path, expected: str) -> None:
     try:
         model.load_weights(path)
     except Exception as error:  # Keras and h5py raise many kinds here; each means the file cannot be used
-        raise _foreign_weights(expected, f"{path.name}: {_first_line(error)}") from error
+        raise _foreign_weights(expected, f"{path.name}: {_short(error)}") from error
 
 
 def _copy_weights(source: keras.Model, target: keras.Model, expected: str, name: str) -> None:

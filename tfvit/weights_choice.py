@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from tfvit.errors import UsageError, UserError, WeightsError
+from tfvit.errors import UsageError, UserError, WeightsError, reading
 from tfvit.hashing import file_sha256
 from tfvit.variants import PUBLISHED_WEIGHTS, WEIGHTS_ENDINGS, Variant
 
@@ -132,9 +132,5 @@ def sha256_of_given(path: Path, error_type: type[UserError] = WeightsError, kind
     Raises:
         UserError: of `error_type`: it cannot be read.
     """
-    try:
+    with reading(path, "an existing file", f"{kind} file", kind=error_type):
         return file_sha256(path)
-    except OSError as error:
-        raise error_type(
-            f"{kind} file not readable", expected="an existing file", received=f"{path}: {error.strerror}", action="check the path"
-        ) from error

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from edge.artifacts import strict_json
-from edge.artifacts.atomic_files import locked, stage, sync_folder, unwritable
-from tfvit.errors import InputError
+from edge.artifacts.atomic_files import locked, stage, sync_folder, writing
+from tfvit.errors import InputError, in_the_way, reading
 from tfvit.hashing import sha256
 from tfvit.preprocessing import INTERPOLATIONS, Preprocessing
 
 SCHEMA_VERSION = 1
+_AGAIN = "convert the model again with --force"
 # More than any model takes: an image of this side is 0.8 GB
 _MOST_PX = 1 << 14
 _GEOMETRY = {
@@ -155,29 +156,19 @@ def load(path: Path, verify: bool = True) -> Artifact:
             action="convert it",
         )
     manifest = read_manifest(manifest_path)
-    try:
-        file, recorded = path.read_bytes(), manifest["file"]["sha256"]
-    except OSError as error:
-        raise InputError(
-            "unreadable file",
-            expected="a file that may be read",
-            received=f"{path}: {error.strerror or error}",
-            action="check its permissions",
-        ) from error
+    recorded = manifest["file"]["sha256"]
+    with reading(path, "a file that may be read", action="check its permissions"):
+        file = path.read_bytes()
     if verify and sha256(file) != recorded:
         raise InputError(
             "the file is not the one its manifest describes",
             expected=f"SHA-256 {recorded}",
             received=f"SHA-256 {sha256(file)} of {path}",
-            action="convert the model again with --force",
+            action=_AGAIN,
         )
     labels_path = path.with_name(f"{name}.labels.txt")
-    try:
+    with reading(labels_path, "UTF-8 text", "labels", _AGAIN):
         labels = tuple(labels_path.read_text(encoding="utf-8").splitlines()) if labels_path.is_file() else None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            "unreadable labels", expected="UTF-8 text", received=f"{labels_path}: {error}", action="convert the model again with --force"
-        ) from error
     return Artifact(name, file, manifest, labels, path)
 
 
@@ -187,17 +178,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it cannot be read, or has no name or hash.
     """
-    try:
+    with reading(path, "the JSON that edge.convert wrote", "manifest", _AGAIN, errors=(OSError, ValueError, KeyError, TypeError)):
         manifest = strict_json.loads(path.read_bytes())
         if not isinstance(manifest["file"]["sha256"], str) or not isinstance(manifest["name"], str):
             raise ValueError("no name or no hash in it")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            "unreadable manifest",
-            expected="the JSON that edge.convert wrote",
-            received=f"{path}: {error}",
-            action="convert the model again with --force",
-        ) from error
     return manifest
 
 
@@ -213,25 +197,22 @@ def save(artifact: Artifact, folder: Path, force: bool = False) -> Path:
     target = folder / f"{artifact.name}.tflite"
     manifest_path = folder / f"{artifact.name}.json"
     labels_path = folder / f"{artifact.name}.labels.txt"
-    try:
-        with locked(folder), contextlib.ExitStack() as cleanup:
-            if not force:
-                refuse_foreign_files(folder, artifact.name)
-            manifest_text = json.dumps(artifact.manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-            staged_file = stage(folder, artifact.file, cleanup)
-            staged = [(stage(folder, manifest_text.encode(), cleanup), manifest_path)]
-            if artifact.labels is not None:
-                staged.append((stage(folder, ("\n".join(artifact.labels) + "\n").encode(), cleanup), labels_path))
-            target.unlink(missing_ok=True)
-            for temporary, final in staged:
-                os.replace(temporary, final)
-            if artifact.labels is None:
-                labels_path.unlink(missing_ok=True)
-            sync_folder(folder)
-            os.replace(staged_file, target)
-            sync_folder(folder)
-    except OSError as error:
-        raise unwritable("artifact", len(artifact.file), folder, error) from error
+    with writing("artifact", len(artifact.file), folder), locked(folder), contextlib.ExitStack() as cleanup:
+        if not force:
+            refuse_foreign_files(folder, artifact.name)
+        manifest_text = json.dumps(artifact.manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        staged_file = stage(folder, artifact.file, cleanup)
+        staged = [(stage(folder, manifest_text.encode(), cleanup), manifest_path)]
+        if artifact.labels is not None:
+            staged.append((stage(folder, ("\n".join(artifact.labels) + "\n").encode(), cleanup), labels_path))
+        target.unlink(missing_ok=True)
+        for temporary, final in staged:
+            os.replace(temporary, final)
+        if artifact.labels is None:
+            labels_path.unlink(missing_ok=True)
+        sync_folder(folder)
+        os.replace(staged_file, target)
+        sync_folder(folder)
     return target
 
 
@@ -244,11 +225,11 @@ def refuse_foreign_files(folder: Path, name: str) -> None:
     target = folder / f"{name}.tflite"
     foreign = _foreign_file(target, folder / f"{name}.json", folder / f"{name}.labels.txt")
     if foreign:
-        raise InputError(
-            "a file that edge.convert did not write is in the way",
-            expected=f"no {foreign.name}, or {target.name} with its intact manifest",
-            received=str(foreign),
-            action="move it away, choose another --out, or overwrite it with --force",
+        raise in_the_way(
+            foreign,
+            f"{target.name} with its intact manifest",
+            "a file that edge.convert did not write",
+            "move it away, choose another --out, or overwrite it with --force",
         )
 
 

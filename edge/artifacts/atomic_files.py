@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tfvit.errors import EnvironmentUnusableError, InputError
+from tfvit.errors import EnvironmentUnusableError, in_the_way, no_such_folder
 
 try:
     import fcntl
@@ -69,17 +69,10 @@ def save_picture(folder: Path, name: str, png: bytes, force: bool = False) -> Pa
     """
     path = folder / f"{name}.png"
     marked = png[:PNG_HEADER_BYTES] + _PICTURE_MARK + png[PNG_HEADER_BYTES:]
-    try:
+    with writing("picture", len(marked), folder):
         foreign = path.exists() and not force and _PICTURE_MARK not in path.read_bytes()[:256]
-    except OSError as error:
-        raise unwritable("picture", len(marked), folder, error) from error
     if foreign:
-        raise InputError(
-            "a picture that edge did not draw is in the way",
-            expected=f"no {path.name}, or an older one of ours",
-            received=str(path),
-            action="move it away, or choose another name",
-        )
+        raise in_the_way(path, "an older one of ours", "a picture that edge did not draw")
     save_bytes(path, marked, "picture")
     return path
 
@@ -97,12 +90,9 @@ def require_replaceable(path: Path, kind: str) -> None:
         EnvironmentUnusableError: the folder cannot be written to.
     """
     if not path.parent.is_dir():
-        raise InputError("no such folder", expected="an existing folder", received=str(path.parent), action="create it, or choose another")
-    try:
-        with locked(path.parent), contextlib.ExitStack() as cleanup:
-            stage(path.parent, b"", cleanup)
-    except OSError as error:
-        raise unwritable(kind, 0, path.parent, error) from error
+        raise no_such_folder(path.parent)
+    with writing(kind, 0, path.parent), locked(path.parent), contextlib.ExitStack() as cleanup:
+        stage(path.parent, b"", cleanup)
     if not path.exists():
         return
     try:
@@ -110,12 +100,7 @@ def require_replaceable(path: Path, kind: str) -> None:
     except OSError:
         found = None
     if found != kind:
-        raise InputError(
-            "another file is in the way",
-            expected=f"no {path.name}, or an older {kind} of ours",
-            received=str(path),
-            action="move it away, or choose another name",
-        )
+        raise in_the_way(path, f"an older {kind} of ours")
 
 
 def save_document(path: Path, document: dict[str, Any]) -> None:
@@ -135,11 +120,8 @@ def save_bytes(path: Path, data: bytes, what: str) -> None:
     Raises:
         EnvironmentUnusableError: the folder or the disk refuses.
     """
-    try:
-        with locked(path.parent), contextlib.ExitStack() as cleanup:
-            os.replace(stage(path.parent, data, cleanup), path)
-    except OSError as error:
-        raise unwritable(what, len(data), path.parent, error) from error
+    with writing(what, len(data), path.parent), locked(path.parent), contextlib.ExitStack() as cleanup:
+        os.replace(stage(path.parent, data, cleanup), path)
 
 
 def save_texts(texts: Mapping[Path, str], force: bool = False) -> None:
@@ -155,25 +137,16 @@ def save_texts(texts: Mapping[Path, str], force: bool = False) -> None:
         EnvironmentUnusableError: a folder or the disk refuses.
     """
     for path, text in texts.items():
-        try:
+        with writing("document", len(text), path.parent):
             foreign = path.exists() and not force and not _is_our_text(path.read_text(encoding="utf-8", errors="replace"), text)
-        except OSError as error:
-            raise unwritable("document", len(text), path.parent, error) from error
         if foreign:
-            raise InputError(
-                "a file that edge did not write is in the way",
-                expected=f"no {path.name}, or an older one of ours",
-                received=str(path),
-                action="move it away, choose another name, or overwrite it with --force",
-            )
-    try:
-        with contextlib.ExitStack() as cleanup:
-            for folder in sorted({path.parent.resolve() for path in texts}):
-                cleanup.enter_context(locked(folder))
-            for temporary, path in [(stage(path.parent, text.encode(), cleanup), path) for path, text in texts.items()]:
-                os.replace(temporary, path)
-    except OSError as error:
-        raise unwritable("document", sum(map(len, texts.values())), path.parent, error) from error
+            action = "move it away, choose another name, or overwrite it with --force"
+            raise in_the_way(path, "an older one of ours", "a file that edge did not write", action)
+    with writing("document", sum(map(len, texts.values())), path.parent), contextlib.ExitStack() as cleanup:
+        for folder in sorted({path.parent.resolve() for path in texts}):
+            cleanup.enter_context(locked(folder))
+        for temporary, path in [(stage(path.parent, text.encode(), cleanup), path) for path, text in texts.items()]:
+            os.replace(temporary, path)
 
 
 def _is_our_text(old: str, new: str) -> bool:
@@ -191,14 +164,18 @@ def _kind(text: str) -> str | None:
         return None
 
 
-def unwritable(what: str, size_bytes: int, folder: Path, error: OSError) -> EnvironmentUnusableError:
-    """The error for a folder or disk that refuses."""
-    return EnvironmentUnusableError(
-        f"the {what} could not be written",
-        expected=f"{size_bytes / 1e6:.1f} MB of free space and write permission in {folder}",
-        received=error.strerror or str(error),
-        action="free space or choose another directory",
-    )
+@contextlib.contextmanager
+def writing(what: str, size_bytes: int, folder: Path, action: str = "free space or choose another directory") -> Iterator[None]:
+    """Raises `EnvironmentUnusableError` where the folder or the disk refuses what is done inside the `with`."""
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentUnusableError(
+            f"the {what} could not be written",
+            expected=f"{size_bytes / 1e6:.1f} MB of free space and write permission in {folder}",
+            received=error.strerror or str(error),
+            action=action,
+        ) from error
 
 
 def stage(folder: Path, data: bytes, cleanup: contextlib.ExitStack) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from edge.artifacts import artifact, store
 from edge.conversion import cells
-from edge.conversion.worker import MatrixProcess
+from edge.conversion.worker import MatrixProcess, ended_early
 from edge.export import source as sources
 from tfvit.errors import EnvironmentUnusableError, UserError
 from tfvit.progress import Progress
@@ -47,21 +47,14 @@ def cells_on_cluster(address: str, groups: Sequence[cells.Group], progress: Prog
         try:
             for future in as_completed(submitted):
                 group, saved = submitted[future], set()
-                error: Exception = (
-                    EnvironmentUnusableError(
+                error: Exception = ended_early("every recipe's outcome", "none", "look at the worker's log")
+                if future.status != "finished":
+                    error = EnvironmentUnusableError(
                         f"the cluster did not convert {group.source.name}",
                         expected="a worker that lives until it is done",
                         received=str(future.exception() or future.status).splitlines()[0],
                         action="look at the workers' logs",
                     )
-                    if future.status != "finished"
-                    else EnvironmentUnusableError(
-                        "the process of this conversion ended before it was done",
-                        expected="every recipe's outcome",
-                        received="none",
-                        action="look at the worker's log",
-                    )
-                )
                 for kind, content in future.result() if future.status == "finished" else ():
                     if kind == "cell":
                         saved.add(content[0].recipe)

@@ -58,7 +58,7 @@ def seconds(source: Source, recipe: str) -> float:
 
 
 def available_mb() -> int | None:
-    """Memory that can be had without swapping; None where the system does not say."""
+    """As `tfvit.memory.available_bytes`, in MB."""
     available = memory.available_bytes()
     return None if available is None else available // 2**20
 

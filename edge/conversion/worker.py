@@ -14,14 +14,13 @@ import pickle
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
+from edge.runtime.child import Child, answers, module
 from tfvit.errors import EnvironmentUnusableError, UserError
 from tfvit.progress import Progress
 
@@ -39,67 +38,47 @@ class MatrixProcess:
 
     def __init__(self, group: Any, events: Any) -> None:
         self._events = events
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 closed when the child has ended
-        # the child finds this very edge, wherever its parent found it
-        path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "edge.conversion.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env={**os.environ, "PYTHONPATH": path},
-            start_new_session=True,  # Ctrl-C is the parent's to handle
-        )
-        self._stdin, self._stdout = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)  # both are pipes
+        self._child = Child(module("edge.conversion.worker"))
         with contextlib.suppress(OSError):  # it died: reading says how
-            pickle.dump(group, self._stdin)
-            self._stdin.flush()
+            pickle.dump(group, self._child.stdin)
+            self._child.stdin.flush()
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self._child.process.pid
 
     def interrupt(self) -> None:
         """Asks it to stop."""
         with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGINT)
+            self._child.process.send_signal(signal.SIGINT)
 
     def close(self) -> None:
         """Waits for its end, for a while."""
         try:
-            self._process.wait(_PATIENCE_S)
+            self._child.process.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self._child.process.kill()
         self._thread.join()
 
     def _listen(self) -> None:
         while True:
             try:
-                kind, content = pickle.load(self._stdout)
+                kind, content = pickle.load(self._child.stdout)
             except (EOFError, pickle.UnpicklingError, OSError):
                 break
             self._events.put((self, kind, content))
-        code = self._process.wait()
-        self._log.seek(0)
-        last = (self._log.read().decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
-        for stream in (self._stdin, self._stdout, self._log):
-            with contextlib.suppress(OSError):
-                stream.close()
-        self._events.put((self, "ended", (_ended(code, last),)))
+        code, how = self._child.ended()
+        self._child.close()
+        action = "end other programs, use fewer --jobs or a larger machine" if code == -signal.SIGKILL else "convert it alone"
+        self._events.put((self, "ended", (ended_early("exit code 0", how, action),)))
 
 
-def _ended(code: int, last: str) -> EnvironmentUnusableError:
+def ended_early(expected: str, received: str, action: str) -> EnvironmentUnusableError:
     """The error for a process that did not do all it was asked."""
-    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    killed = code == -signal.SIGKILL
-    return EnvironmentUnusableError(
-        "the process of this conversion ended before it was done",
-        expected="exit code 0",
-        received=f"{how}: {'killed, perhaps for want of memory' if killed else last}",
-        action="convert it alone" if not killed else "end other programs, use fewer --jobs or a larger machine",
-    )
+    summary = "the process of this conversion ended before it was done"
+    return EnvironmentUnusableError(summary, expected=expected, received=received, action=action)
 
 
 class _Telling(Progress):
@@ -124,9 +103,7 @@ class _Telling(Progress):
 
 def main() -> int:
     """The child's side."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what native code prints is no answer
-    interrupted = []
+    stream, interrupted = answers(), []
 
     def interrupt(number: int, frame: Any) -> None:
         interrupted.append(number)
@@ -135,8 +112,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, interrupt)
 
     def say(kind: str, content: tuple) -> None:
-        pickle.dump((kind, content), answers)
-        answers.flush()
+        pickle.dump((kind, content), stream)
+        stream.flush()
 
     try:
         group = pickle.load(sys.stdin.buffer)

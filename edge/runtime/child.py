@@ -1,20 +1,87 @@
-"""The child's side of a process: lines on stdout, and the input that every child runs a file on."""
+"""Processes of our own: how a parent starts one and hears how it ended, and how the child answers.
+
+Imports nothing but the standard library: benchmarks load this module in environments of other runtimes, which lack what tfvit needs.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable
-from typing import Any
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any, cast
+
+_MOST_CHARACTERS = 300
+
+
+class Child:
+    """A started process; close it, or use it in a `with`.
+
+    It has a session of its own, so that Ctrl-C reaches the parent alone, and imports this very edge, wherever its parent found it.
+
+    Args:
+        command: program and arguments; `module` gives those of a module of ours.
+
+    Attributes:
+        process, stdin, stdout: of the child; both pipes carry bytes.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 closed in close()
+        path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+        pipe, environment = subprocess.PIPE, {**os.environ, "PYTHONPATH": path}
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._log, env=environment, start_new_session=True)
+        self.stdin, self.stdout = cast(IO[bytes], self.process.stdin), cast(IO[bytes], self.process.stdout)
+
+    def ended(self) -> tuple[int, str]:
+        """Waits for the end. Returns the exit code, negative for a signal, and a sentence: "signal SIGSEGV: the last line it printed"."""
+        code = self.process.wait()
+        self._log.seek(0)
+        last = (self._log.read().decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1][:_MOST_CHARACTERS]
+        if code >= 0:
+            return code, f"exit code {code}: {last}"
+        name = signal.Signals(-code).name
+        return code, f"signal {name}: {'killed, perhaps for want of memory' if name == 'SIGKILL' else last}"
+
+    def close(self) -> None:
+        """Kills the process where it still runs."""
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.stdin, self.stdout, self._log):
+            with contextlib.suppress(OSError):  # the child may have closed its end with something left unsent
+                stream.close()
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def module(name: str, *arguments: str) -> list[str]:
+    """The command that runs a module with this Python."""
+    return [sys.executable, "-m", name, *arguments]
+
+
+def answers() -> IO[bytes]:
+    """The child's stdout, for answers alone: what native code prints there from now on goes to stderr."""
+    stream = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return stream
 
 
 def answering() -> Callable[[dict[str, Any]], None]:
-    """The child's way to say a line on stdout; what native code prints there from now on is no answer, and goes to stderr."""
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
+    """A function that answers with one line of JSON on `answers`."""
+    stream = answers()
 
     def say(answer: dict[str, Any]) -> None:
-        print(json.dumps(answer), file=answers, flush=True)
+        stream.write(json.dumps(answer).encode() + b"\n")
+        stream.flush()
 
     return say
 

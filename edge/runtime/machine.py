@@ -1,12 +1,16 @@
-"""What a measurement ran on, and how busy that was: Linux's own accounts, None where a system does not keep them."""
+"""What a measurement ran on; None where a system does not say.
+
+psutil knows neither the processor's name nor the frequency governor: both are read by hand, on Linux.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
-import sys
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from tfvit import memory
 
@@ -37,32 +41,15 @@ def environment() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "cores": usable_cores(),
         "frequency_governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "memory_mb": _memory_mb(),
+        "memory_mb": psutil.virtual_memory().total // 2**20,
         "python": platform.python_version(),
     }
 
 
-def memory_mb(field: str) -> float | None:
-    """`tfvit.memory.process_bytes`, to be read."""
-    found = memory.process_bytes(field)
-    return None if found is None else round(found / 2**20, 1)
-
-
 def peak_memory_mb() -> int | None:
-    """Of this process so far; None where the system does not say."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(kilobytes / (1024 * 1024 if sys.platform == "darwin" else 1024))
-
-
-def _memory_mb() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    except (AttributeError, ValueError, OSError):
-        return None
+    """The most memory that this process has held at once."""
+    peak = memory.peak_bytes()
+    return None if peak is None else round(peak / 2**20)
 
 
 def _text(path: str) -> str | None:

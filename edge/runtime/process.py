@@ -13,16 +13,13 @@ import dataclasses
 import functools
 import json
 import os
-import signal
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from edge.runtime.child import answering, noise
+from edge.runtime.child import Child, answering, module, noise
 
 if TYPE_CHECKING:  # other runtimes' environments speak these lines too, and have neither Pillow nor tfvit's other needs
     from tfvit.errors import EnvironmentUnusableError
@@ -72,24 +69,12 @@ class LatencyProcess:
 
     def __init__(self, file: Path, delegate: str, threads: int, command: Sequence[str] | None = None) -> None:
         self._file = file
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 closed in close()
-        # the child finds this very edge, wherever its parent found it
-        path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
-        self._process = subprocess.Popen(
-            [*(command or (sys.executable, "-m", "edge.runtime.process")), str(file), delegate, str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-            env={**os.environ, "PYTHONPATH": path},
-            start_new_session=True,  # Ctrl-C is the parent's to handle
-        )
-        self._questions, self._answers = cast(IO[str], self._process.stdin), cast(IO[str], self._process.stdout)  # both are pipes
+        self._child = Child([*(command or module("edge.runtime.process")), str(file), delegate, str(threads)])
         self.loaded = self._read_loaded()
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self._child.process.pid
 
     def burst(self, min_runs: int, min_seconds: float, discarded: int) -> Sequence[float]:
         """Milliseconds of one inference each, outputs read back.
@@ -119,11 +104,7 @@ class LatencyProcess:
         return self._ask({"finish": True})
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._questions, self._answers, self._log):
-            with contextlib.suppress(OSError):  # the child may have closed its end with something left unsent
-                stream.close()
+        self._child.close()
 
     def __enter__(self) -> LatencyProcess:
         return self
@@ -142,25 +123,19 @@ class LatencyProcess:
         return Loaded(**answer, refused=refused)
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        try:
-            self._questions.write(json.dumps(question) + "\n")
-            self._questions.flush()
-        except OSError:
-            pass  # it died: reading says how
+        with contextlib.suppress(OSError):  # it died: reading says how
+            self._child.stdin.write(json.dumps(question).encode() + b"\n")
+            self._child.stdin.flush()
         return self._read()
 
     def _read(self) -> dict[str, Any]:
-        line = self._answers.readline()
+        line = self._child.stdout.readline()
         if line:
             answer = json.loads(line)
             if "failed" in answer:
                 raise self._died(answer["failed"])
             return answer
-        code = self._process.wait()
-        self._log.seek(0)
-        last = (self._log.read().decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        raise self._died(f"its process ended with {how}: {last}")
+        raise self._died(f"its process ended with {self._child.ended()[1]}")
 
     def _died(self, received: str) -> EnvironmentUnusableError:
         from tfvit.errors import EnvironmentUnusableError
@@ -175,6 +150,8 @@ class LatencyProcess:
 
 def main(arguments: Sequence[str]) -> None:
     """The child's side."""
+    from tfvit.errors import first_line
+
     path, delegate, threads = arguments
     say = answering()
     model = _load_and_say(Path(path), delegate, int(threads), say)
@@ -183,7 +160,7 @@ def main(arguments: Sequence[str]) -> None:
             try:
                 say(_answer(json.loads(line), model, Path(path), delegate))
             except Exception as error:
-                say({"failed": (str(error).splitlines() or [type(error).__name__])[0]})
+                say({"failed": first_line(error)})
     os._exit(0)  # GPU drivers crash when Python takes them down
 
 
@@ -239,10 +216,10 @@ def _answer(question: dict[str, Any], model: Any, path: Path, delegate: str) -> 
 
         outputs = real_outputs(model, model.invoke())
         return {"outputs": {name: coded(values) for name, values in outputs.items()}}
-    from edge.runtime.machine import memory_mb
+    from tfvit import memory
 
-    peak = memory_mb("VmHWM")  # before anything else is loaded
-    return {"peak_mem_mb": peak, **_share(path, delegate)}
+    peak = memory.peak_bytes()  # before anything else is loaded
+    return {"peak_mem_mb": None if peak is None else round(peak / 2**20, 1), **_share(path, delegate)}
 
 
 def coded(values: Any) -> list[Any]:
@@ -278,10 +255,6 @@ def _share(path: Path, delegate: str) -> dict[str, Any]:
     return share
 
 
-if __name__ == "__main__":
-    main(sys.argv[1:])
-
-
 def difference_from(delegate: str, process: Any, file: Path) -> float | None:
     """|difference| / |output| of a process's outputs to another delegate's on the same input; None where that one cannot run the file."""
     import numpy as np
@@ -291,3 +264,7 @@ def difference_from(delegate: str, process: Any, file: Path) -> float | None:
             return None
         expected, received = reference.outputs(), process.outputs()
     return max(float(np.linalg.norm(received[name] - expected[name]) / (np.linalg.norm(expected[name]) + 1e-30)) for name in expected)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -13,11 +13,11 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
+from edge.runtime.child import Child, answering, module, noise
 from tfvit import memory
-from tfvit.errors import EnvironmentUnusableError, InputError
+from tfvit.errors import EnvironmentUnusableError, InputError, first_line
 
 LONGEST_S = 600
 """Wall time of one trial. One inference of our slowest file takes 48 s on two cores (v2_large384, w8a16 on reference kernels)."""
@@ -60,40 +60,36 @@ def require_runs(file: bytes) -> None:
 
 
 def _asked(file: bytes, what: str) -> dict[str, Any]:
-    # the child finds this very edge, wherever its parent found it
-    path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command, pipe = [sys.executable, "-m", "edge.runtime.sandbox", what], subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env={**os.environ, "PYTHONPATH": path}) as child:
+    with Child(module("edge.runtime.sandbox", what)) as child:
         try:
-            out, said = child.communicate(file, timeout=LONGEST_S)
+            answer, _ = child.process.communicate(file, timeout=LONGEST_S)
         except subprocess.TimeoutExpired:
-            child.kill()
             raise InputError(
                 "the runtime does not come to an end with the file",
                 expected=f"to load and run once within {LONGEST_S} s",
                 received=f"no answer after {LONGEST_S} s",
                 action="the graph loops for ever, or is far too large for this machine: check the file with edge.inspect",
             ) from None
-    if child.returncode == 0:
-        answer = json.loads(out)
-        if "refused" in answer:
-            raise EnvironmentUnusableError(**answer["refused"])
-        return answer
-    last = (said.decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
-    how = f"signal {signal.Signals(-child.returncode).name}" if child.returncode < 0 else f"exit code {child.returncode}"
-    raise InputError(
-        "the runtime crashed on the file",
-        expected="a file that the runtime loads and runs",
-        received=f"its process ended with {how}: {last[:300]}",
-        action="the file is damaged, or the runtime has a bug: convert or download it again",
-    )
+        code, how = child.ended()
+    if code != 0:
+        raise InputError(
+            "the runtime crashed on the file",
+            expected="a file that the runtime loads and runs",
+            received=f"its process ended with {how}",
+            action="the file is damaged, or the runtime has a bug: convert or download it again",
+        )
+    found = json.loads(answer)
+    if "refused" in found:
+        raise EnvironmentUnusableError(**found["refused"])
+    return found
 
 
 def main(what: str) -> None:
     """The child's side: the file on stdin, one line of JSON on stdout."""
-    from edge.runtime.child import answering, noise
     from edge.runtime.cpu import Interpreter, xnnpack_partitions
 
+    if hasattr(signal, "alarm"):
+        signal.alarm(LONGEST_S)  # where the parent was killed meanwhile
     say, file = answering(), sys.stdin.buffer.read()
     try:
         with memory.limited():
@@ -107,8 +103,7 @@ def main(what: str) -> None:
     except EnvironmentUnusableError as error:
         say({"refused": {part: getattr(error, part) for part in ("summary", "expected", "received", "action")}})
     except Exception as error:  # inputs of kinds that no noise is made for, lists that do not fit each other
-        received = (str(error).splitlines() or [type(error).__name__])[0]
-        say({"refused": {**_UNRUNNABLE, "received": received}})
+        say({"refused": {**_UNRUNNABLE, "received": first_line(error)}})
     os._exit(0)
 
 

@@ -110,7 +110,7 @@ def test_wrong_usage(cli, tmp_path, arguments, words):
     [
         ("imagenet", ("HF_HUB_OFFLINE", "swin_small_patch4_window7_224")),
         ("imagenet21k", ("HF_HUB_OFFLINE", "ms_in22k")),
-        ("missing.safetensors", ("weights file not readable", "missing.safetensors", "No such file")),
+        ("missing.safetensors", ("unreadable weights file", "missing.safetensors", "No such file")),
         ("imagnet", ("unknown weights", "'imagnet'")),
     ],
 )

@@ -52,10 +52,21 @@ def test_a_lower_limit_stays(monkeypatch):
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
-def test_a_system_that_does_not_say(monkeypatch):
-    monkeypatch.setattr(memory, "available_bytes", lambda: None)
+@pytest.mark.parametrize("unknown", ["available_bytes", "_private_bytes"])
+def test_a_system_that_does_not_say(monkeypatch, unknown):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    monkeypatch.setattr(memory, unknown, lambda: None)
     with memory.limited():
-        pass
+        assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+def test_the_peak_is_of_this_process_alone():
+    """Not of the one that started it: getrusage's is."""
+    held = bytearray(300 * MIB)
+    child = subprocess.run([sys.executable, "-c", "from tfvit import memory; print(memory.peak_bytes())"], capture_output=True, check=True)
+    assert memory.peak_bytes() > len(held) > 2 * int(child.stdout) > 2 * MIB
 
 
 def test_a_model_larger_than_the_memory(tmp_path):

@@ -132,7 +132,7 @@ def test_another_variants_checkpoint_is_recognised(tmp_path):
 def test_missing_truncated_and_foreign_files(ending, tmp_path):
     model = _model()
     path = tmp_path / f"w{ending}"
-    with pytest.raises(WeightsError, match="not found"):
+    with pytest.raises(WeightsError, match="unreadable weights file"):
         weights.load_weights(model, path)
     other = _model(embed_dim=32)
     if ending == ".safetensors":

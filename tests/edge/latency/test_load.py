@@ -1,11 +1,15 @@
 """What a report says of the machine, and how busy it was: on accounts made up here, and on this machine's own."""
 
+import collections
 import os
+import time
 
+import psutil
 import pytest
 
-from edge.latency.load import _TICKS, LoadMeter
+from edge.latency.load import LoadMeter
 from edge.runtime import machine
+from tfvit import memory
 
 
 def meter(monkeypatch, *accounts):
@@ -16,8 +20,8 @@ def meter(monkeypatch, *accounts):
 
 
 def account(seconds: float, busy: float, ours: float, stolen: float = 0.0):
-    """Seconds since boot, and core-seconds spent."""
-    return {"elapsed": seconds, "busy": busy * _TICKS, "ours": ours * _TICKS, "stolen": stolen * _TICKS}
+    """Seconds of the clock, and core-seconds spent."""
+    return {"elapsed": seconds, "busy": busy, "ours": ours, "stolen": stolen}
 
 
 def test_what_others_use_is_what_is_busy_and_not_ours(monkeypatch):
@@ -34,12 +38,33 @@ def test_a_system_without_accounts_says_nothing(monkeypatch):
     assert meter(monkeypatch, account(5, 1, 1), account(5, 1, 1)).cores() is None  # no time has passed
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/stat"), reason="only Linux keeps these accounts")
+def test_a_process_that_is_gone_says_nothing():
+    meter = LoadMeter([])
+    meter._processes.append(2**22 + 1)  # above the largest id there can be
+    assert meter.cores() is None
+
+
+def test_macos_knows_neither_interrupts_nor_stolen_time(monkeypatch):
+    times = collections.namedtuple("scputimes", "user nice system idle")
+    monkeypatch.setattr(psutil, "cpu_times", lambda: times(4.0, 2.0, 1.0, 50.0))
+    found = LoadMeter([])._now()
+    assert (found["busy"], found["stolen"]) == (7.0, 0.0)
+
+
 def test_this_machine():
-    found = LoadMeter([os.getpid()])._now()
-    assert found["busy"] >= found["ours"] > 0
+    meter = LoadMeter([])
+    before, until = meter._now(), time.process_time() + 0.2
+    while time.process_time() < until:
+        pass
+    after = meter._now()
+    assert 0.1 < after["ours"] - before["ours"] < 1.0
+    assert after["busy"] - before["busy"] > 0.1
+    assert after["stolen"] >= before["stolen"] >= 0.0
+    assert meter.cores()["other_cores"] >= 0.0
     environment = machine.environment()
-    assert environment["cores"] >= 1
+    assert 1 <= environment["cores"] <= os.cpu_count()
     assert environment["cpu"] != "unknown"
     assert environment["memory_mb"] > 100
-    assert machine.memory_mb("VmHWM") >= machine.memory_mb("VmRSS") > 1
+    held = psutil.Process().memory_info().rss
+    assert memory.peak_bytes() >= held > 2**20
+    assert machine.peak_memory_mb() >= held // 2**20
