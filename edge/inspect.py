@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edge.front_door import make_callable, paths_of, progress_on_stderr
 from tfvit.errors import EXIT_OK, EXIT_UNUSABLE, EnvironmentUnusableError, InputError, reading
 from tfvit.extras import require_extra
+from tfvit.progress import reporting, step
 from tfvit.terminal import Parser, Terminal, run
 
 # Constants listed one by one; the rest is summed up
@@ -36,20 +38,54 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run(parser(), _inspect, argv)
+    return run(parser(), _command, argv)
 
 
-def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:
+def _command(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    with reporting(terminal.progress):
+        found = inspect(arguments.file, gpu=arguments.gpu)
+    terminal.text(found.document, repr(found))
+    return EXIT_UNUSABLE if arguments.gpu and found.document["delegates"]["gpu"]["measured"]["status"] == _NOT_TESTED else EXIT_OK
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Inspection:
+    """What is in a file and what delegates take of it. Its `repr` is the command's page.
+
+    Attributes:
+        document: the same as JSON.
+    """
+
+    document: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return _page(self.document)
+
+
+def inspect(file: Any, *, gpu: bool = False, quiet: bool = False) -> Inspection:
+    """What is in a `.tflite`, what each delegate takes of it, and why not the rest.
+
+    >>> edge.inspect("artifacts/nano32-int8.tflite")
+
+    Args:
+        file: the file, of ours or anyone's, or an `Artifact`.
+        gpu: compile and run it on the GPU delegate as well, in a process of its own.
+        quiet: no progress on stderr.
+
+    Raises:
+        UserError: as the command prints it.
+    """
     require_extra("edge", "reading a .tflite", "ai_edge_litert")  # its schema; tflite-runtime beside it is fine
-    with reading(arguments.file, "a .tflite file"):
-        data = arguments.file.read_bytes()
-    with terminal.progress.stage("read", subject=arguments.file.name):
-        document: dict[str, Any] = {"file": str(arguments.file), **description(data)}
-    if arguments.gpu:
-        with terminal.progress.stage("compile and run on the GPU", subject=arguments.file.name):
-            document["delegates"]["gpu"]["measured"] = measured_on_gpu(arguments.file)
-    terminal.text(document, _page(document))
-    return EXIT_UNUSABLE if arguments.gpu and document["delegates"]["gpu"]["measured"]["status"] == _NOT_TESTED else EXIT_OK
+    (path,) = paths_of(file)
+    with progress_on_stderr(quiet):
+        with reading(path, "a .tflite file"):
+            data = path.read_bytes()
+        with step("read", subject=path.name):
+            document: dict[str, Any] = {"file": str(path), **description(data)}
+        if gpu:
+            with step("compile and run on the GPU", subject=path.name):
+                document["delegates"]["gpu"]["measured"] = measured_on_gpu(path)
+    return Inspection(document)
 
 
 def description(data: bytes, ask_runtime: bool = True) -> dict[str, Any]:
@@ -263,6 +299,8 @@ def _scale(tensor: dict[str, Any]) -> str:
     quantization = tensor["quantization"]
     return f"  = {quantization['scale']:.6g} x (value - {quantization['zero_point']})" if quantization else ""
 
+
+make_callable(__name__, inspect)
 
 if __name__ == "__main__":
     sys.exit(main())
