@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
+import os
 import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -57,6 +58,7 @@ def paths_of(files: Any) -> list[Path]:
 @contextlib.contextmanager
 def progress_on_stderr(quiet: bool) -> Iterator[None]:
     """Progress of a call from Python, on stderr as the commands show it; not where a command hears it already."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow writes dozens of lines that nobody can use
     if quiet or heard_already():
         yield
         return
