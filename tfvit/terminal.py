@@ -135,13 +135,15 @@ class Terminal:
         self.progress: Progress = Progress(interrupted) if arguments.quiet else TerminalProgress(stderr, interrupted)
 
     def result(self, document: dict[str, Any], columns: Sequence[str], rows: Sequence[Sequence[str]], closing: Sequence[str] = ()) -> None:
-        """Prints the document with --json, else the table and its closing lines."""
+        """Prints the document with --json, else the table and its closing lines; a row below the other where the terminal is too narrow."""
         if self._json:
             self.text(document, "")
             return
         from rich import box
         from rich.console import Console
+        from rich.padding import Padding
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for position, column in enumerate(columns):
@@ -152,7 +154,13 @@ class Terminal:
         console = Console(file=sys.stdout, highlight=False)
         if not sys.stdout.isatty():
             console.width = 200
-        console.print(table)
+        if console.measure(table, options=console.options.update(width=1000)).minimum <= console.width:
+            console.print(table)
+        else:  # whole words do not fit side by side
+            for name, *cells in rows:
+                console.print(Text(printable(name)), soft_wrap=True)
+                figures = [f"{column} {printable(cell)}" for column, cell in zip(columns[1:], cells, strict=True) if cell]
+                console.print(Padding(Text(", ".join(figures)), (0, 0, 1, 2)))
         for line in closing:
             console.print(_lines(line), markup=False, soft_wrap=True)
 

@@ -1,12 +1,14 @@
 """What a user sees while a command works: lines in a file, bars below them on a terminal."""
 
+import argparse
 import io
 import re
+import sys
 
 import pytest
 
 from tfvit.progress import Progress, duration
-from tfvit.terminal import TerminalProgress
+from tfvit.terminal import Terminal, TerminalProgress
 
 
 @pytest.fixture(params=[True, False], ids=["terminal", "file"])
@@ -92,3 +94,22 @@ def test_a_swallowed_interrupt_ends_the_stage_unfinished():
     with pytest.raises(KeyboardInterrupt), Told(interrupted=lambda: True).stage("export"):
         pass
     assert ended == [("export", False)]
+
+
+@pytest.mark.parametrize(("width", "as_table"), [(60, False), (120, True)])
+def test_no_figure_is_broken_however_narrow_the_terminal(monkeypatch, width, as_table):
+    stdout = io.StringIO()
+    stdout.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdout", stdout)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(width))
+    columns = ("file", "MB", "SNR dB", "same top-1", "max abs err", "XNNPACK ops", "status")
+    rows = [("nano32-float32.random.tflite", "10.7", "124.0", "100.0%", "2.4e-07", "427/427", "written"), ("[b]", *[""] * 5, "FAILED")]
+    Terminal(argparse.Namespace(json=False, quiet=True), io.StringIO(), lambda: False).result({}, columns, rows, ["the end"])
+    shown = _shown(stdout)
+    print(shown)
+    assert all(cell in shown for row in rows for cell in row)
+    assert ("─" in shown) == as_table
+    assert ("SNR dB 124.0" in shown) == (not as_table)
+    assert max(map(len, shown.splitlines())) <= width
+    assert shown.endswith("the end\n")
