@@ -13,7 +13,10 @@ Item = TypeVar("Item")
 
 
 class Progress:
-    """Says what is going on, and how long each stage took. This one is silent; `TerminalProgress` shows it."""
+    """What is going on, and how long each stage took. This one is silent; `tfvit.terminal.TerminalProgress` shows it.
+
+    `stage` is for work in this process. `begin`, `step` and `end` are what it is made of: work in another process calls them by itself.
+    """
 
     def __init__(self, interrupted: Callable[[], bool] = lambda: False) -> None:
         self._seconds: dict[tuple[str, str], float] = {}
@@ -34,23 +37,30 @@ class Progress:
 
     @contextlib.contextmanager
     def stage(self, name: str, total: int | None = None, subject: str = "") -> Iterator[Callable[[], None]]:
-        """One piece of work; call what it gives once per step of `total`."""
-        start = time.perf_counter()
+        """One piece of work. Gives a function to call after each step of `total`."""
+        start, finished = time.perf_counter(), False
+        self.begin(name, total, subject)
         try:
-            with self._show(name, total, subject) as advance:
-                yield advance
+            yield lambda: self.step(name, subject)
             self.stop_where_interrupted()  # native code may have swallowed the exception
+            finished = True
         finally:
-            self._add(subject, name, time.perf_counter() - start)
+            self.end(name, total, subject, time.perf_counter() - start, finished)
 
-    def stage_elsewhere(self, name: str, total: int | None, subject: str, seconds: float) -> None:
-        """One piece of work that another process has done."""
-        self._add(subject, name, seconds)
+    def begin(self, name: str, total: int | None, subject: str) -> None:
+        """A stage begins."""
+
+    def step(self, name: str, subject: str) -> None:
+        """A stage has done one step of its total."""
+
+    def end(self, name: str, total: int | None, subject: str, seconds: float, finished: bool) -> None:
+        """A stage has ended: finished, or broken off by an error."""
+        self._seconds[subject, name] = self._seconds.get((subject, name), 0.0) + seconds
 
     @contextlib.contextmanager
     def whole(self, steps: int) -> Iterator[Callable[[str, float, float | None], None]]:
-        """All the work of a command, its stages among it. Call what it gives with what is finished, the share of all, and the seconds left
-        where they are known."""
+        """All the work of a command, stages included. Gives a function to call whenever a step has ended: with a sentence, the share of
+        all work that is done, and the seconds left where they are known."""
         yield lambda text, share, seconds_left: None
 
     def stop_where_interrupted(self) -> None:
@@ -62,18 +72,11 @@ class Progress:
         if self._interrupted():
             raise KeyboardInterrupt
 
-    def _add(self, subject: str, name: str, seconds: float) -> None:
-        self._seconds[subject, name] = self._seconds.get((subject, name), 0.0) + seconds
-
     def note(self, text: str) -> None:
         """A sentence the user should know."""
 
     def warn(self, text: str) -> None:
         """A sentence the user must not miss."""
-
-    @contextlib.contextmanager
-    def _show(self, name: str, total: int | None, subject: str) -> Iterator[Callable[[], None]]:
-        yield lambda: None
 
 
 def duration(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
 import io
 import json
 import os
@@ -11,7 +12,6 @@ import signal
 import sys
 import tempfile
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO
@@ -19,8 +19,6 @@ from typing import Any, NoReturn, TextIO
 from tfvit.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_USAGE, UsageError, UserError, printable
 from tfvit.progress import Progress, duration
 
-# On the screen at once
-_MOST_BARS = 8
 # Characters of a line where nobody looks: files, pipes, notebooks
 _WIDTH_OF_FILES = 200
 
@@ -47,15 +45,15 @@ class Parser(argparse.ArgumentParser):
 
 
 class TerminalProgress(Progress):
-    """A bar on a terminal, plain lines elsewhere."""
+    """A line for every stage that has ended; on a terminal, bars below the lines for the stages that are going on."""
 
     def __init__(self, stream: TextIO, interrupted: Callable[[], bool] = lambda: False) -> None:
         super().__init__(interrupted)
         from rich.console import Console
 
-        self._stream = stream
         self._console = Console(file=stream, highlight=False, soft_wrap=True)
-        self._bars: Any = None
+        self._bars = _bars(self._console) if stream.isatty() and not self._console.is_dumb_terminal else None
+        self._tasks: dict[tuple[str, str], Any] = {}
 
     def note(self, text: str) -> None:
         self._console.print(printable(text), markup=False)
@@ -63,10 +61,18 @@ class TerminalProgress(Progress):
     def warn(self, text: str) -> None:
         self._console.print(f"warning: {printable(text)}", style="bold yellow", markup=False)
 
-    def stage_elsewhere(self, name: str, total: int | None, subject: str, seconds: float) -> None:
-        super().stage_elsewhere(name, total, subject, seconds)
-        if not self._stream.isatty():
-            self._line(name, total, subject, seconds)
+    def begin(self, name: str, total: int | None, subject: str) -> None:
+        self._add_bar(name, subject, _label(name, total, subject), total)
+
+    def step(self, name: str, subject: str) -> None:
+        if self._bars is not None:
+            self._bars.advance(self._tasks[name, subject])
+
+    def end(self, name: str, total: int | None, subject: str, seconds: float, finished: bool) -> None:
+        super().end(name, total, subject, seconds, finished)
+        self._remove_bar(name, subject)
+        if finished:
+            self.note(f"{_label(name, total, subject)}: {seconds:.1f} s")
 
     @contextlib.contextmanager
     def whole(self, steps: int) -> Iterator[Callable[[str, float, float | None], None]]:
@@ -75,66 +81,51 @@ class TerminalProgress(Progress):
             return
         done = 0
 
-        def sentence(text: str, seconds_left: float | None) -> str:
+        def ended(text: str, share: float, seconds_left: float | None) -> None:
             nonlocal done
             done += 1
-            left = f", about {duration(seconds_left)} left" if seconds_left else ""
-            return f"{done} of {steps}: {text}{left}"
+            self.note(f"{done} of {steps}: {text}{f', about {duration(seconds_left)} left' if seconds_left else ''}")
+            if self._bars is not None:
+                left = str(datetime.timedelta(seconds=round(seconds_left or 0)))
+                self._bars.update(self._tasks["", ""], description=f"{done} of {steps}", completed=share, left=left)
 
-        if not self._stream.isatty():
-            yield lambda text, share, seconds_left: self._console.print(sentence(text, seconds_left), markup=False)
-            return
-        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bars
+        self._add_bar("", "", f"0 of {steps}", 1.0, left="")
+        try:
+            yield ended
+        finally:
+            self._remove_bar("", "")
 
-        with Bars(TextColumn("{task.description:<40}"), BarColumn(), TimeElapsedColumn(), console=self._console) as self._bars:
-            task = self._bars.add_task(f"0 of {steps}", total=1.0)
-            try:
-                yield lambda text, share, seconds_left: self._bars.update(
-                    task, description=_escaped(sentence(text, seconds_left)), completed=share, refresh=True
-                )
-            finally:
-                self._bars = None
+    def _add_bar(self, name: str, subject: str, label: str, total: float | None, **fields: str) -> None:
+        if self._bars is not None:
+            self._remove_bar(name, subject)
+            self._tasks[name, subject] = self._bars.add_task(label, total=total, **fields)
+            self._bars.start()
 
-    def _line(self, name: str, total: int | None, subject: str, seconds: float) -> None:
-        label = f"{subject}: {name}" if subject else name
-        self._console.print(f"{label}{f' ({total})' if total else ''}: {seconds:.1f} s", markup=False)
+    def _remove_bar(self, name: str, subject: str) -> None:
+        if self._bars is not None and (name, subject) in self._tasks:
+            self._bars.remove_task(self._tasks.pop((name, subject)))
+            if not self._tasks:
+                self._bars.stop()
 
-    @contextlib.contextmanager
-    def _show(self, name: str, total: int | None, subject: str) -> Iterator[Callable[[], None]]:
-        label = printable(f"{subject}: {name}" if subject else name)
-        if not self._stream.isatty():
-            start = time.perf_counter()
-            yield lambda: None
-            self._line(name, total, subject, time.perf_counter() - start)
-            return
-        from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bars
 
-        columns: list[ProgressColumn] = [TextColumn("{task.description:<40}", markup=False), BarColumn(), TimeElapsedColumn()]
-        if total:
-            columns[2:2] = [MofNCompleteColumn()]
-            columns.append(TimeRemainingColumn())
-        if self._bars is not None:  # a stage within a stage is a bar below its bar
-            with self._bar(self._bars, label, total) as advance:
-                yield advance
-            return
-        with Bars(*columns, console=self._console) as self._bars:
-            try:
-                with self._bar(self._bars, label, total) as advance:
-                    yield advance
-            finally:
-                self._bars = None
+def _bars(console: Any) -> Any:
+    """rich's bars, gone when they have ended. The field `left` of a bar is shown in place of rich's own estimate."""
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+    from rich.table import Column
+    from rich.text import Text
 
-    @staticmethod
-    @contextlib.contextmanager
-    def _bar(bars: Any, label: str, total: int | None) -> Iterator[Callable[[], None]]:
-        task = bars.add_task(label, total=total)
-        yield lambda: bars.advance(task)
-        bars.update(task, total=total or 1, completed=total or 1)
-        finished = [other.id for other in bars.tasks if other.finished]
-        if len(finished) > _MOST_BARS:  # of a long command, the latest
-            bars.remove_task(finished[0])
+    class Left(TimeRemainingColumn):
+        def render(self, task: Any) -> Text:
+            return Text(task.fields["left"], style="progress.remaining") if "left" in task.fields else super().render(task)
+
+    most = max(20, console.width - 32)  # the numbers and a short bar stay legible
+    label = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, min_width=min(40, most), max_width=most))
+    return Bars(label, BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), Left(), console=console, transient=True)
+
+
+def _label(name: str, total: int | None, subject: str) -> str:
+    return printable(f"{subject}: {name}" if subject else name) + (f" ({total})" if total else "")
 
 
 class Terminal:
@@ -145,7 +136,7 @@ class Terminal:
         self.progress: Progress = Progress(interrupted) if arguments.quiet else TerminalProgress(stderr, interrupted)
 
     def result(self, document: dict[str, Any], columns: Sequence[str], rows: Sequence[Sequence[str]], closing: Sequence[str] = ()) -> None:
-        """Prints the document with --json, else the table and its closing lines."""
+        """Prints the document with --json, else the table and its closing lines; a row below the other where the terminal is too narrow."""
         if self._json:
             self.text(document, "")
             return
@@ -171,8 +162,11 @@ def rendered(columns: Sequence[str], rows: Sequence[Sequence[str]], closing: Seq
 
 
 def _print_table(console: Any, columns: Sequence[str], rows: Sequence[Sequence[str]], closing: Sequence[str]) -> None:
+    """As a table; a row below the other where the terminal is too narrow for whole words side by side."""
     from rich import box
+    from rich.padding import Padding
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for position, column in enumerate(columns):
@@ -180,7 +174,13 @@ def _print_table(console: Any, columns: Sequence[str], rows: Sequence[Sequence[s
         table.add_column(column, justify="left" if edge else "right", overflow="fold", no_wrap=position == 0)
     for row in rows:
         table.add_row(*(_escaped(cell) for cell in row))
-    console.print(table)
+    if console.measure(table, options=console.options.update(width=1000)).minimum <= console.width:
+        console.print(table)
+    else:
+        for name, *cells in rows:
+            console.print(Text(printable(name)), soft_wrap=True)
+            figures = [f"{column} {printable(cell)}" for column, cell in zip(columns[1:], cells, strict=True) if cell]
+            console.print(Padding(Text(", ".join(figures)), (0, 0, 1, 2)))
     for line in closing:
         console.print(_lines(line), markup=False, soft_wrap=True)
 

@@ -59,10 +59,10 @@ def cells_on_cluster(address: str, groups: Sequence[cells.Group], progress: Prog
                     if kind == "cell":
                         saved.add(content[0].recipe)
                         yield _saved(content[0], group)
-                    elif kind == "ended":
+                    elif kind == "exit":
                         (error,) = content
                     else:
-                        {"note": progress.note, "warn": progress.warn, "stage": progress.stage_elsewhere}[kind](*content)
+                        getattr(progress, kind)(*content)
                 future.release()
                 yield from (group.failed(recipe, error) for recipe in group.recipes if recipe.name not in saved)
         finally:
@@ -81,11 +81,12 @@ def cells_of(group: cells.Group) -> list[tuple[str, tuple]]:
         process = MatrixProcess(dataclasses.replace(group, source=source, settings=settings, store=store.open_store()), events)
         told = []
         try:
-            while not told or told[-1][0] != "ended":
+            while not told or told[-1][0] != "exit":
                 _, kind, content = events.get()
                 if kind == "cell" and content[0].status == "written":
                     content = (dataclasses.replace(content[0], artifact=artifact.load(content[0].outcome.path)),)
-                told.append((kind, content))
+                if kind not in ("begin", "step"):  # what comes back at the end shows no bars
+                    told.append((kind, content))
         finally:
             process.interrupt()
             process.close()

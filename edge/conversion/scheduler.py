@@ -112,24 +112,20 @@ def _side_by_side(groups: Sequence[Group], jobs: int, progress: Progress) -> Gen
                     waiting.remove(group)
                     running[MatrixProcess(group, events)] = group
             process, kind, content = events.get()
-            if kind == "stage":
-                progress.stage_elsewhere(*content)
-            elif kind == "note":
-                progress.note(*content)
-            elif kind == "warn":
-                progress.warn(*content)
-            elif kind == "cell":
+            if kind == "cell":
                 (cell,) = content
                 left = tuple(recipe for recipe in running[process].recipes if recipe.name != cell.recipe)
                 running[process] = dataclasses.replace(running[process], recipes=left)
                 yield cell
-            else:  # it ended
+            elif kind == "exit":
                 group = running.pop(process)
                 if group.recipes:  # one recipe took it down; the others get another process
                     first, *others = group.recipes
                     yield group.failed(first, *content)
                     if others:
                         waiting.insert(0, dataclasses.replace(group, recipes=tuple(others)))
+            else:
+                getattr(progress, kind)(*content)
     finally:
         for process in running:
             process.interrupt()

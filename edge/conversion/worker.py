@@ -1,8 +1,8 @@
 """A process that converts one model: memory it used is free afterwards, and its crash is the outcome of one cell and not the end of all.
 
-The parent writes a pickled `edge.conversion.cells.Group` and leaves the pipe open; the child writes pickled (kind, content) pairs:
-("stage", (name, total, subject, seconds)), ("note", (text,)), ("warn", (text,)), ("cell", (cell,)). What it ended with is the parent's to
-say: ("ended", (error,)).
+The parent writes a pickled `edge.conversion.cells.Group` and leaves the pipe open. The child writes pickled (kind, content) pairs:
+("cell", (cell,)), and the calls of its progress, "begin", "step", "end", "note" and "warn", with their arguments. The parent adds how the
+child ended: ("exit", (error,)).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from edge.runtime.child import Child, answers, module
@@ -63,16 +63,23 @@ class MatrixProcess:
         self._thread.join()
 
     def _listen(self) -> None:
+        begun: dict[tuple, float] = {}
         while True:
             try:
                 kind, content = pickle.load(self._child.stdout)
             except (EOFError, pickle.UnpicklingError, OSError):
                 break
+            if kind == "begin":
+                begun[content] = time.perf_counter()
+            elif kind == "end":
+                begun.pop(content[:3], None)
             self._events.put((self, kind, content))
+        for stage, start in begun.items():  # it was killed meanwhile
+            self._events.put((self, "end", (*stage, time.perf_counter() - start, False)))
         code, how = self._child.ended()
         self._child.close()
         action = "end other programs, use fewer --jobs or a larger machine" if code == -signal.SIGKILL else "convert it alone"
-        self._events.put((self, "ended", (ended_early("exit code 0", how, action),)))
+        self._events.put((self, "exit", (ended_early("exit code 0", how, action),)))
 
 
 def ended_early(expected: str, received: str, action: str) -> EnvironmentUnusableError:
@@ -94,11 +101,15 @@ class _Telling(Progress):
     def warn(self, text: str) -> None:
         self._say("warn", (text,))
 
-    @contextlib.contextmanager
-    def _show(self, name: str, total: int | None, subject: str) -> Iterator[Callable[[], None]]:
-        start = time.perf_counter()
-        yield lambda: None
-        self._say("stage", (name, total, subject, time.perf_counter() - start))
+    def begin(self, name: str, total: int | None, subject: str) -> None:
+        self._say("begin", (name, total, subject))
+
+    def step(self, name: str, subject: str) -> None:
+        self._say("step", (name, subject))
+
+    def end(self, name: str, total: int | None, subject: str, seconds: float, finished: bool) -> None:
+        super().end(name, total, subject, seconds, finished)
+        self._say("end", (name, total, subject, seconds, finished))
 
 
 def main() -> int:

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import dataclasses
-import io
 import json
 import os
 import pickle
@@ -23,8 +22,7 @@ from edge.runtime import machine
 from tests.edge.small_models import MICRO
 from tfvit import memory
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError, InputError
-from tfvit.progress import Progress, duration
-from tfvit.terminal import TerminalProgress
+from tfvit.progress import Progress
 from tfvit.variants import VARIANTS
 from tfvit.weights_choice import WeightsChoice, resolve_weights
 
@@ -77,29 +75,6 @@ def test_the_time_left_goes_by_what_cells_cost():
     estimate.finished(cell("tiny224", "int8", "failed"))
     estimate.finished(cell("large224", "int8", "refused"))
     assert (estimate.share, estimate.seconds_left) == (pytest.approx(1.0), None)
-
-
-def test_durations_in_words():
-    assert [duration(seconds) for seconds in (3.4, 89, 91, 3540, 7500)] == ["3 s", "89 s", "2 min", "59 min", "2 h 5 min"]
-
-
-@pytest.mark.parametrize("terminal", [True, False])
-def test_the_whole_is_shown(terminal):
-    stream = io.StringIO()
-    stream.isatty = lambda: terminal
-    progress = TerminalProgress(stream)
-    with progress.whole(3) as whole:
-        for _ in range(12):
-            with progress.stage("calibrate", total=1, subject="tiny224") as advance:
-                advance()
-        whole("tiny224-int8 written", 0.5, 720.0)
-        progress.stage_elsewhere("quantize", None, "small224", 2.5)
-        whole("small224-int8 failed", 1.0, None)
-    shown = stream.getvalue()
-    assert "1 of 3: tiny224-int8 written, about 12 min left" in shown
-    assert "2 of 3: small224-int8 failed" in shown
-    assert progress.seconds("small224") == {"quantize": 2.5}
-    assert ("small224: quantize: 2.5 s" in shown) == (not terminal)
 
 
 def test_models_side_by_side_fit_into_memory():
@@ -288,6 +263,8 @@ def test_a_process_that_is_killed_costs_one_cell(tmp_path, monkeypatch):
     came of all is what one process makes."""
     names, recipes = ("micro_a", "micro_b"), ("float32", "float16")
     started: list[tuple[str, int]] = []
+    begun: list[tuple[str, str]] = []
+    broken_off: list[str] = []
 
     def start(one, events):
         process = MatrixProcess(one, events)
@@ -297,11 +274,16 @@ def test_a_process_that_is_killed_costs_one_cell(tmp_path, monkeypatch):
     class _Killing(Progress):
         killed = False
 
-        def stage_elsewhere(self, name, total, subject, seconds):
-            super().stage_elsewhere(name, total, subject, seconds)
+        def begin(self, name, total, subject):
+            begun.append((name, subject))
             if subject == "micro_a" and not self.killed:
                 self.killed = True
                 os.kill(dict(started)["micro_a"], signal.SIGKILL)
+
+        def end(self, name, total, subject, seconds, finished):
+            super().end(name, total, subject, seconds, finished)
+            begun.remove((name, subject))
+            broken_off.extend([subject] * (not finished))
 
     monkeypatch.setattr(scheduler, "MatrixProcess", start)
     store, finished = Store(tmp_path / "cache"), []
@@ -311,7 +293,9 @@ def test_a_process_that_is_killed_costs_one_cell(tmp_path, monkeypatch):
     found = scheduler.run(side_by_side, 2, None, _Killing(), finished.append)
     print([(each.name, each.status, each.error) for each in found])
     assert [each.status for each in found] == ["failed", "written", "written", "written"]
-    assert "SIGKILL" in str(found[0].error)
+    assert "signal SIGKILL: killed, perhaps for want of memory" in str(found[0].error)
+    assert begun == []  # every stage was shown until it ended, that of the killed process too
+    assert broken_off == ["micro_a"]
     assert sorted(name for name, _ in started) == ["micro_a", "micro_a", "micro_b"]
     assert {each.name for each in finished} == {each.name for each in found}
     alone = [each for name in names for each in cells.cells(group(name, recipes, tmp_path / "two"), Progress())]
