@@ -1,4 +1,4 @@
-"""The report's tables as data: columns that know how to sort, cells that know what they mean. No markup."""
+"""What the page's sections are made of, as data: columns that know how to sort, cells that know what they mean. No markup."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from edge.report.checks import Check
 from edge.report.device import DeviceRow
 from edge.report.inputs import FileFacts, HostRow, Inputs
+from edge.report.plots import Plot
 
 GOOD, BAD, WARN = "good", "bad", "warn"
 NOTHING = "–"
@@ -40,6 +41,29 @@ class Table:
     columns: tuple[tuple[str, bool], ...]
     rows: tuple[tuple[Cell, ...], ...]
     ids: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """A part of a section; folded where only some readers want it."""
+
+    title: str = ""
+    words: tuple[str, ...] = ()
+    plots: tuple[Plot, ...] = ()
+    tables: tuple[Table, ...] = ()
+    remarks: tuple[str, ...] = ()
+    flips: tuple[Mapping[str, Any], ...] = ()
+    inside: tuple[Block, ...] = ()
+    folded: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """An entry of the table of contents."""
+
+    id: str
+    title: str
+    blocks: tuple[Block, ...]
 
 
 def columns(*titles: str) -> tuple[tuple[str, bool], ...]:
