@@ -20,8 +20,7 @@ from PIL import Image
 
 from calibration import builtin
 from edge import bundle
-from edge.android import assets as package_folder
-from edge.android import kotlin, package
+from edge.android import assets, kotlin, package
 from edge.artifacts import artifact
 from edge.runtime.cpu import Interpreter
 from tests.edge.small_models import MICRO, SEED, build
@@ -450,26 +449,26 @@ def test_whatever_fails_the_folder_holds_the_old_package_or_the_new_one(tmp_path
     if exchange and not sys.platform.startswith(("linux", "darwin")):
         pytest.skip("only Linux and macOS swap in one step")
     if not exchange:
-        monkeypatch.setattr(package_folder, "_exchange", lambda first, second: False)
+        monkeypatch.setattr(assets, "_exchange", lambda first, second: False)
     failed, number = 0, 0
     while True:
-        assets = tmp_path / f"assets{number}"
-        package_folder.save_in_assets(assets, OLD)
+        folder = tmp_path / f"assets{number}"
+        assets.save_in_assets(folder, OLD)
         with monkeypatch.context() as patch:
             count = _failing(patch, number)
             try:
-                package_folder.save_in_assets(assets, NEW)
+                assets.save_in_assets(folder, NEW)
                 message = ""
             except EnvironmentUnusableError as error:
                 message = str(error)
         done = not message
         assert done or "No space left" in message
-        found = _listing(assets / "edge")
+        found = _listing(folder / "edge")
         assert found in (OLD, NEW), number
         assert not done or found == NEW
-        assert {path.name for path in assets.iterdir()} == {"edge"}, "something is left over"
-        package_folder.save_in_assets(assets, NEW)
-        assert _listing(assets / "edge") == NEW
+        assert {path.name for path in folder.iterdir()} == {"edge"}, "something is left over"
+        assets.save_in_assets(folder, NEW)
+        assert _listing(folder / "edge") == NEW
         failed += not done
         if count() <= number:
             break
@@ -494,17 +493,17 @@ def _failing(patch, number):
 
     for name in ("mkdir", "fsync", "rename"):
         patch.setattr(os, name, wrap(getattr(os, name)))
-    patch.setattr(package_folder, "open", wrap(open), raising=False)
+    patch.setattr(assets, "open", wrap(open), raising=False)
     return lambda: len(calls)
 
 
 _KILLED = """
 import json, os, sys
 from pathlib import Path
-from edge.android import assets as package_folder
+from edge.android import assets
 calls = 0
 if sys.argv[2] == "two":
-    package_folder._exchange = lambda first, second: False
+    assets._exchange = lambda first, second: False
 def dying(original):
     def wrapped(*arguments, **keywords):
         global calls
@@ -515,13 +514,13 @@ def dying(original):
     return wrapped
 for name in ("mkdir", "fsync", "rename", "rmdir", "unlink"):
     setattr(os, name, dying(getattr(os, name)))
-package_folder._exchange = dying(package_folder._exchange)
+assets._exchange = dying(assets._exchange)
 files = {name: bytes.fromhex(data) for name, data in json.loads(sys.argv[3]).items()}
 for number in range(1, 40):
-    assets = Path(sys.argv[1]) / str(number)
+    folder = Path(sys.argv[1]) / str(number)
     if os.fork() == 0:
         calls = 0
-        package_folder.save_in_assets(assets, files)
+        assets.save_in_assets(folder, files)
         os._exit(0)
     if os.waitstatus_to_exitcode(os.wait()[1]) == 0:
         print(number)
@@ -533,28 +532,28 @@ for number in range(1, 40):
 @pytest.mark.parametrize("way", ["one", "two"])
 def test_killed_anywhere_the_old_package_or_the_new_one_is_there(tmp_path, way):
     for number in range(1, 40):
-        package_folder.save_in_assets(tmp_path / str(number), OLD)
+        assets.save_in_assets(tmp_path / str(number), OLD)
     files = json.dumps({name: data.hex() for name, data in NEW.items()})
     command = [sys.executable, "-c", _KILLED, str(tmp_path), way, files]
     kills = int(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
     assert kills > 8
     states = []
     for number in range(1, kills + 1):
-        assets = tmp_path / str(number)
-        found = _listing(assets / "edge") if (assets / "edge").exists() else None
+        folder = tmp_path / str(number)
+        found = _listing(folder / "edge") if (folder / "edge").exists() else None
         states.append(found)
         # between two renames there is none for a moment: the next run puts the old one back before it does anything else
         assert found in ((OLD, NEW) if way == "one" else (OLD, NEW, None)), number
-        assert all(path.name == "edge" or path.name.startswith(".") for path in assets.iterdir())
+        assert all(path.name == "edge" or path.name.startswith(".") for path in folder.iterdir())
         if found is None:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(package_folder, "_stage", _no_space)
+                patch.setattr(assets, "_stage", _no_space)
                 with pytest.raises(EnvironmentUnusableError):
-                    package_folder.save_in_assets(assets, NEW)
-            assert _listing(assets / "edge") == OLD
-        package_folder.save_in_assets(assets, NEW)
-        assert _listing(assets) == {f"edge/{name}": data for name, data in NEW.items()}
-        assert {path.name for path in assets.iterdir()} == {"edge"}
+                    assets.save_in_assets(folder, NEW)
+            assert _listing(folder / "edge") == OLD
+        assets.save_in_assets(folder, NEW)
+        assert _listing(folder) == {f"edge/{name}": data for name, data in NEW.items()}
+        assert {path.name for path in folder.iterdir()} == {"edge"}
     assert states.count(None) == (way == "two")
     assert OLD in states
     assert NEW in states
