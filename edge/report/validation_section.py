@@ -8,7 +8,7 @@ from typing import Any
 
 from edge.report.inputs import FileFacts, Inputs
 from edge.report.plots import LIMIT_NOTE, Bar, Plots, Point
-from edge.report.tables import BAD, GOOD, NOTHING, WARN, Block, Cell, Section, Table, columns, number, significant
+from edge.report.tables import WARN, Block, Cell, Column, Section, Table, marked_label, passed_cell, table
 
 # what a picture may be: nothing that is fetched, nothing that holds a script
 _THUMBNAIL = re.compile(r"data:image/(?:png|jpeg|webp);base64,[A-Za-z0-9+/]+={0,2}")
@@ -22,15 +22,15 @@ def validation_section(inputs: Inputs, plots: Plots) -> Section:
         return Section("validation", "Validation on images", ())
     same = []
     for facts, document in rows:
-        total = next((one["metrics"]["top1_agreement"] for one in document.content["differences"] if one["name"] == "total"), None)
+        total = _total(document.content)
         if total and not facts.random:
-            value, low, high = (100 * total[key] for key in ("value", "low", "high"))
+            value, low, high = (100 * total["top1_agreement"][key] for key in ("value", "low", "high"))
             limit = document.content["gate"]["limits"].get("min_agreement")
             bad = not document.content["gate"]["passed"]
             same.append(Point(facts.label, value, f"{value:.2f}", low, high, None if limit is None else 100 * limit, bad))
     drawn = (plots.points("Same top-1 as Keras", "% of images", same, f"Line: 95 % interval. {LIMIT_NOTE}"),) if same else ()
-    table = validations_table([(facts, document.content) for facts, document in rows])
-    blocks = [Block("", ("Float Keras model against file, the whole way. Each file's share of it is below.",), drawn, (table,))]
+    every = validations_table([(facts, document.content) for facts, document in rows])
+    blocks = [Block("", ("Float Keras model against file, the whole way. Each file's share of it is below.",), drawn, (every,))]
     return Section("validation", "Validation on images", (*blocks, *(_validation(facts, d.label, d.content, plots) for facts, d in rows)))
 
 
@@ -110,172 +110,117 @@ def _layers(content: Mapping[str, Any], plots: Plots) -> Block:
 
 def validations_table(rows: Sequence[tuple[FileFacts, Mapping[str, Any]]]) -> Table:
     """One row a validation: what the whole way from the float Keras model to the file costs."""
-    cells = []
-    for facts, content in rows:
-        total = next((one["metrics"] for one in content["differences"] if one["name"] == "total"), {})
-        accuracy, passed = content["accuracy"], content["gate"]["passed"]
-        change = accuracy["top1_change"] if accuracy else None
-        cells.append(
-            (
-                Cell(facts.label + (" (RANDOM weights)" if facts.random else "")),
-                Cell("passed" if passed else "failed", float(passed), GOOD if passed else BAD),
-                _share(accuracy["target"]["top1"] if accuracy else None),
-                _share(accuracy["reference"]["top1"] if accuracy else None),
-                Cell(NOTHING) if change is None else _points(change),
-                _share(total.get("top1_agreement")),
-                number(total.get("logits_snr_db"), 1),
-                number(content["flipped"]["number"], 0),
-                number(content["images"]["number"], 0),
-                Cell(content["images"]["source"]),
-            )
-        )
-    titles = columns(
-        "file",
-        "gate",
-        "#top-1 % (95 % interval)",
-        "#Keras top-1 %",
-        "#change, points",
-        "#same top-1 as Keras %",
-        "#logits SNR dB",
-        "#flipped",
-        "#images",
-        "source",
-    )
-    return Table("Validations", titles, tuple(cells))
+    columns = [
+        Column("file", "file"),
+        Column("gate", lambda row: passed_cell(row["gate"]["passed"])),
+        Column("top-1 % (95 % interval)", "accuracy.target.top1", ".2f", 100),
+        Column("Keras top-1 %", "accuracy.reference.top1", ".2f", 100),
+        Column("change, points", lambda row: row["accuracy"] and _points(row["accuracy"]["top1_change"]), "+.2f"),
+        Column("same top-1 as Keras %", "total.top1_agreement", ".2f", 100),
+        Column("logits SNR dB", "total.logits_snr_db", ".1f"),
+        Column("flipped", "flipped.number", ".0f"),
+        Column("images", "images.number", ".0f"),
+        Column("source", "images.source"),
+    ]
+    return table("Validations", columns, [{**content, "file": marked_label(facts), "total": _total(content)} for facts, content in rows])
 
 
 def differences_table(content: Mapping[str, Any]) -> Table:
     """The differences of a validation, each between two sets of answers to the same images."""
-    rows = []
-    for one in content["differences"]:
-        metrics = one["metrics"]
-        rows.append(
-            (
-                Cell(one["name"]),
-                Cell(f"{one['reference']} → {one['target']}"),
-                number(metrics["samples"], 0),
-                _share(metrics["top1_agreement"]),
-                _share(metrics["top1_in_top5"]),
-                number(metrics["top5_overlap"], 2, 100),
-                Cell("identical", 200.0) if one["identical"] else number(metrics["logits_snr_db"], 1),
-                number(metrics["cosine"], 6),
-                significant(metrics["kl"]),
-                significant(metrics["max_abs_err"]),
-            )
-        )
-    titles = columns(
-        "difference",
-        "between",
-        "#images",
-        "#same top-1 % (95 % interval)",
-        "#top-1 in top-5 %",
-        "#top-5 overlap %",
-        "#logits SNR dB",
-        "#cosine",
-        "#KL",
-        "#largest error of a probability",
-    )
-    return Table("Where the differences come from", titles, tuple(rows))
+    columns = [
+        Column("difference", "name"),
+        Column("between", lambda one: f"{one['reference']} → {one['target']}"),
+        Column("images", "metrics.samples", ".0f"),
+        Column("same top-1 % (95 % interval)", "metrics.top1_agreement", ".2f", 100),
+        Column("top-1 in top-5 %", "metrics.top1_in_top5", ".2f", 100),
+        Column("top-5 overlap %", "metrics.top5_overlap", ".2f", 100),
+        Column("logits SNR dB", lambda one: Cell("identical", 200.0) if one["identical"] else one["metrics"]["logits_snr_db"], ".1f"),
+        Column("cosine", "metrics.cosine", ".6f"),
+        Column("KL", "metrics.kl", ".3g"),
+        Column("largest error of a probability", "metrics.max_abs_err", ".3g"),
+    ]
+    return table("Where the differences come from", columns, content["differences"])
 
 
 def accuracy_table(content: Mapping[str, Any]) -> Table:
     """Labelled images: both sides and the change."""
     accuracy = content["accuracy"]
-    rows = [
-        (
-            Cell(words),
-            _share(accuracy[side]["top1"]),
-            _share(accuracy[side]["top5"]),
-            number(accuracy[side]["mean_confidence"], 2, 100),
-            number(accuracy[side]["ece"], 3),
-        )
-        for side, words in (("reference", "float Keras model"), ("target", content["file"]))
+    change = {"top1": _points(accuracy["top1_change"]), "top5": None, "mean_confidence": None, "ece": None}
+    columns = [
+        Column("answers of", "name"),
+        Column("top-1 % (95 % interval)", "top1", ".2f", 100),
+        Column("top-5 %", "top5", ".2f", 100),
+        Column("mean confidence %", "mean_confidence", ".2f", 100),
+        Column("calibration error (ECE)", "ece", ".3f"),
     ]
-    rows.append((Cell("change, points"), _points(accuracy["top1_change"]), Cell(NOTHING), Cell(NOTHING), Cell(NOTHING)))
-    titles = columns("answers of", "#top-1 % (95 % interval)", "#top-5 %", "#mean confidence %", "#calibration error (ECE)")
-    return Table("Accuracy", titles, tuple(rows))
+    sides = (("float Keras model", accuracy["reference"]), (content["file"], accuracy["target"]), ("change, points", change))
+    return table("Accuracy", columns, [{**side, "name": name} for name, side in sides])
 
 
 def proof_table(content: Mapping[str, Any]) -> Table | None:
-    """Whether the images are enough to prove each limit."""
-    rows = [
-        (
-            Cell(one["limit"]),
-            number(one["claimed"], 4),
-            number(one["measured"], 4),
-            number(one["low"] if one.get("low") is not None else one.get("high"), 4),
-            Cell("proved", 1.0, GOOD) if one["proved"] else Cell("not proved", 0.0, WARN),
-            number(one.get("images_needed"), 0),
-        )
-        for one in content["gate"].get("proof", [])
+    """Whether the images are enough to prove each limit; None where there are no limits."""
+    columns = [
+        Column("limit", "limit"),
+        Column("claimed", "claimed", ".4f"),
+        Column("measured", "measured", ".4f"),
+        Column("worse end of the 95 % interval", lambda one: one["low"] if one.get("low") is not None else one.get("high"), ".4f"),
+        Column("by these images", lambda one: passed_cell(one["proved"], ("proved", "not proved"), WARN)),
+        Column("images needed", lambda one: one.get("images_needed"), ".0f"),
     ]
-    titles = columns("limit", "#claimed", "#measured", "#worse end of the 95 % interval", "by these images", "#images needed")
-    return Table("What these images prove", titles, tuple(rows)) if rows else None
+    rows = content["gate"].get("proof", [])
+    return table("What these images prove", columns, rows) if rows else None
 
 
 def class_table(accuracy: Mapping[str, Any]) -> Table:
-    """Right answers by class, those that lost most first."""
-    rows = []
-    for one in sorted(accuracy["per_class"], key=lambda one: (one["target_right"] - one["reference_right"], one["label"])):
-        change = one["target_right"] - one["reference_right"]
-        rows.append(
-            (
-                Cell(one["label"]),
-                number(one["images"], 0),
-                number(one["reference_right"], 0),
-                number(one["target_right"], 0),
-                Cell(f"{change:+d}", float(change)),
-                number(change / one["images"] if one["images"] else None, 2, 100),
-            )
-        )
-    titles = columns("class", "#images", "#right: Keras", "#right: file", "#change", "#change, points")
-    return Table("Right answers by class", titles, tuple(rows))
+    """Right answers by class; the classes that lost most come first."""
+
+    def change(one: Mapping[str, Any]) -> int:
+        return one["target_right"] - one["reference_right"]
+
+    columns = [
+        Column("class", "label"),
+        Column("images", "images", ".0f"),
+        Column("right: Keras", "reference_right", ".0f"),
+        Column("right: file", "target_right", ".0f"),
+        Column("change", change, "+.0f"),
+        Column("change, points", lambda one: change(one) / one["images"] if one["images"] else None, ".2f", 100),
+    ]
+    return table("Right answers by class", columns, sorted(accuracy["per_class"], key=lambda one: (change(one), one["label"])))
 
 
 def layers_table(content: Mapping[str, Any]) -> Table:
-    """The layers' own errors, and what has piled up by there."""
-    rows = [
-        (
-            Cell(row["layer"]),
-            Cell(row["mode"]),
-            number(row["own_snr_db"], 1),
-            number(row["snr_db"], 1),
-            number(row.get("own_cosine"), 6),
-            number(row.get("cosine"), 6),
-        )
-        for row in content["layers"]["rows"]
+    """Each layer's own error, and the error that has piled up by there."""
+    columns = [
+        Column("layer", "layer"),
+        Column("mode", "mode"),
+        Column("own SNR dB", "own_snr_db", ".1f"),
+        Column("SNR dB piled up", "snr_db", ".1f"),
+        Column("own cosine", lambda row: row.get("own_cosine"), ".6f"),
+        Column("cosine", lambda row: row.get("cosine"), ".6f"),
     ]
-    titles = columns("layer", "mode", "#own SNR dB", "#SNR dB piled up", "#own cosine", "#cosine")
-    return Table(f"Drift by layer, on {content['layers']['images']} images", titles, tuple(rows))
+    return table(f"Drift by layer, on {content['layers']['images']} images", columns, content["layers"]["rows"])
 
 
 def reliability_table(content: Mapping[str, Any]) -> Table:
-    """Confidence against accuracy, by bin, of both sides."""
-    sides = content["accuracy"]["reference"]["reliability"], content["accuracy"]["target"]["reliability"]
-    rows = [
-        (
-            Cell(f"{one['low']:.3f} to {one['high']:.3f}", one["low"]),
-            number(one["count"], 0),
-            number(one["accuracy"], 3),
-            number(other["count"], 0),
-            number(other["accuracy"], 3),
-        )
-        for one, other in zip(*sides, strict=False)
-        if one["count"] or other["count"]
+    """Confidence against accuracy of both sides, by bin; empty bins are left out."""
+    columns = [
+        Column("confidence", lambda row: Cell(f"{row['keras']['low']:.3f} to {row['keras']['high']:.3f}", row["keras"]["low"]), ".3f"),
+        Column("images: Keras", "keras.count", ".0f"),
+        Column("right: Keras", "keras.accuracy", ".3f"),
+        Column("images: file", "file.count", ".0f"),
+        Column("right: file", "file.accuracy", ".3f"),
     ]
-    titles = columns("#confidence", "#images: Keras", "#right: Keras", "#images: file", "#right: file")
-    return Table("Confidence against accuracy", titles, tuple(rows))
+    sides = zip(content["accuracy"]["reference"]["reliability"], content["accuracy"]["target"]["reliability"], strict=False)
+    rows = [{"keras": keras, "file": file} for keras, file in sides if keras["count"] or file["count"]]
+    return table("Confidence against accuracy", columns, rows)
 
 
-def _share(proportion: Mapping[str, float] | None) -> Cell:
-    """A proportion with its interval, in per cent."""
-    if proportion is None:
-        return Cell(NOTHING)
-    value, low, high = (100 * proportion[key] for key in ("value", "low", "high"))
-    return Cell(f"{value:.2f} ({low:.2f} to {high:.2f})", value)
+def _total(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The metrics of the whole way, from the float Keras model to the file; None where they were not measured."""
+    return next((one["metrics"] for one in content["differences"] if one["name"] == "total"), None)
 
 
 def _points(change: Mapping[str, float]) -> Cell:
-    """A change in percentage points with its interval."""
+    """A change in percentage points with its interval; never a negative zero."""
     value, low, high = (round(100 * change[key], 2) + 0.0 for key in ("value", "low", "high"))
     return Cell(f"{value:+.2f} ({low:+.2f} to {high:+.2f})", value)
