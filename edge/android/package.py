@@ -23,8 +23,9 @@ import numpy as np
 from PIL import Image
 
 from calibration import builtin
-from edge.artifacts.artifact import Artifact, is_whole_on_xnnpack, preprocessing_of, require_fields, unusable_manifest
+from edge.artifacts.artifact import Artifact, preprocessing_of, require_fields, unusable_manifest
 from edge.drift.metrics import softmax
+from edge.report import rules
 from edge.runtime import sandbox
 from edge.runtime.cpu import Interpreter, Tensor, runtime_package
 from tfvit.errors import InputError
@@ -44,8 +45,6 @@ _FLOAT_TOLERANCE, _EIGHT_BIT_TOLERANCE, _GPU_TOLERANCE = 0.001, 0.05, 0.05
 _FLOAT_RECIPES = ("float32", "float16")
 # Android's packager leaves out assets that begin with a dot; everything else here has a meaning to some shell, zip or file system
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-# On CPUs, by what was measured (README): the first that XNNPACK takes whole
-_CPU_ORDER = ("int8", "dynamic", "float16", "float32")
 _NONE = type(None)
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "variant": (str, _NONE),
@@ -69,8 +68,11 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "delegates.xnnpack.delegated_ops": int,
     "delegates.xnnpack.total_ops": int,
     "delegates.xnnpack.partitions": int,
+    "delegates.xnnpack.left_over": dict,
     "delegates.gpu.verdict": str,
     "delegates.gpu.basis": str,
+    "delegates.gpu.refused": list,
+    "drift.logits_snr_db": (int, float, _NONE),
     "drift.passed": bool,
 }
 
@@ -138,7 +140,7 @@ def build(artifacts: Sequence[Artifact], allow_random: bool = False, progress: P
 
 
 def recommended(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str] | None]:
-    """Which model for which target, by rule from the manifests alone: nothing here was measured on a phone.
+    """Which model for which target, by the rules of `edge/report/rules.py`: nothing here was measured.
 
     Args:
         manifests: by the artifact's name.
@@ -146,30 +148,21 @@ def recommended(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[st
     Returns:
         "cpu", "gpu" and "npu", each with `name` and `why`, or None where nothing fits.
     """
-    names = sorted(manifests, key=lambda name: (manifests[name]["file"]["size_bytes"], name))
-    whole = [name for name in names if is_whole_on_xnnpack(manifests[name])]
-    on_cpu = [name for recipe in _CPU_ORDER for name in whole if manifests[name]["recipe"] == recipe]
-    on_gpu = [name for name in names if manifests[name]["delegates"]["gpu"]["verdict"] == "whole"]
-    on_gpu = [name for name in on_gpu if manifests[name]["recipe"] == "float16"] or on_gpu
-    on_npu = [name for name in names if manifests[name]["recipe"] == "int8_full"]
+    return {target.lower(): _choice(target, manifests) for target in rules.TARGETS}
 
-    def choice(fitting: Sequence[str], why: str) -> dict[str, str] | None:
-        if not fitting:
-            return None
-        chosen = manifests[fitting[0]]
-        rivals = [name for name in fitting if manifests[name]["recipe"] == chosen["recipe"]]
-        words = [chosen["recipe"], why, "by rule, not measured on a phone"]
-        if len(rivals) > 1:
-            words.append(f"the smallest of the {len(rivals)} such files here")
-        if chosen["weights"]["random"]:
-            words.append("RANDOM weights: its answers mean nothing")
-        return {"name": fitting[0], "why": "; ".join(words)}
 
-    return {
-        "cpu": choice(on_cpu, "whole in one XNNPACK partition"),
-        "gpu": choice(on_gpu, "whole on the GPU delegate"),
-        "npu": choice(on_npu, "integers only"),
-    }
+def _choice(target: str, manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, str] | None:
+    names = rules.fitting(target, manifests)
+    if not names:
+        return None
+    chosen = manifests[names[0]]
+    rivals = [name for name in names if manifests[name]["recipe"] == chosen["recipe"]]
+    words = [chosen["recipe"], rules.FITS[target], "by rule, not measured on a phone"]
+    if len(rivals) > 1:
+        words.append(f"the smallest of the {len(rivals)} such files here")
+    if chosen["weights"]["random"]:
+        words.append("RANDOM weights: its answers mean nothing")
+    return {"name": names[0], "why": "; ".join(words)}
 
 
 def golden_png() -> bytes:

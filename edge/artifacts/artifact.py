@@ -115,12 +115,6 @@ def preprocessing_of(manifest: Mapping[str, Any], where: str | None = None) -> P
     return Preprocessing(**block)
 
 
-def is_whole_on_xnnpack(manifest: Mapping[str, Any]) -> bool:
-    """Whether XNNPACK takes every operation, in one piece."""
-    xnnpack = manifest["delegates"]["xnnpack"]
-    return xnnpack["partitions"] == 1 and xnnpack["delegated_ops"] == xnnpack["total_ops"]
-
-
 def load_current(folder: Path, name: str, inputs_sha256: str) -> Artifact | None:
     """The folder's artifact of this name, if it is intact and made from the same inputs."""
     try:

@@ -23,6 +23,7 @@ from edge import bundle
 from edge.android import assets, kotlin, package
 from edge.artifacts import artifact
 from edge.runtime.cpu import Interpreter
+from tests.edge import report_documents
 from tests.edge.small_models import MICRO, SEED, build
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError
 from tfvit.preprocessing import Preprocessing, resize_and_crop
@@ -572,37 +573,19 @@ def test_a_full_disk_is_exit_3_and_leaves_nothing(bundled, made, project, tmp_pa
     assert not list(tmp_path.glob("*.zip")) + list(tmp_path.glob(".edge*"))
 
 
-def _manifest(recipe, size=10, partitions=1, verdict="whole", random=False):
-    return {
-        "recipe": recipe,
-        "file": {"size_bytes": size},
-        "weights": {"random": random},
-        "delegates": {"xnnpack": {"delegated_ops": 5, "total_ops": 5, "partitions": partitions}, "gpu": {"verdict": verdict}},
+def test_what_is_said_of_a_recommendation():
+    small, large = report_documents.manifest("int8", "small"), report_documents.manifest("int8", "large")
+    large["file"]["size_bytes"] += 1
+    why = "int8; whole in one XNNPACK partition; by rule, not measured on a phone"
+    assert package.recommended({"small": small}) == {
+        "cpu": {"name": "small", "why": why},
+        "gpu": {"name": "small", "why": why.replace("in one XNNPACK partition", "on the GPU delegate")},
+        "npu": None,
     }
-
-
-def _chosen(**manifests):
-    return {target: choice and choice["name"] for target, choice in package.recommended(manifests).items()}
-
-
-def test_recommendations():
-    every = {
-        "a": _manifest("float32", 40),
-        "b": _manifest("float16", 20),
-        "c": _manifest("int8", 11),
-        "d": _manifest("dynamic", 10),
-        "e": _manifest("int8_full", 10, partitions=37),
-        "f": _manifest("w8a16", 11, partitions=80, verdict="refused"),
-    }
-    assert _chosen(**every) == {"cpu": "c", "gpu": "b", "npu": "e"}
-    assert _chosen(**{name: every[name] for name in "ad"}) == {"cpu": "d", "gpu": "d", "npu": None}
-    assert _chosen(f=every["f"]) == {"cpu": None, "gpu": None, "npu": None}
-    assert _chosen(c=_manifest("int8", partitions=2), a=every["a"])["cpu"] == "a"
-    assert _chosen(b=_manifest("float16", verdict="wrong"), a=every["a"])["gpu"] == "a"
-    two = {"x": _manifest("int8", 30), "y": _manifest("int8", 20)}
-    assert _chosen(**two)["cpu"] == "y"
-    assert "the smallest of the 2" in package.recommended(two)["cpu"]["why"]
-    assert "not measured" in package.recommended(two)["cpu"]["why"]
+    both = package.recommended({"large": large, "small": small})
+    assert both["cpu"] == {"name": "small", "why": f"{why}; the smallest of the 2 such files here"}
+    random = {"random": report_documents.manifest("int8", "random", random=True)}
+    assert package.recommended(random)["cpu"]["why"] == f"{why}; RANDOM weights: its answers mean nothing"
 
 
 def test_what_to_paste_fits_the_model(bundled, made, tmp_path):
