@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from calibration import builtin
-from edge.artifacts.artifact import Artifact, preprocessing_of, require_fields, unusable_manifest
+from edge.artifacts.artifact import Artifact, preprocessing_of, require_valid
 from edge.drift.metrics import softmax
 from edge.report import rules
 from edge.runtime import sandbox
@@ -45,36 +45,6 @@ _FLOAT_TOLERANCE, _EIGHT_BIT_TOLERANCE, _GPU_TOLERANCE = 0.001, 0.05, 0.05
 _FLOAT_RECIPES = ("float32", "float16")
 # Android's packager leaves out assets that begin with a dot; everything else here has a meaning to some shell, zip or file system
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_NONE = type(None)
-_FIELDS: dict[str, type | tuple[type, ...]] = {
-    "variant": (str, _NONE),
-    "recipe": str,
-    "classes": int,
-    "weights.random": bool,
-    "input.name": str,
-    "input.shape": list,
-    "input.dtype": str,
-    "input.range": list,
-    "input.quantization": (dict, _NONE),
-    "input.layout": str,
-    "input.channels": str,
-    "output.name": str,
-    "output.shape": list,
-    "output.dtype": str,
-    "output.quantization": (dict, _NONE),
-    "output.activation": (str, _NONE),
-    "file.size_bytes": int,
-    "file.min_runtime_version": (str, _NONE),
-    "delegates.xnnpack.delegated_ops": int,
-    "delegates.xnnpack.total_ops": int,
-    "delegates.xnnpack.partitions": int,
-    "delegates.xnnpack.left_over": dict,
-    "delegates.gpu.verdict": str,
-    "delegates.gpu.basis": str,
-    "delegates.gpu.refused": list,
-    "drift.logits_snr_db": (int, float, _NONE),
-    "drift.passed": bool,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +79,7 @@ def build(artifacts: Sequence[Artifact], allow_random: bool = False, progress: P
     artifacts = sorted(artifacts, key=lambda one: one.name)
     for artifact in artifacts:
         _require_name(artifact.name)
-        _require_fields(artifact)
+        require_valid(artifact.manifest)
     refusals = _refusals(artifacts, allow_random)
     if refusals:
         return Package(None, {}, tuple(refusals))
@@ -191,14 +161,6 @@ def _require_name(name: str) -> None:
             received=repr(name),
             action="rename the .tflite, .json and .labels.txt together",
         )
-
-
-def _require_fields(artifact: Artifact) -> None:
-    require_fields(artifact.manifest, _FIELDS)
-    for key, needed in (("range", [0, 255]), ("layout", "NHWC"), ("channels", "RGB")):
-        if artifact.manifest["input"][key] != needed:
-            raise unusable_manifest(artifact.manifest, f"with input.{key} {json.dumps(artifact.manifest['input'][key])[:40]}")
-    preprocessing_of(artifact.manifest)
 
 
 def _refusals(artifacts: Sequence[Artifact], allow_random: bool) -> list[str]:

@@ -296,7 +296,7 @@ def test_wrong_usage_and_unusable_things(bundled, made, project, tmp_path):
         ((file, "--zip", tmp_path / "nowhere" / "a.zip"), EXIT_UNUSABLE, "no such folder"),
         ((file, "--zip", tmp_path / "empty"), EXIT_UNUSABLE, "another file is in the way"),
         ((made / "nothing.tflite", "--app", project), EXIT_UNUSABLE, "artifact not found"),
-        ((broken / "a.tflite", "--app", project), EXIT_UNUSABLE, "a.json without variant"),
+        ((broken / "a.tflite", "--app", project), EXIT_UNUSABLE, "a.json: $.schema_version: missing"),
         (("--app", project, "--", str(made / "-x y-int8.tflite")), EXIT_UNUSABLE, "cannot be an asset's"),
     ]
     for arguments, code, words in cases:
@@ -309,11 +309,13 @@ def test_wrong_usage_and_unusable_things(bundled, made, project, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"drift": {"passed": "true"}}, 'with drift.passed "true"'),
-        ({"input": {"range": [0, 1]}}, "with input.range [0, 1]"),
-        ({"input": {"channels": "BGR"}}, 'with input.channels "BGR"'),
-        ({"preprocessing": {"interpolation": "nearest"}}, "with preprocessing"),
-        ({"output": 3}, "without output.name"),
+        ({"schema_version": 2}, "$.schema_version: 2 is not 1"),
+        ({"drift": {"passed": "true"}}, "$.drift.passed: 'true' is not of type 'boolean'"),
+        ({"input": {"range": [0, 1]}}, "$.input.range: [0, 1] is not [0, 255]"),
+        ({"input": {"channels": "BGR"}}, "$.input.channels: 'BGR' is not 'RGB'"),
+        ({"preprocessing": {"interpolation": "nearest"}}, "$.preprocessing.interpolation: 'nearest' is not one of ['bicubic', 'bilinear']"),
+        ({"preprocessing": {"crop_px": 10**6}}, "$.preprocessing.crop_px: 1000000 is greater than the maximum of 16384"),
+        ({"output": 3}, "$.output: 3 is not of type 'object'"),
     ],
 )
 def test_a_manifest_that_says_something_else(bundled, made, project, change, words):

@@ -345,9 +345,9 @@ def test_unreadable_json(one, reported, content):
     ("path", "value", "where"),
     [
         ("device.kind", "toaster", "$.device.kind"),
-        ("device", {}, "$.device"),
+        ("device", {}, "$.device.manufacturer"),
         ("schema_version", 2, "$.schema_version"),
-        ("results", [{}], "$.results[0]"),
+        ("results", [{}], "$.results[0].name"),
         ("app", None, "$.app"),
     ],
 )
