@@ -47,22 +47,21 @@ def _bundle(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
     require_extra("edge", "making a bundle", "ai_edge_litert")
 
-    from edge.android import assets as package_folder
-    from edge.android import package
+    from edge.android import assets, package
     from edge.artifacts import artifact
 
-    assets = package_folder.assets_folder(arguments.app) if arguments.app else None
+    app_assets = assets.assets_folder(arguments.app) if arguments.app else None
     paths = list({path.resolve(): path for path in arguments.files}.values())
     made = package.build([artifact.load(path, verify=False) for path in paths], arguments.allow_random, terminal.progress)
-    changes = package_folder.Changes((), (), (), ())
+    changes = assets.Changes((), (), (), ())
     if not made.refusals:
         with terminal.progress.stage("write"):
-            if assets:
-                changes = package_folder.save_in_assets(assets, made.files, arguments.force)
+            if app_assets:
+                changes = assets.save_in_assets(app_assets, made.files, arguments.force)
             else:
-                changes = package_folder.save_zip(arguments.zip, made.files, arguments.force)
-    target = "app" if assets else "zip"
-    return _report(made, changes, target, assets / package_folder.FOLDER if assets else arguments.zip, terminal)
+                changes = assets.save_zip(arguments.zip, made.files, arguments.force)
+    target = "app" if app_assets else "zip"
+    return _report(made, changes, target, app_assets / assets.FOLDER if app_assets else arguments.zip, terminal)
 
 
 def _report(made: Any, changes: Any, target: str, path: Path, terminal: Terminal) -> int:

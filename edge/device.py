@@ -59,7 +59,7 @@ def _device(arguments: argparse.Namespace, terminal: Terminal, clock: Clock | No
 
 
 def _measured_on_phone(arguments: argparse.Namespace, terminal: Terminal, clock: Clock | None, cleanup: contextlib.ExitStack) -> int:
-    require_extra("report", "checking a phone's report", "jsonschema")
+    require_extra("edge", "checking a phone's report", "jsonschema")
     if arguments.files:
         require_extra("edge", "making a bundle", "ai_edge_litert")
     from edge.android.adb import Adb, choose, find_adb

@@ -1,19 +1,16 @@
 """A manifest beside its file: what load, edge.validate and edge.bundle read of it before anything is built or run."""
 
-import argparse
 import json
 
-from calibration.image_set import open_image_set
-from edge import validate
 from edge.android import package
 from edge.artifacts import artifact
+from edge.drift.limits import Limits
 from edge.export import recorded_source
+from edge.validation.images import choose_images
 from fuzz.json_mutator import mutate as mutate
 from fuzz.target import file, folder
 from tfvit import hashing
-from tfvit.progress import Progress
 
-_SILENT = argparse.Namespace(progress=Progress())
 _FILE = b"\x1c\0\0\0TFL3 a made-up file"
 
 
@@ -22,15 +19,12 @@ def read(data: bytes) -> None:
     file("manifest/model.json", _with_hash(data))
     found = artifact.load(path)
     artifact.load_current(folder("manifest"), "model", "")
-    package._require_fields(found)
+    artifact.require_valid(found.manifest)
     package._refusals([found], allow_random=False)
     package.recommended({found.name: found.manifest})
     recorded_source.require_usable(found.manifest)
-    arguments = validate.parser().parse_args([str(path), "--samples", "4"])
-    validate._limits(found.manifest, arguments)
-    builtin = open_image_set("builtin")
-    chosen = validate._chosen(builtin, found.manifest["calibration"], arguments)
-    validate._note_calibration_images(found.manifest["calibration"], builtin, chosen, _SILENT)
+    Limits(**found.manifest["drift"]["limits"])
+    choose_images("builtin", 4, 0, found, None)
     recorded_source.source_of(found.manifest, None, None, None)
 
 

@@ -183,7 +183,7 @@ def documents() -> None:
         for path in sorted(Path(folder).rglob("*.json")):
             document = json.loads(path.read_text(encoding="utf-8"))
             if path.stem == "nano32-int8":
-                document |= _OF_A_CONVERSION
+                document["inputs_sha256"] = "0"
                 _save("manifest", path.name, json.dumps(document).encode())
             for flipped in document.get("flipped", {}).get("shown", ()):
                 flipped["thumbnail"] = None
@@ -202,23 +202,6 @@ def documents() -> None:
     _save("edge_package", "package.zip", _zip(names))
     for name, text in {"plain": "cat\ndog\n", "marked": "\ufeffcat\r\ndog", "numbers": "0\n1\n2\n", "odd": "\u2028a\u0085b\x1cc\n"}.items():
         _save("labels", f"{name}.txt", text.encode())
-
-
-# What a manifest has beside what edge.report reads
-_OF_A_CONVERSION = {
-    "input": {
-        "name": "pixels",
-        "shape": [1, 32, 32, 3],
-        "dtype": "float32",
-        "range": [0, 255],
-        "quantization": None,
-        "layout": "NHWC",
-        "channels": "RGB",
-    },
-    "preprocessing": {"resize_px": 36, "crop_px": 32, "interpolation": "bicubic", "keep_aspect": True},
-    "output": {"name": "probabilities", "shape": [1, 10], "dtype": "float32", "quantization": None, "activation": "softmax"},
-    "inputs_sha256": "0",
-}
 
 
 def main() -> None:

@@ -80,7 +80,7 @@ def test_what_the_extras_bring_is_what_is_asked_for():
         (["edge.bundle", "x.tflite", "--zip", "x.zip"], "edge"),
         (["edge.verify", "x.tflite"], "edge"),
         (["edge.cache"], "edge"),
-        (["edge.device"], "report"),
+        (["edge.device"], "edge"),
         (["edge.report", "."], "report"),
         (["edge.report", "--compare", ".", "."], "report"),
         (["edge.benchmark", "x.tflite", "--plot", "x.png"], "plots"),

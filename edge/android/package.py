@@ -23,8 +23,9 @@ import numpy as np
 from PIL import Image
 
 from calibration import builtin
-from edge.artifacts.artifact import Artifact, is_whole_on_xnnpack, preprocessing_of, require_fields, unusable_manifest
+from edge.artifacts.artifact import Artifact, preprocessing_of, require_valid
 from edge.drift.metrics import softmax
+from edge.report import rules
 from edge.runtime import sandbox
 from edge.runtime.cpu import Interpreter, Tensor, runtime_package
 from tfvit.errors import InputError
@@ -44,35 +45,6 @@ _FLOAT_TOLERANCE, _EIGHT_BIT_TOLERANCE, _GPU_TOLERANCE = 0.001, 0.05, 0.05
 _FLOAT_RECIPES = ("float32", "float16")
 # Android's packager leaves out assets that begin with a dot; everything else here has a meaning to some shell, zip or file system
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-# On CPUs, by what was measured (README): the first that XNNPACK takes whole
-_CPU_ORDER = ("int8", "dynamic", "float16", "float32")
-_NONE = type(None)
-_FIELDS: dict[str, type | tuple[type, ...]] = {
-    "variant": (str, _NONE),
-    "recipe": str,
-    "classes": int,
-    "weights.random": bool,
-    "input.name": str,
-    "input.shape": list,
-    "input.dtype": str,
-    "input.range": list,
-    "input.quantization": (dict, _NONE),
-    "input.layout": str,
-    "input.channels": str,
-    "output.name": str,
-    "output.shape": list,
-    "output.dtype": str,
-    "output.quantization": (dict, _NONE),
-    "output.activation": (str, _NONE),
-    "file.size_bytes": int,
-    "file.min_runtime_version": (str, _NONE),
-    "delegates.xnnpack.delegated_ops": int,
-    "delegates.xnnpack.total_ops": int,
-    "delegates.xnnpack.partitions": int,
-    "delegates.gpu.verdict": str,
-    "delegates.gpu.basis": str,
-    "drift.passed": bool,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +79,7 @@ def build(artifacts: Sequence[Artifact], allow_random: bool = False, progress: P
     artifacts = sorted(artifacts, key=lambda one: one.name)
     for artifact in artifacts:
         _require_name(artifact.name)
-        _require_fields(artifact)
+        require_valid(artifact.manifest)
     refusals = _refusals(artifacts, allow_random)
     if refusals:
         return Package(None, {}, tuple(refusals))
@@ -138,7 +110,7 @@ def build(artifacts: Sequence[Artifact], allow_random: bool = False, progress: P
 
 
 def recommended(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str] | None]:
-    """Which model for which target, by rule from the manifests alone: nothing here was measured on a phone.
+    """Which model for which target, by the rules of `edge/report/rules.py`: nothing here was measured.
 
     Args:
         manifests: by the artifact's name.
@@ -146,30 +118,21 @@ def recommended(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[st
     Returns:
         "cpu", "gpu" and "npu", each with `name` and `why`, or None where nothing fits.
     """
-    names = sorted(manifests, key=lambda name: (manifests[name]["file"]["size_bytes"], name))
-    whole = [name for name in names if is_whole_on_xnnpack(manifests[name])]
-    on_cpu = [name for recipe in _CPU_ORDER for name in whole if manifests[name]["recipe"] == recipe]
-    on_gpu = [name for name in names if manifests[name]["delegates"]["gpu"]["verdict"] == "whole"]
-    on_gpu = [name for name in on_gpu if manifests[name]["recipe"] == "float16"] or on_gpu
-    on_npu = [name for name in names if manifests[name]["recipe"] == "int8_full"]
+    return {target.lower(): _choice(target, manifests) for target in rules.TARGETS}
 
-    def choice(fitting: Sequence[str], why: str) -> dict[str, str] | None:
-        if not fitting:
-            return None
-        chosen = manifests[fitting[0]]
-        rivals = [name for name in fitting if manifests[name]["recipe"] == chosen["recipe"]]
-        words = [chosen["recipe"], why, "by rule, not measured on a phone"]
-        if len(rivals) > 1:
-            words.append(f"the smallest of the {len(rivals)} such files here")
-        if chosen["weights"]["random"]:
-            words.append("RANDOM weights: its answers mean nothing")
-        return {"name": fitting[0], "why": "; ".join(words)}
 
-    return {
-        "cpu": choice(on_cpu, "whole in one XNNPACK partition"),
-        "gpu": choice(on_gpu, "whole on the GPU delegate"),
-        "npu": choice(on_npu, "integers only"),
-    }
+def _choice(target: str, manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, str] | None:
+    names = rules.fitting(target, manifests)
+    if not names:
+        return None
+    chosen = manifests[names[0]]
+    rivals = [name for name in names if manifests[name]["recipe"] == chosen["recipe"]]
+    words = [chosen["recipe"], rules.FITS[target], "by rule, not measured on a phone"]
+    if len(rivals) > 1:
+        words.append(f"the smallest of the {len(rivals)} such files here")
+    if chosen["weights"]["random"]:
+        words.append("RANDOM weights: its answers mean nothing")
+    return {"name": names[0], "why": "; ".join(words)}
 
 
 def golden_png() -> bytes:
@@ -198,14 +161,6 @@ def _require_name(name: str) -> None:
             received=repr(name),
             action="rename the .tflite, .json and .labels.txt together",
         )
-
-
-def _require_fields(artifact: Artifact) -> None:
-    require_fields(artifact.manifest, _FIELDS)
-    for key, needed in (("range", [0, 255]), ("layout", "NHWC"), ("channels", "RGB")):
-        if artifact.manifest["input"][key] != needed:
-            raise unusable_manifest(artifact.manifest, f"with input.{key} {json.dumps(artifact.manifest['input'][key])[:40]}")
-    preprocessing_of(artifact.manifest)
 
 
 def _refusals(artifacts: Sequence[Artifact], allow_random: bool) -> list[str]:

@@ -8,28 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from edge.artifacts import strict_json
 from edge.artifacts.atomic_files import locked, stage, sync_folder, writing
+from edge.artifacts.json_schema import violation
 from tfvit.errors import InputError, in_the_way, reading
 from tfvit.hashing import sha256
-from tfvit.preprocessing import INTERPOLATIONS, Preprocessing
+from tfvit.preprocessing import Preprocessing
 
 SCHEMA_VERSION = 1
 _AGAIN = "convert the model again with --force"
-# More than any model takes: an image of this side is 0.8 GB
-_MOST_PX = 1 << 14
-_GEOMETRY = {
-    "preprocessing.resize_px": int,
-    "preprocessing.crop_px": int,
-    "preprocessing.interpolation": str,
-    "preprocessing.keep_aspect": bool,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,55 +66,53 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def require_fields(manifest: Mapping[str, Any], fields: Mapping[str, type | tuple[type, ...]], where: str | None = None) -> None:
-    """Checks that a manifest says what a command needs.
+@functools.cache
+def manifest_schema() -> dict[str, Any]:
+    """The JSON Schema of manifests."""
+    return json.loads(resources.files("edge.artifacts").joinpath("manifest.schema.json").read_text(encoding="utf-8"))
+
+
+def require_valid(manifest: Mapping[str, Any], where: str | None = None) -> None:
+    """Holds a manifest against its schema.
 
     Args:
-        manifest: as `load` gives it.
-        fields: path with dots -> type, for example {"weights.random": bool}.
         where: what it was read from, if not from NAME.json.
 
     Raises:
-        InputError: the first field that is missing or of another type.
+        InputError: names the first field that is missing or of another kind.
     """
-    for path, kind in fields.items():
-        value: Any = manifest
-        for key in path.split("."):
-            if not isinstance(value, dict) or key not in value:
-                raise unusable_manifest(manifest, f"without {path}", where)
-            value = value[key]
-        if not isinstance(value, kind) or (isinstance(value, bool) and bool not in (kind if isinstance(kind, tuple) else (kind,))):
-            raise unusable_manifest(manifest, f"with {path} {json.dumps(value)[:40]}", where)
+    _require(manifest, manifest_schema(), where)
+
+
+def require_record(record: Mapping[str, Any], where: str) -> None:
+    """Holds a manifest, or the record inside a file, against what making the file again needs.
+
+    Raises:
+        InputError: names the first field that is missing or of another kind.
+    """
+    _require(record, manifest_schema() | {"required": [], "$ref": "#/$defs/record"}, where)
+
+
+def _require(manifest: Mapping[str, Any], schema: Mapping[str, Any], where: str | None) -> None:
+    found = violation(manifest, schema)
+    if found:
+        raise unusable_manifest(manifest, f"{found[0]}: {found[1]}", where)
 
 
 def unusable_manifest(manifest: Mapping[str, Any], what: str, where: str | None = None) -> InputError:
     """The error for a manifest that says too little, or something else."""
     return InputError(
         "a manifest that cannot be used",
-        expected="the JSON that edge.convert wrote",
-        received=f"{where or manifest['name'] + '.json'} {what}",
+        expected="the JSON that edge.convert wrote (edge/artifacts/manifest.schema.json)",
+        received=f"{where or manifest['name'] + '.json'}: {what}",
         action="convert the model again with --force",
     )
 
 
-def preprocessing_of(manifest: Mapping[str, Any], where: str | None = None) -> Preprocessing:
-    """What the manifest tells an app to do with an image.
-
-    Raises:
-        InputError: it tells nothing that can be done.
-    """
-    require_fields(manifest, _GEOMETRY, where)
-    block = {name: manifest["preprocessing"][name] for name in (path.removeprefix("preprocessing.") for path in _GEOMETRY)}
-    sides = block["resize_px"], block["crop_px"]
-    if block["interpolation"] not in INTERPOLATIONS or min(sides) < 1 or max(sides) > _MOST_PX:
-        raise unusable_manifest(manifest, f"with preprocessing {json.dumps(block)}", where)
-    return Preprocessing(**block)
-
-
-def is_whole_on_xnnpack(manifest: Mapping[str, Any]) -> bool:
-    """Whether XNNPACK takes every operation, in one piece."""
-    xnnpack = manifest["delegates"]["xnnpack"]
-    return xnnpack["partitions"] == 1 and xnnpack["delegated_ops"] == xnnpack["total_ops"]
+def preprocessing_of(manifest: Mapping[str, Any]) -> Preprocessing:
+    """What the manifest tells an app to do with an image."""
+    geometry = manifest["preprocessing"]
+    return Preprocessing(geometry["resize_px"], geometry["crop_px"], geometry["interpolation"], geometry["keep_aspect"])
 
 
 def load_current(folder: Path, name: str, inputs_sha256: str) -> Artifact | None:

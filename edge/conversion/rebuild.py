@@ -23,38 +23,6 @@ from tfvit.preprocessing import Preprocessing
 from tfvit.progress import step
 from tfvit.variants import VARIANTS
 
-_NONE = type(None)
-# Of a provenance or manifest, what making the file again needs
-_FIELDS: dict[str, type | tuple[type, ...]] = {
-    "name": str,
-    "variant": (str, _NONE),
-    "recipe": str,
-    "weights.source": str,
-    "weights.sha256": str,
-    "weights.random": bool,
-    "preprocessing.resize_px": int,
-    "preprocessing.crop_px": int,
-    "preprocessing.interpolation": str,
-    "preprocessing.keep_aspect": bool,
-    "calibration": (dict, _NONE),
-    "repair": (dict, _NONE),
-    "settings.input": str,
-    "settings.output": str,
-    "settings.takes_pixels": (bool, _NONE),
-    "settings.without_dynamic": bool,
-    "settings.position_tables": bool,
-    "settings.repair": bool,
-    "settings.labels_sha256": (str, _NONE),
-    "settings.images": (dict, _NONE),
-    "tools": dict,
-}
-_IMAGES: dict[str, type | tuple[type, ...]] = {
-    "settings.images.source": str,
-    "settings.images.calibration_samples": int,
-    "settings.images.drift_samples": int,
-    "settings.images.seed": int,
-    "settings.images.sha256": str,
-}
 _LIMITS = ("min_snr_db", "min_agreement", "max_top1_drop")
 
 
@@ -64,8 +32,10 @@ def inputs_of_manifest(manifest: Mapping[str, Any], where: str) -> dict[str, Any
     Raises:
         InputError: it does not say.
     """
-    every = dict.fromkeys(self_description.FIELDS, object)
-    _require(manifest, {**every, "drift.limits": dict, **_FIELDS, **_IMAGES}, where)
+    artifact.require_valid(manifest, where)
+    _require(manifest, where)
+    if manifest["settings"]["images"] is None:
+        raise artifact.unusable_manifest(manifest, "$.settings.images: null", where)
     known = self_description.provenance(manifest)
     return known | {"settings": dict(manifest["settings"]) | {"limits": manifest["drift"]["limits"]}}
 
@@ -83,21 +53,20 @@ def inputs_of_file(said: self_description.SelfDescription, name: str) -> dict[st
             received=f"{name} {said.problems[0] if said.problems else 'without it'}",
             action="name its manifest, or convert the model again",
         )
-    _require(said.provenance, _FIELDS | (_IMAGES if (said.provenance.get("settings") or {}).get("images") else {}), name)
+    _require(said.provenance, name)
     return said.provenance
 
 
-def _require(document: Mapping[str, Any], fields: Mapping[str, Any], where: str) -> None:
-    artifact.require_fields(document, fields, where)
-    settings, limits = document["settings"], document["settings"].get("limits") or {}
-    known = document["recipe"] in RECIPES and (document["variant"] is None or document["variant"] in VARIANTS)
+def _require(record: Mapping[str, Any], where: str) -> None:
+    artifact.require_record(record, where)
+    variant, recipe, settings, source = record["variant"], record["recipe"], record["settings"], record["weights"]["source"]
+    known = recipe in RECIPES and (variant is None or variant in VARIANTS)
     usable = settings["input"] in ("float32", "uint8") and settings["output"] in ("probabilities", "logits")
-    plain = Path(document["weights"]["source"]).name == document["weights"]["source"]
-    if not (known and usable and plain and all(isinstance(limits.get(name), (int, float, _NONE)) for name in _LIMITS)):
+    if not (known and usable and Path(source).name == source):
         raise InputError(
             "a record that this version cannot follow",
             expected="a variant, recipe, input and output that it knows",
-            received=f"{where} with {document['variant']}, {document['recipe']}, {settings['input']}, {settings['output']}",
+            received=f"{where} with {variant}, {recipe}, {settings['input']}, {settings['output']}",
             action="verify with the version that made it (tools.tfvit)",
         )
 
@@ -185,7 +154,7 @@ def rebuilt(inputs: Mapping[str, Any], labels: tuple[str, ...] | None, files: Gi
         source = recorded_source.source_of(inputs, given["--weights"], given["--model"], settings["takes_pixels"], files.trusted)
         limits: Mapping[str, Any] = settings.get("limits") or {}
         asked = Settings(
-            **_images(settings["images"], files.calibration, artifact.preprocessing_of(inputs, "the record"), folder),
+            **_images(settings["images"], files.calibration, artifact.preprocessing_of(inputs), folder),
             labels=labels,
             input_dtype=settings["input"],
             output=settings["output"],

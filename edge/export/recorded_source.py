@@ -12,25 +12,6 @@ from tfvit.errors import InputError, UsageError
 from tfvit.variants import PUBLISHED_WEIGHTS, find_variant
 from tfvit.weights_choice import resolve_weights
 
-# Of a manifest, what is needed to rebuild its model and to judge its file
-FIELDS = {
-    "variant": (str, type(None)),
-    "recipe": str,
-    "classes": int,
-    "calibration": (dict, type(None)),
-    "weights.source": str,
-    "weights.sha256": str,
-    "weights.random": bool,
-    "input.shape": list,
-    "output.activation": (str, type(None)),
-    "drift.limits.min_snr_db": (int, float),
-    "drift.limits.min_agreement": (int, float),
-    "drift.limits.max_top1_drop": (int, float),
-}
-_CALIBRATION_FIELDS = {"calibration.source": str, "calibration.samples": int, "calibration.seed": int}
-# More than anyone calibrates with
-_MOST_SAMPLES = 10**6
-
 
 def require_usable(manifest: Mapping[str, Any]) -> None:
     """Checks everything in a manifest that its model is rebuilt from and its file judged by.
@@ -38,19 +19,12 @@ def require_usable(manifest: Mapping[str, Any]) -> None:
     Raises:
         InputError: the first thing that cannot be.
     """
-    artifact.require_fields(manifest, FIELDS)
-    side = artifact.preprocessing_of(manifest).crop_px
-    if manifest["input"]["shape"] != [1, side, side, 3]:
-        raise artifact.unusable_manifest(manifest, f"with images of {side} x {side} pixels for the input {manifest['input']['shape']}")
-    if manifest["classes"] < 1:
-        raise artifact.unusable_manifest(manifest, f"with {manifest['classes']} classes")
-    if manifest["weights"]["random"] != manifest["weights"]["source"].startswith("random:"):
-        raise artifact.unusable_manifest(manifest, f"with weights {manifest['weights']['source']}, random: {manifest['weights']['random']}")
-    if manifest["calibration"] is not None:
-        artifact.require_fields(manifest, _CALIBRATION_FIELDS)
-        samples, seed = manifest["calibration"]["samples"], manifest["calibration"]["seed"]
-        if not 1 <= samples <= _MOST_SAMPLES or seed < 0:
-            raise artifact.unusable_manifest(manifest, f"with {samples} calibration images of seed {seed}")
+    artifact.require_valid(manifest)
+    side, shape, weights = manifest["preprocessing"]["crop_px"], manifest["input"]["shape"], manifest["weights"]
+    if shape != [1, side, side, 3]:
+        raise artifact.unusable_manifest(manifest, f"images of {side} x {side} pixels for the input {shape}")
+    if weights["random"] != weights["source"].startswith("random:"):
+        raise artifact.unusable_manifest(manifest, f"weights {weights['source']}, random: {weights['random']}")
 
 
 def needed_flag(manifest: Mapping[str, Any]) -> str | None:

@@ -6,13 +6,14 @@ import dataclasses
 import functools
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from edge.artifacts import strict_json
+from edge.artifacts.artifact import manifest_schema
+from edge.artifacts.json_schema import violation
 from tfvit.errors import InputError
 
 MANIFEST, BENCHMARK, VALIDATION, CALIBRATION, DEVICE_REPORT = "manifest", "benchmark", "validation", "calibration", "device_report"
@@ -25,7 +26,6 @@ KINDS = {
     CALIBRATION: "calibration.inspect --json",
     DEVICE_REPORT: "the Android app",
 }
-_ONE_LINE = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,36 +99,20 @@ def kind_of(content: Any) -> str | None:
 @functools.cache
 def schema(kind: str) -> dict[str, Any]:
     """The JSON Schema of a kind of document."""
+    if kind == MANIFEST:
+        return manifest_schema()
     return json.loads(resources.files("edge.report").joinpath(f"{kind}.schema.json").read_text(encoding="utf-8"))
 
 
-@functools.cache
-def _validator() -> type:
-    """JSON Schema's, but 1e300 and 2.0 are no integers: nothing that counts writes one so, and Python's are floats."""
-    from jsonschema import Draft202012Validator
-    from jsonschema.validators import extend
-
-    def is_integer(_: Any, value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool)
-
-    return extend(Draft202012Validator, type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", is_integer))
-
-
 def _check(content: Any, kind: str, path: Path) -> None:
-    from jsonschema.exceptions import best_match
-
-    error = best_match(_validator()(schema(kind)).iter_errors(content))
-    if error is not None:
+    found = violation(content, schema(kind))
+    if found:
+        json_path, reason = found
+        room = "artifacts" if kind == MANIFEST else "report"
         raise InputError(
             f"invalid {kind.replace('_', ' ')}",
-            expected=f"what {KINDS[kind]} writes (edge/report/{kind}.schema.json)",
-            received=f"{path}: {error.json_path}: {_shortened(error.message)}",
+            expected=f"what {KINDS[kind]} writes (edge/{room}/{kind}.schema.json)",
+            received=f"{path}: {json_path}: {reason}",
             action="make it again with the same version of the tools",
-            json_path=error.json_path,
+            json_path=json_path,
         )
-
-
-def _shortened(message: str) -> str:
-    """Without the middle of a long quotation of the document."""
-    message = re.sub(r"\s+", " ", message)
-    return message if len(message) <= _ONE_LINE else f"{message[: _ONE_LINE // 2]} ... {message[-_ONE_LINE // 2 :]}"

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edge.artifacts.artifact import is_whole_on_xnnpack
 from edge.artifacts.atomic_files import utf8_name
 from edge.report import device, documents
 from edge.report.documents import Document, read_document
+from edge.report.rules import is_whole_on_xnnpack
 from tfvit.errors import InputError
 from tfvit.hashing import sha256
 

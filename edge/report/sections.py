@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from edge.report import device, tables
-from edge.report.blocks import Block, Section
 from edge.report.checks import Check
 from edge.report.inputs import FileFacts, HostRow, Inputs
 from edge.report.plots import LIMIT_NOTE, Bar, Plot, Plots, Point, Spread
 from edge.report.recommend import Recommendation
+from edge.report.tables import Block, Section
 from edge.report.validation_section import validation_section
 
 

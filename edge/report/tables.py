@@ -1,15 +1,20 @@
-"""The report's tables as data: columns that know how to sort, cells that know what they mean. No markup."""
+"""The page's tables and blocks as data, without markup.
+
+A table is read as a list of columns: title, value of a row, how figures are written. `table` renders them all.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from edge.report.checks import Check
 from edge.report.device import DeviceRow
 from edge.report.inputs import FileFacts, HostRow, Inputs
+from edge.report.plots import Plot
 
 GOOD, BAD, WARN = "good", "bad", "warn"
 NOTHING = "–"
@@ -17,24 +22,55 @@ NOTHING = "–"
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """What a cell shows and sorts by.
+    """The text of a cell.
 
     Attributes:
-        text: shown.
-        value: sorted by; the text where it is None.
-        mark: `GOOD`, `BAD`, `WARN` or nothing: shown as a label.
-        link: id of a place on the page.
+        value: the column is sorted by it; by the text where it is None.
+        mark: `GOOD`, `BAD` or `WARN` shows the text as a label; "" as it is.
     """
 
     text: str
     value: float | None = None
     mark: str = ""
-    link: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        value: where a row has the value, for example "manifest.drift.cosine", or a function of the row. The value is text, a figure, an
+            interval {"value", "low", "high"}, None (shown as a dash) or a `Cell`.
+        form: how figures are written, for example ".2f". Columns with a form are aligned as numbers, those without as text.
+        factor: figures are multiplied by it, for example by 100 for per cent.
+    """
+
+    title: str
+    value: str | Callable[[Any], Any]
+    form: str = ""
+    factor: float = 1.0
+
+    def cell(self, row: Any) -> Cell:
+        """The cell of a row."""
+        value = _at(row, self.value) if isinstance(self.value, str) else self.value(row)
+        if isinstance(value, Cell):
+            return value
+        if value is None or isinstance(value, str):
+            return Cell(NOTHING if value is None else value)
+        if isinstance(value, Mapping):
+            middle, low, high = (self.factor * value[key] for key in ("value", "low", "high"))
+            return Cell(f"{middle:{self.form}} ({low:{self.form}} to {high:{self.form}})", middle)
+        return Cell(f"{self.factor * value:{self.form}}", self.factor * value)
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A caption, columns (title, whether of numbers) and rows; `ids` are the rows' own anchors."""
+    """A rendered table.
+
+    Attributes:
+        columns: (title, whether aligned as numbers).
+        ids: one anchor a row, or none.
+    """
 
     caption: str
     columns: tuple[tuple[str, bool], ...]
@@ -42,351 +78,313 @@ class Table:
     ids: tuple[str, ...] = ()
 
 
-def columns(*titles: str) -> tuple[tuple[str, bool], ...]:
-    """Titles; those of numbers begin with #."""
-    return tuple((title.removeprefix("#"), title.startswith("#")) for title in titles)
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """A part of a section; `folded` where only some readers want it."""
+
+    title: str = ""
+    words: tuple[str, ...] = ()
+    plots: tuple[Plot, ...] = ()
+    tables: tuple[Table, ...] = ()
+    remarks: tuple[str, ...] = ()
+    flips: tuple[Mapping[str, Any], ...] = ()
+    inside: tuple[Block, ...] = ()
+    folded: bool = False
 
 
-def number(value: float | None, digits: int = 2, factor: float = 1.0) -> Cell:
-    """A figure, or a dash where there is none."""
-    return Cell(NOTHING) if value is None else Cell(f"{factor * value:.{digits}f}", factor * value)
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """An entry of the table of contents."""
+
+    id: str
+    title: str
+    blocks: tuple[Block, ...]
 
 
-def significant(value: float | None) -> Cell:
-    """A figure whose size is what matters, to three digits."""
-    return Cell(NOTHING) if value is None else Cell(f"{value:.3g}", value)
+def table(caption: str, columns: Sequence[Column], rows: Iterable[Any], ids: Sequence[str] = ()) -> Table:
+    """The table of these rows: one cell for each row and column."""
+    titles = tuple((column.title, bool(column.form)) for column in columns)
+    return Table(caption, titles, tuple(tuple(column.cell(row) for column in columns) for row in rows), tuple(ids))
+
+
+def passed_cell(passed: bool, words: tuple[str, str] = ("passed", "failed"), bad: str = BAD) -> Cell:
+    """The result of a check, as a label."""
+    return Cell(words[0], 1.0, GOOD) if passed else Cell(words[1], 0.0, bad)
+
+
+def marked_label(facts: FileFacts) -> str:
+    """The file's label, and whether its weights are random."""
+    return f"{facts.label} (RANDOM weights)" if facts.random else facts.label
 
 
 def anchor(inputs: Inputs, label: str) -> str:
-    """The id of a file's row."""
+    """The id of a file's row in `files_table`."""
     return f"file-{[facts.label for facts in inputs.files].index(label) + 1}"
 
 
 def files_table(inputs: Inputs, found: Sequence[Check]) -> Table:
-    """One row a file: what it is, what it costs, whether it holds."""
-    rows = []
-    for facts in inputs.files:
+    """What each file is, what it costs, and whether its checks passed."""
+
+    def checks(facts: FileFacts) -> Cell:
         own = [check for check in found if check.file == facts.label]
         failed = [check.name for check in own if not check.passed]
-        xnnpack, gpu = facts.manifest["delegates"]["xnnpack"], facts.manifest["delegates"]["gpu"]
-        state = (
-            Cell(f"{len(own)} passed", 0.0, GOOD)
-            if not failed
-            else Cell(f"failed: {', '.join(dict.fromkeys(failed))}", float(len(failed)), BAD)
-        )
-        rows.append(
-            (
-                Cell(facts.label),
-                state,
-                Cell("RANDOM", mark=WARN) if facts.random else Cell(facts.manifest["weights"]["source"]),
-                number(facts.size_bytes, 2, 1e-6),
-                _top1(facts),
-                number(facts.manifest["drift"]["logits_snr_db"], 1),
-                _median(facts),
-                Cell(
-                    f"{xnnpack['delegated_ops']} of {xnnpack['total_ops']} in {xnnpack['partitions']}",
-                    xnnpack["delegated_ops"] / max(xnnpack["total_ops"], 1),
-                    "" if facts.whole_on_xnnpack else WARN,
-                ),
-                Cell(gpu["verdict"], mark="" if gpu["verdict"] == "whole" else WARN),
-                Cell(facts.manifest["file"]["min_runtime_version"] or "unknown"),
-            )
-        )
-    titles = columns(
-        "file",
-        "checks",
-        "weights",
-        "#MB",
-        "#top-1 %",
-        "#logits SNR dB",
-        "#CPU median ms",
-        "#XNNPACK operations in partitions",
-        "GPU by rule",
-        "needs TFLite",
-    )
-    return Table("The files", titles, tuple(rows), tuple(f"file-{number}" for number in range(1, len(rows) + 1)))
+        if failed:
+            return Cell(f"failed: {', '.join(dict.fromkeys(failed))}", float(len(failed)), BAD)
+        return Cell(f"{len(own)} passed", 0.0, GOOD)
+
+    columns = [
+        Column("file", "label"),
+        Column("checks", checks),
+        Column("weights", lambda facts: Cell("RANDOM", mark=WARN) if facts.random else facts.manifest["weights"]["source"]),
+        Column("MB", "size_bytes", ".2f", 1e-6),
+        Column("top-1 %", _top1, ".2f", 100),
+        Column("logits SNR dB", "manifest.drift.logits_snr_db", ".1f"),
+        Column("CPU median ms", _median, ".2f"),
+        Column("XNNPACK operations in partitions", _xnnpack, ".0f"),
+        Column("GPU by rule", lambda facts: _gpu_verdict(facts, good="")),
+        Column("needs TFLite", lambda facts: facts.manifest["file"]["min_runtime_version"] or "unknown"),
+    ]
+    return table("The files", columns, inputs.files, [anchor(inputs, facts.label) for facts in inputs.files])
 
 
 def checks_table(found: Sequence[Check]) -> Table:
-    """Every check, those that failed first."""
-    ordered = sorted(found, key=lambda check: check.passed)
-    rows = [
-        (
-            Cell(check.file),
-            Cell(check.name),
-            Cell("passed" if check.passed else "failed", float(check.passed), GOOD if check.passed else BAD),
-            Cell(check.detail),
-        )
-        for check in ordered
+    """Every check, failed ones first."""
+    columns = [
+        Column("file", "file"),
+        Column("check", "name"),
+        Column("result", lambda check: passed_cell(check.passed)),
+        Column("found", "detail"),
     ]
-    return Table("Every check", (("file", False), ("check", False), ("result", False), ("found", False)), tuple(rows))
+    return table("Every check", columns, sorted(found, key=lambda check: check.passed))
 
 
 def host_table(rows: Sequence[tuple[FileFacts, HostRow]], caption: str) -> Table:
-    """Rows of one run and group."""
-    cells = []
-    for facts, row in rows:
-        result = row.result
-        ratio = result.get("ratio") if not result["software_gpu"] else None
-        own = ratio is not None and result["ratio_low"] == result["ratio_high"]
-        cells.append(
-            (
-                Cell(facts.label),
-                _validity(result),
-                number(result["median_ms"]),
-                Cell(NOTHING)
-                if ratio is None
-                else Cell("1" if own else f"{ratio:.3f} ({result['ratio_low']:.3f} to {result['ratio_high']:.3f})", ratio),
-                *(number(result[key]) for key in ("p5_ms", "p90_ms", "p95_ms", "mean_ms", "stddev_ms", "min_ms", "max_ms")),
-                number(result["init_ms"], 1),
-                number(result["first_inference_ms"], 1),
-                number(result["num_runs"], 0),
-                number(result["seconds"], 1),
-                number(result["peak_mem_mb"], 0),
-            )
-        )
-    first = rows[0][1].first.removesuffix(".tflite")
-    titles = columns(
-        "file",
-        "valid",
-        "#median ms",
-        f"#ratio to {first}",
-        "#p5",
-        "#p90",
-        "#p95",
-        "#mean",
-        "#stddev",
-        "#min",
-        "#max",
-        "#load ms",
-        "#first ms",
-        "#runs",
-        "#seconds",
-        "#peak MB",
-    )
-    return Table(caption, titles, tuple(cells))
+    """Latency on this machine: the rows of one run, delegate and number of threads."""
+    columns = [
+        Column("file", "file"),
+        Column("valid", _validity),
+        Column("median ms", "median_ms", ".2f"),
+        Column(f"ratio to {rows[0][1].first.removesuffix('.tflite')}", _ratio, ".3f"),
+        *_spread(mean="mean_ms"),
+        Column("load ms", "init_ms", ".1f"),
+        Column("first ms", "first_inference_ms", ".1f"),
+        Column("runs", "num_runs", ".0f"),
+        Column("seconds", "seconds", ".1f"),
+        Column("peak MB", "peak_mem_mb", ".0f"),
+    ]
+    return table(caption, columns, [{**row.result, "file": facts.label} for facts, row in rows])
 
 
 def phone_table(rows: Sequence[tuple[str, DeviceRow]], caption: str) -> Table:
-    """Rows of one device."""
-    cells = []
-    for label, row in rows:
-        result, parity, thermal = row.result, row.result["parity"], row.result["thermal"]
-        agree = (
-            Cell(NOTHING) if parity is None else Cell("passed" if parity["passed"] else "failed", mark=GOOD if parity["passed"] else BAD)
-        )
-        cells.append(
-            (
-                Cell(label),
-                Cell("valid", mark=GOOD) if result["valid"] else Cell("not valid", mark=WARN),
-                Cell(result["backend_used"], mark="" if row.as_asked else WARN),
-                number(result["threads"], 0),
-                *(number(result[key]) for key in ("median_ms", "p5_ms", "p90_ms", "p95_ms", "avg_ms", "stddev_ms", "min_ms", "max_ms")),
-                number(result["init_ms"], 1),
-                number(result["first_inference_ms"], 1),
-                number(result["num_runs"], 0),
-                number(result["peak_mem_mb"], 0),
-                Cell(f"{thermal['status_start']} to {thermal['status_end']}" if thermal else NOTHING),
-                agree,
-            )
-        )
-    titles = columns(
-        "file",
-        "valid",
-        "ran on",
-        "#threads",
-        "#median ms",
-        "#p5",
-        "#p90",
-        "#p95",
-        "#mean",
-        "#stddev",
-        "#min",
-        "#max",
-        "#load ms",
-        "#first ms",
-        "#runs",
-        "#peak MB",
-        "thermal",
-        "parity with the host",
-    )
-    return Table(caption, titles, tuple(cells))
+    """Latency on one device."""
+
+    def parity(row: Mapping[str, Any]) -> Cell | None:
+        return row["parity"] and Cell(*(("passed", None, GOOD) if row["parity"]["passed"] else ("failed", None, BAD)))
+
+    columns = [
+        Column("file", "file"),
+        Column("valid", _valid),
+        Column("ran on", lambda row: Cell(row["backend_used"], mark="" if row["as_asked"] else WARN)),
+        Column("threads", "threads", ".0f"),
+        Column("median ms", "median_ms", ".2f"),
+        *_spread(mean="avg_ms"),
+        Column("load ms", "init_ms", ".1f"),
+        Column("first ms", "first_inference_ms", ".1f"),
+        Column("runs", "num_runs", ".0f"),
+        Column("peak MB", "peak_mem_mb", ".0f"),
+        Column("thermal", lambda row: row["thermal"] and f"{row['thermal']['status_start']} to {row['thermal']['status_end']}"),
+        Column("parity with the host", parity),
+    ]
+    return table(caption, columns, [{**row.result, "file": label, "as_asked": row.as_asked} for label, row in rows])
 
 
 def drift_table(inputs: Inputs) -> Table:
-    """What each manifest says of its file against the float Keras model, and what it had to reach."""
-    rows = []
-    for facts in inputs.files:
-        drift = facts.manifest["drift"]
-        limits, demoted = drift["limits"], (facts.manifest.get("repair") or {}).get("demoted", [])
-        rows.append(
-            (
-                Cell(facts.label + (" (RANDOM weights)" if facts.random else "")),
-                Cell("passed" if drift["passed"] else "failed", float(drift["passed"]), GOOD if drift["passed"] else BAD),
-                number(drift["logits_snr_db"], 1),
-                number(limits["min_snr_db"], 0),
-                number(drift["top1_agreement"], 2, 100),
-                Cell("not applied", None) if facts.random else number(limits["min_agreement"], 1, 100),
-                number(drift["top5_agreement"], 2, 100),
-                number(drift["cosine"], 6),
-                significant(drift["kl"]),
-                significant(drift["max_abs_err"]),
-                number(drift["samples"], 0),
-                Cell(drift["source"]),
-                Cell(f"{len(demoted)} layers demoted" if demoted else "none", float(len(demoted))),
-            )
-        )
-    titles = columns(
-        "file",
-        "gate",
-        "#logits SNR dB",
-        "#at least",
-        "#same top-1 %",
-        "#at least",
-        "#top-5 overlap %",
-        "#cosine",
-        "#KL",
-        "#largest error of a probability",
-        "#images",
-        "source",
-        "repair",
-    )
-    return Table("Drift against the float Keras model", titles, tuple(rows))
+    """Each file against the float Keras model, by its manifest, and the limits of its gate."""
+
+    def repair(facts: FileFacts) -> Cell:
+        demoted = _demoted(facts)
+        return Cell(f"{len(demoted)} layers demoted" if demoted else "none", float(len(demoted)))
+
+    columns = [
+        Column("file", marked_label),
+        Column("gate", lambda facts: passed_cell(facts.manifest["drift"]["passed"])),
+        Column("logits SNR dB", "manifest.drift.logits_snr_db", ".1f"),
+        Column("at least", "manifest.drift.limits.min_snr_db", ".0f"),
+        Column("same top-1 %", "manifest.drift.top1_agreement", ".2f", 100),
+        Column("at least", lambda facts: "not applied" if facts.random else facts.manifest["drift"]["limits"]["min_agreement"], ".1f", 100),
+        Column("top-5 overlap %", "manifest.drift.top5_agreement", ".2f", 100),
+        Column("cosine", "manifest.drift.cosine", ".6f"),
+        Column("KL", "manifest.drift.kl", ".3g"),
+        Column("largest error of a probability", "manifest.drift.max_abs_err", ".3g"),
+        Column("images", "manifest.drift.samples", ".0f"),
+        Column("source", "manifest.drift.source"),
+        Column("repair", repair),
+    ]
+    return table("Drift against the float Keras model", columns, inputs.files)
 
 
 def repairs_table(inputs: Inputs) -> Table | None:
-    """Layers that were kept in more bits so that a file passes its gate."""
-    rows = [
-        (Cell(facts.label), Cell(layer["layer"]), Cell(layer["before"]), Cell(layer["after"]))
-        for facts in inputs.files
-        for layer in (facts.manifest.get("repair") or {}).get("demoted", [])
-    ]
-    return (
-        Table("Layers demoted by repair", (("file", False), ("layer", False), ("before", False), ("after", False)), tuple(rows))
-        if rows
-        else None
-    )
+    """The layers that were kept in more bits so that a file passes its gate; None where there are none."""
+    rows = [{**layer, "file": facts.label} for facts in inputs.files for layer in _demoted(facts)]
+    return table("Layers demoted by repair", [Column(name, name) for name in ("file", "layer", "before", "after")], rows) if rows else None
 
 
 def delegates_table(inputs: Inputs) -> Table:
     """What each delegate takes of each file."""
-    rows = []
-    for facts in inputs.files:
-        xnnpack, gpu = facts.manifest["delegates"]["xnnpack"], facts.manifest["delegates"]["gpu"]
-        left = ", ".join(f"{count} {name}" for name, count in sorted(xnnpack["left_over"].items()))
-        rows.append(
-            (
-                Cell(facts.label),
-                number(xnnpack["total_ops"], 0),
-                number(xnnpack["delegated_ops"], 0),
-                number(xnnpack["partitions"], 0),
-                Cell(left or "none"),
-                Cell(gpu["verdict"], mark=GOOD if gpu["verdict"] == "whole" else WARN),
-                number(len(gpu["refused"]), 0),
-            )
-        )
-    titles = columns("file", "#operations", "#XNNPACK takes", "#partitions", "XNNPACK leaves", "GPU", "#GPU refuses")
-    return Table("What the delegates take", titles, tuple(rows))
+
+    def left_over(facts: FileFacts) -> str:
+        return ", ".join(f"{count} {name}" for name, count in sorted(facts.manifest["delegates"]["xnnpack"]["left_over"].items())) or "none"
+
+    columns = [
+        Column("file", "label"),
+        Column("operations", "manifest.delegates.xnnpack.total_ops", ".0f"),
+        Column("XNNPACK takes", "manifest.delegates.xnnpack.delegated_ops", ".0f"),
+        Column("partitions", "manifest.delegates.xnnpack.partitions", ".0f"),
+        Column("XNNPACK leaves", left_over),
+        Column("GPU", lambda facts: _gpu_verdict(facts, good=GOOD)),
+        Column("GPU refuses", lambda facts: len(facts.manifest["delegates"]["gpu"]["refused"]), ".0f"),
+    ]
+    return table("What the delegates take", columns, inputs.files)
 
 
 def refusals_table(inputs: Inputs) -> Table | None:
-    """Why not the GPU: one row for each file, operation and reason."""
-    rows = []
+    """Why not the GPU: one row for each file, operation and reason; None where nothing is refused."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
     for facts in inputs.files:
-        groups: dict[tuple[str, str], list[str]] = {}
-        for one in facts.manifest["delegates"]["gpu"]["refused"]:
-            groups.setdefault((one["op"], one["reason"]), []).append(one["layer"])
-        for (operation, reason), layers in sorted(groups.items()):
-            different = list(dict.fromkeys(layers))
-            more = f" and {len(different) - 3} more" if len(different) > 3 else ""
-            rows.append((Cell(facts.label), Cell(operation), number(len(layers), 0), Cell(reason), Cell(", ".join(different[:3]) + more)))
-    titles = columns("file", "operation", "#times", "reason", "layers")
-    return Table("Why not the GPU", titles, tuple(rows)) if rows else None
+        for one in sorted(facts.manifest["delegates"]["gpu"]["refused"], key=lambda one: (one["op"], one["reason"])):
+            groups.setdefault((facts.label, one["op"], one["reason"]), []).append(one["layer"])
+
+    def some(layers: Sequence[str]) -> str:
+        different = list(dict.fromkeys(layers))
+        return ", ".join(different[:3]) + (f" and {len(different) - 3} more" if len(different) > 3 else "")
+
+    columns = [
+        Column("file", lambda key: key[0]),
+        Column("operation", lambda key: key[1]),
+        Column("times", lambda key: len(groups[key]), ".0f"),
+        Column("reason", lambda key: key[2]),
+        Column("layers", lambda key: some(groups[key])),
+    ]
+    return table("Why not the GPU", columns, groups) if groups else None
 
 
 def calibration_table(inputs: Inputs) -> Table:
     """Which images gave the activation ranges."""
-    rows = []
-    for facts in inputs.files:
-        used = facts.manifest.get("calibration")
-        if used is None:
-            rows.append((Cell(facts.label), Cell("none needed"), Cell(NOTHING), Cell(NOTHING), Cell(NOTHING)))
-        else:
-            rows.append(
-                (Cell(facts.label), Cell(used["source"]), number(used["samples"], 0), number(used["seed"], 0), Cell(used["sha256"][:16]))
-            )
-    titles = columns("file", "images", "#number", "#seed", "SHA-256 begins")
-    return Table("Calibration", titles, tuple(rows))
+    none = {"source": "none needed", "samples": None, "seed": None, "sha256": None}
+    columns = [
+        Column("file", "file"),
+        Column("images", "source"),
+        Column("number", "samples", ".0f"),
+        Column("seed", "seed", ".0f"),
+        Column("SHA-256 begins", lambda used: used["sha256"] and used["sha256"][:16]),
+    ]
+    rows = [{**(facts.manifest.get("calibration") or none), "file": facts.label} for facts in inputs.files]
+    return table("Calibration", columns, rows)
 
 
 def image_checks_table(content: Mapping[str, Any], caption: str) -> Table:
     """What calibration.inspect found."""
     marks = {"ok": GOOD, "warn": WARN, "fail": BAD}
-    rows = [(Cell(one["name"]), Cell(one["status"], mark=marks[one["status"]]), Cell(one["detail"])) for one in content["checks"]]
-    return Table(caption, (("check", False), ("result", False), ("found", False)), tuple(rows))
+    columns = [
+        Column("check", "name"),
+        Column("result", lambda one: Cell(one["status"], mark=marks[one["status"]])),
+        Column("found", "detail"),
+    ]
+    return table(caption, columns, content["checks"])
 
 
 def versions_table(inputs: Inputs) -> Table:
-    """Exact versions of what made the files, and of what validated them."""
-    used: dict[tuple[str, str], dict[str, list[str]]] = {}
+    """Exact versions of the packages that made the files, and of those that validated them."""
+    used: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
     for facts in inputs.files:
-        for package, version in facts.manifest["tools"].items():
-            used.setdefault((package, version), {}).setdefault("made", []).append(facts.label)
-        for document in facts.validations:
-            for package, version in document.content["tools"].items():
-                used.setdefault((package, version), {}).setdefault("validated", []).append(facts.label)
-    rows = []
-    for (package, version), labels in sorted(used.items()):
-        parts = []
-        for what in ("made", "validated"):
-            different = list(dict.fromkeys(labels.get(what, [])))
-            parts.append("all files" if len(different) == len(inputs.files) else ", ".join(different) or NOTHING)
-        rows.append((Cell(package), Cell(version), Cell(parts[0]), Cell(parts[1])))
-    return Table("Packages", columns("package", "version", "made", "validated"), tuple(rows))
+        for index, tools in [(0, facts.manifest["tools"]), *((1, document.content["tools"]) for document in facts.validations)]:
+            for key in tools.items():
+                used.setdefault(key, ([], []))[index].append(facts.label)
+
+    def files(labels: Sequence[str]) -> str:
+        different = dict.fromkeys(labels)
+        return "all files" if len(different) == len(inputs.files) else ", ".join(different) or NOTHING
+
+    rows = [(package, version, files(made), files(validated)) for (package, version), (made, validated) in sorted(used.items())]
+    return words_table("Packages", ("package", "version", "made", "validated"), rows)
+
+
+def operations_table(inputs: Inputs) -> Table:
+    """Operations by name, one column for each file."""
+    counts = {facts.label: Counter(facts.manifest["file"]["ops"]) for facts in inputs.files}
+    columns = [Column("operation", str), *(Column(label, ops.__getitem__, ".0f") for label, ops in counts.items())]
+    return table("Operations", columns, sorted({name for ops in counts.values() for name in ops}))
 
 
 def pairs_table(caption: str, pairs: Iterable[tuple[str, Any]]) -> Table:
     """Names and values."""
-    rows = tuple((Cell(name), Cell("not known" if value is None else str(value))) for name, value in pairs)
-    return Table(caption, (("what", False), ("value", False)), rows)
+    return words_table(caption, ("what", "value"), [(name, "not known" if value is None else str(value)) for name, value in pairs])
 
 
 def words_table(caption: str, titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """Columns of words."""
-    return Table(caption, tuple((title, False) for title in titles), tuple(tuple(Cell(text) for text in row) for row in rows))
+    return table(caption, [Column(title, operator.itemgetter(index)) for index, title in enumerate(titles)], rows)
 
 
-def operations_table(inputs: Inputs) -> Table:
-    """Operations by name, a column a file."""
-    total: Counter[str] = Counter()
-    for facts in inputs.files:
-        total.update(facts.manifest["file"]["ops"])
-    rows = [(Cell(name), *(number(facts.manifest["file"]["ops"].get(name, 0), 0) for facts in inputs.files)) for name in sorted(total)]
-    return Table("Operations", (("operation", False), *((facts.label, True) for facts in inputs.files)), tuple(rows))
+def _at(row: Any, path: str) -> Any:
+    """The value at a path of attributes and keys; None where the path meets None."""
+    for name in path.split("."):
+        if row is None:
+            return None
+        row = row[name] if isinstance(row, Mapping) else getattr(row, name)
+    return row
 
 
-def _top1(facts: FileFacts) -> Cell:
-    for document in facts.validations:
-        if document.content["accuracy"]:
-            return number(document.content["accuracy"]["target"]["top1"]["value"], 2, 100)
-    return Cell("not known")
+def _spread(mean: str) -> list[Column]:
+    """The distribution of a measurement; `mean` is the name of the mean's field."""
+    names = {"p5": "p5_ms", "p90": "p90_ms", "p95": "p95_ms", "mean": mean, "stddev": "stddev_ms", "min": "min_ms", "max": "max_ms"}
+    return [Column(title, name, ".2f") for title, name in names.items()]
+
+
+def _demoted(facts: FileFacts) -> Sequence[Mapping[str, str]]:
+    return (facts.manifest.get("repair") or {}).get("demoted", [])
+
+
+def _gpu_verdict(facts: FileFacts, good: str) -> Cell:
+    verdict = facts.manifest["delegates"]["gpu"]["verdict"]
+    return Cell(verdict, mark=good if verdict == "whole" else WARN)
+
+
+def _xnnpack(facts: FileFacts) -> Cell:
+    found = facts.manifest["delegates"]["xnnpack"]
+    words = f"{found['delegated_ops']} of {found['total_ops']} in {found['partitions']}"
+    return Cell(words, found["delegated_ops"] / max(found["total_ops"], 1), "" if facts.whole_on_xnnpack else WARN)
+
+
+def _top1(facts: FileFacts) -> float | str:
+    accuracies = (document.content["accuracy"] for document in facts.validations)
+    return next((accuracy["target"]["top1"]["value"] for accuracy in accuracies if accuracy), "not known")
 
 
 def _median(facts: FileFacts) -> Cell:
     """Of the CPU with the fewest threads."""
-    rows = sorted(
-        (row for row in facts.host if row.measured and row.result["delegate"] == "cpu"), key=lambda row: (row.group[2], not row.usable)
-    )
+    rows = [row for row in facts.host if row.measured and row.result["delegate"] == "cpu"]
     if not rows:
         return Cell("not measured")
-    median, threads = rows[0].result["median_ms"], rows[0].group[2]
+    row = min(rows, key=lambda row: (row.group[2], not row.usable))
+    median, threads = row.result["median_ms"], row.group[2]
     words = f"{median:.2f}" + (f" ({threads} threads)" if threads != 1 else "")
-    return Cell(words if rows[0].usable else f"{words}, not valid", median, "" if rows[0].usable else WARN)
+    return Cell(words, median) if row.usable else Cell(f"{words}, not valid", median, WARN)
+
+
+def _ratio(result: Mapping[str, Any]) -> Cell | Mapping[str, float] | None:
+    """Of the medians, with its interval; 1 for the file that the others are compared with."""
+    ratio, low, high = (result.get(name) for name in ("ratio", "ratio_low", "ratio_high"))
+    if ratio is None or low is None or high is None or result["software_gpu"]:
+        return None
+    return Cell("1", ratio) if low == high else {"value": ratio, "low": low, "high": high}
 
 
 def _validity(result: Mapping[str, Any]) -> Cell:
     if result["status"] != "ok":
         return Cell(result["status"], mark=BAD if result["status"] == "wrong" else WARN)
-    if result["software_gpu"]:
-        return Cell("software GPU", mark=WARN)
+    return Cell("software GPU", mark=WARN) if result["software_gpu"] else _valid(result)
+
+
+def _valid(result: Mapping[str, Any]) -> Cell:
     return Cell("valid", mark=GOOD) if result["valid"] else Cell("not valid", mark=WARN)

@@ -59,6 +59,17 @@ def manifest(recipe: str, name: str | None = None, variant: str = "nano32", rand
             "random": random,
         },
         "classes": len(CLASSES),
+        "input": {
+            "name": "pixels",
+            "shape": [1, 32, 32, 3],
+            "dtype": "float32",
+            "range": [0, 255],
+            "quantization": None,
+            "layout": "NHWC",
+            "channels": "RGB",
+        },
+        "preprocessing": {"resize_px": 36, "crop_px": 32, "interpolation": "bicubic", "keep_aspect": True},
+        "output": {"name": "probabilities", "shape": [1, 10], "dtype": "float32", "quantization": None, "activation": "softmax"},
         "calibration": {"source": "photos", "sha256": sha256(b"photos"), "samples": 128, "seed": 0} if "int8" in recipe else None,
         "file": {
             "sha256": sha256(file),

@@ -20,10 +20,10 @@ from PIL import Image
 
 from calibration import builtin
 from edge import bundle
-from edge.android import assets as package_folder
-from edge.android import kotlin, package
+from edge.android import assets, kotlin, package
 from edge.artifacts import artifact
 from edge.runtime.cpu import Interpreter
+from tests.edge import report_documents
 from tests.edge.small_models import MICRO, SEED, build
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError
 from tfvit.preprocessing import Preprocessing, resize_and_crop
@@ -296,7 +296,7 @@ def test_wrong_usage_and_unusable_things(bundled, made, project, tmp_path):
         ((file, "--zip", tmp_path / "nowhere" / "a.zip"), EXIT_UNUSABLE, "no such folder"),
         ((file, "--zip", tmp_path / "empty"), EXIT_UNUSABLE, "another file is in the way"),
         ((made / "nothing.tflite", "--app", project), EXIT_UNUSABLE, "artifact not found"),
-        ((broken / "a.tflite", "--app", project), EXIT_UNUSABLE, "a.json without variant"),
+        ((broken / "a.tflite", "--app", project), EXIT_UNUSABLE, "a.json: $.schema_version: missing"),
         (("--app", project, "--", str(made / "-x y-int8.tflite")), EXIT_UNUSABLE, "cannot be an asset's"),
     ]
     for arguments, code, words in cases:
@@ -309,11 +309,13 @@ def test_wrong_usage_and_unusable_things(bundled, made, project, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"drift": {"passed": "true"}}, 'with drift.passed "true"'),
-        ({"input": {"range": [0, 1]}}, "with input.range [0, 1]"),
-        ({"input": {"channels": "BGR"}}, 'with input.channels "BGR"'),
-        ({"preprocessing": {"interpolation": "nearest"}}, "with preprocessing"),
-        ({"output": 3}, "without output.name"),
+        ({"schema_version": 2}, "$.schema_version: 2 is not 1"),
+        ({"drift": {"passed": "true"}}, "$.drift.passed: 'true' is not of type 'boolean'"),
+        ({"input": {"range": [0, 1]}}, "$.input.range: [0, 1] is not [0, 255]"),
+        ({"input": {"channels": "BGR"}}, "$.input.channels: 'BGR' is not 'RGB'"),
+        ({"preprocessing": {"interpolation": "nearest"}}, "$.preprocessing.interpolation: 'nearest' is not one of ['bicubic', 'bilinear']"),
+        ({"preprocessing": {"crop_px": 10**6}}, "$.preprocessing.crop_px: 1000000 is greater than the maximum of 16384"),
+        ({"output": 3}, "$.output: 3 is not of type 'object'"),
     ],
 )
 def test_a_manifest_that_says_something_else(bundled, made, project, change, words):
@@ -450,26 +452,26 @@ def test_whatever_fails_the_folder_holds_the_old_package_or_the_new_one(tmp_path
     if exchange and not sys.platform.startswith(("linux", "darwin")):
         pytest.skip("only Linux and macOS swap in one step")
     if not exchange:
-        monkeypatch.setattr(package_folder, "_exchange", lambda first, second: False)
+        monkeypatch.setattr(assets, "_exchange", lambda first, second: False)
     failed, number = 0, 0
     while True:
-        assets = tmp_path / f"assets{number}"
-        package_folder.save_in_assets(assets, OLD)
+        folder = tmp_path / f"assets{number}"
+        assets.save_in_assets(folder, OLD)
         with monkeypatch.context() as patch:
             count = _failing(patch, number)
             try:
-                package_folder.save_in_assets(assets, NEW)
+                assets.save_in_assets(folder, NEW)
                 message = ""
             except EnvironmentUnusableError as error:
                 message = str(error)
         done = not message
         assert done or "No space left" in message
-        found = _listing(assets / "edge")
+        found = _listing(folder / "edge")
         assert found in (OLD, NEW), number
         assert not done or found == NEW
-        assert {path.name for path in assets.iterdir()} == {"edge"}, "something is left over"
-        package_folder.save_in_assets(assets, NEW)
-        assert _listing(assets / "edge") == NEW
+        assert {path.name for path in folder.iterdir()} == {"edge"}, "something is left over"
+        assets.save_in_assets(folder, NEW)
+        assert _listing(folder / "edge") == NEW
         failed += not done
         if count() <= number:
             break
@@ -494,17 +496,17 @@ def _failing(patch, number):
 
     for name in ("mkdir", "fsync", "rename"):
         patch.setattr(os, name, wrap(getattr(os, name)))
-    patch.setattr(package_folder, "open", wrap(open), raising=False)
+    patch.setattr(assets, "open", wrap(open), raising=False)
     return lambda: len(calls)
 
 
 _KILLED = """
 import json, os, sys
 from pathlib import Path
-from edge.android import assets as package_folder
+from edge.android import assets
 calls = 0
 if sys.argv[2] == "two":
-    package_folder._exchange = lambda first, second: False
+    assets._exchange = lambda first, second: False
 def dying(original):
     def wrapped(*arguments, **keywords):
         global calls
@@ -515,13 +517,13 @@ def dying(original):
     return wrapped
 for name in ("mkdir", "fsync", "rename", "rmdir", "unlink"):
     setattr(os, name, dying(getattr(os, name)))
-package_folder._exchange = dying(package_folder._exchange)
+assets._exchange = dying(assets._exchange)
 files = {name: bytes.fromhex(data) for name, data in json.loads(sys.argv[3]).items()}
 for number in range(1, 40):
-    assets = Path(sys.argv[1]) / str(number)
+    folder = Path(sys.argv[1]) / str(number)
     if os.fork() == 0:
         calls = 0
-        package_folder.save_in_assets(assets, files)
+        assets.save_in_assets(folder, files)
         os._exit(0)
     if os.waitstatus_to_exitcode(os.wait()[1]) == 0:
         print(number)
@@ -533,28 +535,28 @@ for number in range(1, 40):
 @pytest.mark.parametrize("way", ["one", "two"])
 def test_killed_anywhere_the_old_package_or_the_new_one_is_there(tmp_path, way):
     for number in range(1, 40):
-        package_folder.save_in_assets(tmp_path / str(number), OLD)
+        assets.save_in_assets(tmp_path / str(number), OLD)
     files = json.dumps({name: data.hex() for name, data in NEW.items()})
     command = [sys.executable, "-c", _KILLED, str(tmp_path), way, files]
     kills = int(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
     assert kills > 8
     states = []
     for number in range(1, kills + 1):
-        assets = tmp_path / str(number)
-        found = _listing(assets / "edge") if (assets / "edge").exists() else None
+        folder = tmp_path / str(number)
+        found = _listing(folder / "edge") if (folder / "edge").exists() else None
         states.append(found)
         # between two renames there is none for a moment: the next run puts the old one back before it does anything else
         assert found in ((OLD, NEW) if way == "one" else (OLD, NEW, None)), number
-        assert all(path.name == "edge" or path.name.startswith(".") for path in assets.iterdir())
+        assert all(path.name == "edge" or path.name.startswith(".") for path in folder.iterdir())
         if found is None:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(package_folder, "_stage", _no_space)
+                patch.setattr(assets, "_stage", _no_space)
                 with pytest.raises(EnvironmentUnusableError):
-                    package_folder.save_in_assets(assets, NEW)
-            assert _listing(assets / "edge") == OLD
-        package_folder.save_in_assets(assets, NEW)
-        assert _listing(assets) == {f"edge/{name}": data for name, data in NEW.items()}
-        assert {path.name for path in assets.iterdir()} == {"edge"}
+                    assets.save_in_assets(folder, NEW)
+            assert _listing(folder / "edge") == OLD
+        assets.save_in_assets(folder, NEW)
+        assert _listing(folder) == {f"edge/{name}": data for name, data in NEW.items()}
+        assert {path.name for path in folder.iterdir()} == {"edge"}
     assert states.count(None) == (way == "two")
     assert OLD in states
     assert NEW in states
@@ -573,37 +575,19 @@ def test_a_full_disk_is_exit_3_and_leaves_nothing(bundled, made, project, tmp_pa
     assert not list(tmp_path.glob("*.zip")) + list(tmp_path.glob(".edge*"))
 
 
-def _manifest(recipe, size=10, partitions=1, verdict="whole", random=False):
-    return {
-        "recipe": recipe,
-        "file": {"size_bytes": size},
-        "weights": {"random": random},
-        "delegates": {"xnnpack": {"delegated_ops": 5, "total_ops": 5, "partitions": partitions}, "gpu": {"verdict": verdict}},
+def test_what_is_said_of_a_recommendation():
+    small, large = report_documents.manifest("int8", "small"), report_documents.manifest("int8", "large")
+    large["file"]["size_bytes"] += 1
+    why = "int8; whole in one XNNPACK partition; by rule, not measured on a phone"
+    assert package.recommended({"small": small}) == {
+        "cpu": {"name": "small", "why": why},
+        "gpu": {"name": "small", "why": why.replace("in one XNNPACK partition", "on the GPU delegate")},
+        "npu": None,
     }
-
-
-def _chosen(**manifests):
-    return {target: choice and choice["name"] for target, choice in package.recommended(manifests).items()}
-
-
-def test_recommendations():
-    every = {
-        "a": _manifest("float32", 40),
-        "b": _manifest("float16", 20),
-        "c": _manifest("int8", 11),
-        "d": _manifest("dynamic", 10),
-        "e": _manifest("int8_full", 10, partitions=37),
-        "f": _manifest("w8a16", 11, partitions=80, verdict="refused"),
-    }
-    assert _chosen(**every) == {"cpu": "c", "gpu": "b", "npu": "e"}
-    assert _chosen(**{name: every[name] for name in "ad"}) == {"cpu": "d", "gpu": "d", "npu": None}
-    assert _chosen(f=every["f"]) == {"cpu": None, "gpu": None, "npu": None}
-    assert _chosen(c=_manifest("int8", partitions=2), a=every["a"])["cpu"] == "a"
-    assert _chosen(b=_manifest("float16", verdict="wrong"), a=every["a"])["gpu"] == "a"
-    two = {"x": _manifest("int8", 30), "y": _manifest("int8", 20)}
-    assert _chosen(**two)["cpu"] == "y"
-    assert "the smallest of the 2" in package.recommended(two)["cpu"]["why"]
-    assert "not measured" in package.recommended(two)["cpu"]["why"]
+    both = package.recommended({"large": large, "small": small})
+    assert both["cpu"] == {"name": "small", "why": f"{why}; the smallest of the 2 such files here"}
+    random = {"random": report_documents.manifest("int8", "random", random=True)}
+    assert package.recommended(random)["cpu"]["why"] == f"{why}; RANDOM weights: its answers mean nothing"
 
 
 def test_what_to_paste_fits_the_model(bundled, made, tmp_path):

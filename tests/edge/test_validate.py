@@ -358,7 +358,7 @@ def test_a_manifest_that_says_too_little(validated, made, weights):
         (made / "micro-int8.json").write_text(json.dumps({key: value for key, value in manifest.items() if key != field}))
         ran = validated(made / "micro-int8.tflite", "--weights", weights)
         assert ran.code == EXIT_UNUSABLE
-        assert f"micro-int8.json without {field}" in ran.err
+        assert f"micro-int8.json: $.{field}: missing" in ran.err
 
 
 def test_labels_that_do_not_fit(validated, made, weights, pictures, tmp_path):

@@ -308,9 +308,9 @@ def test_labels_that_are_not_at_hand(verified, converted, tmp_path):
     [
         ({"variant": "micro2"}, ("cannot follow", "micro2")),
         ({"recipe": "int4"}, ("cannot follow", "int4")),
-        ({"settings": None}, ("without settings.input",)),
+        ({"settings": None}, ("$.settings: None is not of type 'object'",)),
         ({"weights": {"source": "../../x", "sha256": "", "random": True}}, ("cannot follow",)),
-        ({"tools": []}, ("with tools []",)),
+        ({"tools": []}, ("$.tools: [] is not of type 'object'",)),
     ],
 )
 def test_records_that_cannot_be_followed(verified, micro_files, tmp_path, changes, words):
@@ -326,7 +326,7 @@ def test_files_without_a_record(verified, micro_files, tmp_path):
     manifest = json.loads(micro_files["float32"].with_suffix(".json").read_text())
     del manifest["settings"]
     (tmp_path / "old.json").write_text(json.dumps(manifest))
-    assert_refused(verified(tmp_path / "old.json"), EXIT_UNUSABLE, "old.json without settings")
+    assert_refused(verified(tmp_path / "old.json"), EXIT_UNUSABLE, "old.json: $.settings: missing")
     assert_refused(verified(tmp_path / "none.tflite"), EXIT_UNUSABLE, "No such file")
     (tmp_path / "text.tflite").write_text("text that is no model")
     assert_refused(verified(tmp_path / "text.tflite"), EXIT_UNUSABLE, "not a TFLite file")
