@@ -102,12 +102,12 @@ fidelity: $(INSTALLED)
 	build/timm/bin/pip install --quiet --no-deps timm==1.0.31 torchvision==0.28.0
 	$(BIN)/python benchmarks/timm_fidelity.py --timm-python build/timm/bin/python
 
-# the shipped models in every recipe on the CIFAR-10 test images: results/accuracy.csv and the README table, about 20 minutes (w8a16 alone 10)
+# the shipped models in every recipe on the CIFAR-10 test images: results/accuracy.csv and the tables of the pages, about 20 minutes (w8a16 alone 10)
 CIFAR10 ?= ../shared/data/cifar10
 accuracy: $(INSTALLED)
 	$(BIN)/python benchmarks/accuracy.py --data $(CIFAR10)
 	$(BIN)/python benchmarks/calibration_draws.py --data $(CIFAR10)
-	$(BIN)/python benchmarks/readme_tables.py
+	$(BIN)/python benchmarks/fill_pages.py
 
 # files of ours in tflite-runtime 2.14, in LiteRT on aarch64 (qemu) and in LiteRT.js (Chromium): results/runtimes.csv, about 15 minutes.
 # The only thing installed outside build/ is Chromium, where apt-get may; what cannot be had is a row "not tested" and exit code 3.
@@ -127,7 +127,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/recipe_latency.py --variant tiny224 --csv results/recipe_latency.csv
 	$(BIN)/python benchmarks/recipe_latency.py --variant v2_tiny256 --csv results/recipe_latency.csv
 	$(BIN)/python benchmarks/operation_profile.py
-	$(BIN)/python benchmarks/readme_tables.py
+	$(BIN)/python benchmarks/fill_pages.py
 
 # our files beside other tools' of the same architecture, each in its own environment (3 GB), about 40 minutes on two cores. One PyTorch
 # for litert-torch and the ONNX export; what ONNX Runtime and OpenVINO load, they load without it. ai-edge-quantizer and ai-edge-litert are
@@ -143,7 +143,7 @@ bench-peers: $(INSTALLED)
 	$(PYTHON) -m venv $(PEERS)/openvino
 	$(PEERS)/openvino/bin/pip install --quiet openvino==2026.4.1 nncf==3.4.0
 	$(BIN)/python benchmarks/peers/compare.py --environments $(PEERS)
-	$(BIN)/python benchmarks/readme_tables.py
+	$(BIN)/python benchmarks/fill_pages.py
 
 # docs/example-report and its picture: nano32 with its trained weights, tiny224 with random ones, about 15 minutes on two cores
 example-report: $(INSTALLED)

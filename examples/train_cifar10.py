@@ -3,12 +3,12 @@
     python examples/train_cifar10.py --variant nano32 --data cifar10/ --out build/nano32
 
 DATA holds `train.zip` and `test.zip`, or the folders `train` and `test`, each with one folder a class. A part of the training images is
-held out for the learning curve; the test images are looked at once, at the end. OUT receives `history.csv` and `curve.png` after every
-epoch, and at the end `NAME.safetensors` (float16, official names) and `report.json`. The same command takes up a killed run after its last
-whole epoch.
+held out for the learning curve. The test images are looked at once, at the end. OUT receives `history.csv` and `curve.png` after every
+epoch. At the end it receives `NAME.safetensors` (float16, official names) and `report.json`. The same command continues a killed run after
+its last whole epoch.
 
-Keras's backend is chosen as always, by KERAS_BACKEND: "torch" with `--precision mixed_bfloat16` was the fastest on a CPU with bfloat16
-instructions, "jax" or "torch" run on a GPU.
+KERAS_BACKEND chooses Keras's backend, as always. "torch" with `--precision mixed_bfloat16` was the fastest on a CPU with bfloat16
+instructions; "jax" and "torch" run on a GPU.
 """
 
 from __future__ import annotations

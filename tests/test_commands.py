@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from edge.runtime import cpu
 from tfvit import extras
-from tfvit.errors import EXIT_UNUSABLE
+from tfvit.errors import EXIT_UNUSABLE, EnvironmentUnusableError
 from tfvit.extras import EXTRAS
 
 ROOT = Path(__file__).parents[1]
@@ -102,4 +103,21 @@ def test_a_missing_extra_is_named(command, extra, monkeypatch, tmp_path, capfd):
     said = capfd.readouterr().err.splitlines()
     assert len(said) <= 4
     assert said[0].startswith("error: ")
-    assert f"pip install 'tfvit[{extra}]'" in said[-1]
+    assert f"do: pip install '.[{extra}]' in the checkout of tfvit, or pip install 'FILE.whl[{extra}]' with its wheel" in said[-1]
+
+
+def test_a_missing_runtime_names_the_extra(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(EnvironmentUnusableError) as caught:
+        cpu.runtime_package()
+    assert caught.value.action == extras.install_command("edge")
+
+
+def test_no_page_or_message_installs_from_an_index():
+    """The `tfvit` of the public index is another project's."""
+    listed = subprocess.run(["git", "grep", "-lI", "pip install"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert {"README.md", "tfvit/extras.py"} <= set(listed)
+    wrong = re.compile(r"pip install[^\n]*[\s'\"]tfvit(\[|['\"`]|\s*$)", re.MULTILINE)
+    assert wrong.search("pip install 'tfvit[edge]'")
+    assert wrong.search("`pip install tfvit`")
+    assert [name for name in listed if name != "tests/test_commands.py" and wrong.search((ROOT / name).read_text(encoding="utf-8"))] == []

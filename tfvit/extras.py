@@ -19,7 +19,7 @@ def require_extra(extra: str, purpose: str, *modules: str, otherwise: str = "") 
     """Checks that packages of an extra are installed, without importing them.
 
     Args:
-        extra: the name in `pip install 'tfvit[EXTRA]'`.
+        extra: the name in `pip install '.[EXTRA]'`.
         purpose: what needs it; begins the message.
         modules: which of its packages; all where none is named.
         otherwise: another way out, after the command that installs the extra.
@@ -34,9 +34,14 @@ def require_extra(extra: str, purpose: str, *modules: str, otherwise: str = "") 
             f"{purpose} needs the extra '{extra}'",
             expected=f"installed: {_packages(modules)}",
             received=f"not installed: {_packages(missing)}",
-            action=f"pip install 'tfvit[{extra}]'{otherwise}",
+            action=f"{install_command(extra)}{otherwise}",
             extra=extra,
         )
+
+
+def install_command(extra: str) -> str:
+    """How to install an extra, from a checkout or a wheel. No package index has this project: the `tfvit` of PyPI is another one."""
+    return f"pip install '.[{extra}]' in the checkout of tfvit, or pip install 'FILE.whl[{extra}]' with its wheel"
 
 
 def _packages(modules: tuple[str, ...] | list[str]) -> str:

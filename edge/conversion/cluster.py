@@ -1,4 +1,4 @@
-"""Models converted by the workers of a dask cluster (`pip install 'tfvit[cluster]'`), each in a process of its own on its machine.
+"""Models converted by the workers of a dask cluster (the extra `cluster`), each in a process of its own on its machine.
 
 Files come back whole and are saved where the command runs; each worker has its machine's own cache.
 """

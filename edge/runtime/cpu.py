@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tfvit.errors import EnvironmentUnusableError
+from tfvit.extras import install_command
 
 CPU = "LiteRT CPU (XNNPACK)"
 # Kernels of a CPU interpreter -> the resolver's name in LiteRT and tflite-runtime
@@ -38,7 +39,7 @@ def runtime_package() -> str:
         "no TFLite runtime",
         expected="the package ai-edge-litert, or tflite-runtime",
         received="neither is installed",
-        action="pip install 'tfvit[edge]'",
+        action=install_command("edge"),
     )
 
 

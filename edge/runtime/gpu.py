@@ -18,6 +18,7 @@ import numpy as np
 
 from edge.runtime.cpu import Tensor, captured_stderr, runtime_version
 from tfvit.errors import EnvironmentUnusableError
+from tfvit.extras import install_command
 
 F32, F16 = "f32", "f16"
 
@@ -78,7 +79,7 @@ class GpuModel:
                 "no GPU runtime",
                 expected="the package ai-edge-litert with its GPU accelerator",
                 received=str(error),
-                action="pip install 'tfvit[edge]'; LiteRT has no GPU on every platform",
+                action=f"{install_command('edge')}; LiteRT has no GPU on every platform",
             ) from error
         os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
         options = Options(hardware_accelerators=HardwareAccelerator.GPU, gpu_options=GpuOptions(enforce_f32=precision == F32))

@@ -84,7 +84,7 @@ def test_killed_and_taken_up(serial, tmp_path):
 
 def test_on_a_cluster(serial, tmp_path):
     """Two workers of a dask cluster: each has its own processes, and sends the files back."""
-    pytest.importorskip("distributed", reason="pip install 'tfvit[cluster]'")
+    pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
     environment = os.environ | {"TFVIT_CACHE": str(tmp_path / "cache of the workers")}
     dask, file = [sys.executable, "-m", "dask"], tmp_path / "scheduler.json"
     log = (tmp_path / "dask.log").open("w")
@@ -119,7 +119,7 @@ def test_on_a_cluster(serial, tmp_path):
 
 
 def test_a_cluster_that_is_not_there(tmp_path):
-    pytest.importorskip("distributed", reason="pip install 'tfvit[cluster]'")
+    pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
     process = start("--cluster", "tcp://127.0.0.1:1", "--out", tmp_path / "out", "--quiet", cache=tmp_path)
     _, err = process.communicate(timeout=MOST_SECONDS)
     assert process.returncode == EXIT_UNUSABLE

@@ -1,6 +1,8 @@
-"""Writes the tables of the README and the model card: what stands between `<!-- table: NAME -->` and `<!-- end -->`.
+"""Writes every table of measurements on the pages, and the README's picture, from results/ and the training reports.
 
-python benchmarks/readme_tables.py          # from results/ and the training reports
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`.
+
+    python benchmarks/fill_pages.py
 """
 
 from __future__ import annotations
@@ -13,11 +15,42 @@ import sys
 from pathlib import Path
 
 import peer_rows
+import readme_picture
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 CARD = ROOT / "tfvit" / "cifar10"
-PAGES = (ROOT / "README.md", CARD / "README.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "models.md", CARD / "README.md")
+PICTURE = ROOT / "docs" / "figures" / "int8_latency.png"
+
+
+def headline_table() -> str:
+    """The README's four figures, each with its link."""
+    lines = ["| question | measured | more |", "|---|---|---|"]
+    (latency,) = (row for row in _rows("recipe_latency.csv") if (row["variant"], row["recipe"]) == ("tiny224", "int8"))
+    lines.append(
+        f"| How fast is int8? | {latency['variant']} takes {latency['ratio']} of float32's time on one CPU thread (95 % interval "
+        f"{latency['ratio_low']} to {latency['ratio_high']}) | [latency](docs/results.md#latency) |"
+    )
+    (accuracy,) = (row for row in _rows("accuracy.csv") if (row["variant"], row["recipe"]) == ("nano32", "int8"))
+    lines.append(
+        f"| What does int8 cost? | nano32 has {accuracy['top1']} % top-1, the Keras model {accuracy['top1_keras']} % "
+        f"({accuracy['test_images']} CIFAR-10 test images) | [accuracy](docs/results.md#accuracy) |"
+    )
+    files = [row for row in _rows("delegate_coverage.csv") if row["recipe"] == "int8"]
+    whole = sum(row["xnnpack_partitions"] == "1" and row["gpu_by_rule"] == "whole" for row in files)
+    ran = sum(row["gpu_measured"] == "whole" for row in files)
+    lines.append(
+        f"| Does int8 run whole? | {whole} of {len(files)} variants: one XNNPACK partition, whole on the GPU delegate by rule; {ran} of "
+        f"them ran on a software GPU | [delegates](docs/results.md#delegates) |"
+    )
+    fidelity = _rows("timm_fidelity.csv")
+    worst = max(float(row["logits_max_abs"]) for row in fidelity)
+    lines.append(
+        f"| Is it the same model? | {len(fidelity)} variants against the PyTorch original: logits differ by at most {worst:.1e} "
+        f"| [fidelity](docs/models.md#the-same-numbers-as-the-original) |"
+    )
+    return "\n".join(lines)
 
 
 def conversion_table() -> str:
@@ -178,6 +211,7 @@ def training_table() -> str:
 
 
 TABLES = {
+    "headline": headline_table,
     "reference": reference_table,
     "conversion": conversion_table,
     "latency": latency_table,
@@ -205,6 +239,7 @@ def _rows(name: str) -> list[dict[str, str]]:
 def main() -> int:
     for path in PAGES:
         path.write_text(filled_in(path.read_text(encoding="utf-8")), encoding="utf-8")
+    PICTURE.write_bytes(readme_picture.drawing(RESULTS / "peers.csv"))
     return 0
 
 
