@@ -7,14 +7,15 @@ it runs on. What must not ship is refused: random weights, a failed drift check,
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edge.front_door import Result, Table, make_callable, paths_of, progress_on_stderr
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError
 from tfvit.extras import require_extra
+from tfvit.progress import reporting
 from tfvit.terminal import Parser, Terminal, run
 
 _EPILOG = """exit codes: 0 written, 1 something must not ship (nothing is written), 2 wrong usage, 3 unusable project, file or disk
@@ -33,56 +34,79 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run(parser(), _bundle, argv)
+    return run(parser(), _command, argv)
 
 
-def _bundle(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    if (arguments.app is None) == (arguments.zip is None):
+def _command(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    given = {name: value for name, value in vars(arguments).items() if name not in ("json", "quiet", "debug")}
+    with reporting(terminal.progress):
+        made = bundle(**given)
+    if made.refusals:
+        terminal.text(made.document, repr(made))
+        return EXIT_CHECK_FAILED
+    terminal.result(made.document, *made.table())
+    return EXIT_OK
+
+
+class Bundle(Result):
+    """What an app gets: `edge_package.json` and where it lies. Its `repr` is what the command prints."""
+
+    @property
+    def refusals(self) -> list[str]:
+        """What must not ship, as sentences; then nothing was written."""
+        return self.document["refused"]
+
+    @property
+    def path(self) -> Path:
+        """Of the folder, or the zip."""
+        return Path(self.document["path"])
+
+    def table(self) -> Table:
+        columns = ("model", "MB", "input", "golden answer", "tolerance CPU, GPU", "GPU by rule", "labels")
+        return columns, [_row(model) for model in self.document["edge_package"]["models"]], _closing(self.document)
+
+    def __repr__(self) -> str:
+        if self.refusals:
+            return "\n".join([*(f"REFUSED: {refusal}" for refusal in self.refusals), "nothing was written"])
+        return super().__repr__()
+
+
+def bundle(
+    files: Any,
+    *,
+    app: str | Path | None = None,
+    zip: str | Path | None = None,
+    allow_random: bool = False,
+    force: bool = False,
+    quiet: bool = False,
+) -> Bundle:
+    """Models, labels and `edge_package.json` into an Android app, or into a zip.
+
+    >>> edge.bundle("artifacts/nano32-int8.tflite", zip="package.zip")
+
+    Args:
+        files: a `.tflite` with its manifest beside it or an `Artifact`, or several of them.
+        app: an Android project, or one of its modules: goes to `src/main/assets/edge`.
+        zip: the same files as a zip, instead.
+        allow_random: bundle random weights: to try an app out, not to ship it.
+        force: go on where files are not ours; those whose names are needed are overwritten.
+        quiet: no progress on stderr.
+
+    Raises:
+        UserError: as the command prints it.
+    """
+    if (app is None) == (zip is None):
         raise UsageError(
             "nowhere, or too many places, to write to",
             expected="--app or --zip, one of them",
-            received="neither" if arguments.app is None else "both",
+            received="neither" if app is None else "both",
             action="for example --zip package.zip",
         )
-
     require_extra("edge", "making a bundle", "ai_edge_litert")
+    from edge.android import command
 
-    from edge.android import assets, package
-    from edge.artifacts import artifact
-
-    app_assets = assets.assets_folder(arguments.app) if arguments.app else None
-    paths = list({path.resolve(): path for path in arguments.files}.values())
-    made = package.build([artifact.load(path, verify=False) for path in paths], arguments.allow_random, terminal.progress)
-    changes = assets.Changes((), (), (), ())
-    if not made.refusals:
-        with terminal.progress.stage("write"):
-            if app_assets:
-                changes = assets.save_in_assets(app_assets, made.files, arguments.force)
-            else:
-                changes = assets.save_zip(arguments.zip, made.files, arguments.force)
-    target = "app" if app_assets else "zip"
-    return _report(made, changes, target, app_assets / assets.FOLDER if app_assets else arguments.zip, terminal)
-
-
-def _report(made: Any, changes: Any, target: str, path: Path, terminal: Terminal) -> int:
-    from tfvit import hashing
-
-    written = [{"file": name, "sha256": hashing.sha256(data), "size_bytes": len(data)} for name, data in made.files.items()]
-    document = {
-        "kind": "bundle",
-        "target": target,
-        "path": str(path),
-        "written": written,
-        **{name: list(names) for name, names in dataclasses.asdict(changes).items()},
-        "refused": list(made.refusals),
-        "edge_package": made.document,
-    }
-    if made.refusals:
-        terminal.text(document, "\n".join([*(f"REFUSED: {refusal}" for refusal in made.refusals), "nothing was written"]))
-        return EXIT_CHECK_FAILED
-    columns = ("model", "MB", "input", "golden answer", "tolerance CPU, GPU", "GPU by rule", "labels")
-    terminal.result(document, columns, [_row(model) for model in made.document["models"]], _closing(made, changes, target, path))
-    return EXIT_OK
+    with progress_on_stderr(quiet):
+        return Bundle(command.bundle(paths_of(files), Path(app) if app else None, Path(zip) if zip else None, allow_random, force))
 
 
 def _row(model: dict[str, Any]) -> tuple[str, ...]:
@@ -99,31 +123,31 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _closing(made: Any, changes: Any, target: str, path: Path) -> list[str]:
+def _closing(document: dict[str, Any]) -> list[str]:
     from edge.android import kotlin
 
-    models = {model["name"]: model for model in made.document["models"]}
-    total = sum(len(data) for data in made.files.values())
-    lines = [f"{len(made.files)} files, {total / 1e6:.2f} MB, in {path}"]
+    package, written = document["edge_package"], document["written"]
+    models = {model["name"]: model for model in package["models"]}
+    lines = [f"{len(written)} files, {sum(file['size_bytes'] for file in written) / 1e6:.2f} MB, in {document['path']}"]
     words = {
         "replaced": "replaced, another content",
         "removed": "removed, no longer in the bundle",
         "kept": "not ours, kept",
         "overwritten": "not ours, OVERWRITTEN",
     }
-    lines += [f"{words[name]}: {', '.join(names)}" for name, names in dataclasses.asdict(changes).items() if name in words and names]
-    if changes.unchanged:
-        lines.append(f"unchanged: {len(changes.unchanged)} of the files")
-    for name, choice in made.document["recommended"].items():
+    lines += [f"{said}: {', '.join(document[name])}" for name, said in words.items() if document[name]]
+    if document["unchanged"]:
+        lines.append(f"unchanged: {len(document['unchanged'])} of the files")
+    for name, choice in package["recommended"].items():
         lines.append(f"for the {name.upper()}: " + (f"{choice['name']} ({choice['why']})" if choice else "nothing here that fits"))
     if any(model["random_weights"] for model in models.values()):
         lines.append("RANDOM weights: to try an app out, not to ship it.")
-    sample = models[next((choice["name"] for choice in made.document["recommended"].values() if choice), next(iter(models)))]
-    place = "build.gradle.kts of the module" if target == "app" else "unpack it into src/main/assets/edge; build.gradle.kts of the module"
+    sample = models[next((choice["name"] for choice in package["recommended"].values() if choice), next(iter(models)))]
+    in_app = document["target"] == "app"
     return [
         *lines,
         "",
-        f"{place}:",
+        f"{'' if in_app else 'unpack it into src/main/assets/edge; '}build.gradle.kts of the module:",
         "",
         kotlin.GRADLE,
         f"{sample['name']} in Kotlin (docs/android.md has more):",
@@ -131,6 +155,8 @@ def _closing(made: Any, changes: Any, target: str, path: Path) -> list[str]:
         kotlin.kotlin(sample),
     ]
 
+
+make_callable(__name__, bundle)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EnvironmentUnusableError, InputError, UserError
 from tfvit.extras import require_extra
-from tfvit.progress import Progress
+from tfvit.progress import Progress, reporting
 from tfvit.terminal import Parser, Terminal, run
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ def _measured_on_phone(arguments: argparse.Namespace, terminal: Terminal, clock:
         from edge.android import package
 
         paths = list({path.resolve(): path for path in arguments.files}.values())
-        made = package.build([artifact.load(path, verify=False) for path in paths], arguments.allow_random, progress)
+        with reporting(progress):
+            made = package.build([artifact.load(path, verify=False) for path in paths], arguments.allow_random)
         if made.refusals or made.document is None:
             document = {"kind": "device", "serial": device.serial, "report": None, "refused": list(made.refusals)}
             terminal.text(document, "\n".join([*(f"REFUSED: {refusal}" for refusal in made.refusals), "nothing was measured"]))

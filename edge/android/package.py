@@ -31,7 +31,7 @@ from edge.runtime.cpu import Interpreter, Tensor, runtime_package
 from tfvit.errors import InputError
 from tfvit.hashing import sha256
 from tfvit.preprocessing import resize_and_crop, to_rgb
-from tfvit.progress import Progress
+from tfvit.progress import step
 
 KIND, SCHEMA_VERSION = "edge_package", 1
 PACKAGE_FILE, GOLDEN_FILE = "edge_package.json", "golden.png"
@@ -62,20 +62,18 @@ class Package:
     refusals: tuple[str, ...] = ()
 
 
-def build(artifacts: Sequence[Artifact], allow_random: bool = False, progress: Progress | None = None) -> Package:
+def build(artifacts: Sequence[Artifact], allow_random: bool = False) -> Package:
     """The package of some artifacts. Runs each file once, on the CPU.
 
     Args:
         artifacts: at least one; loaded without verifying, since a tampered one is refused here.
         allow_random: whether random weights may ship.
-        progress: stages go there.
 
     Raises:
         InputError: a manifest without something that an app needs, or a name that cannot be an asset's.
         EnvironmentUnusableError: the runtime cannot load a file, or there is none.
         InputError: the runtime crashes on a file.
     """
-    progress = progress or Progress()
     artifacts = sorted(artifacts, key=lambda one: one.name)
     for artifact in artifacts:
         _require_name(artifact.name)
@@ -83,12 +81,12 @@ def build(artifacts: Sequence[Artifact], allow_random: bool = False, progress: P
     refusals = _refusals(artifacts, allow_random)
     if refusals:
         return Package(None, {}, tuple(refusals))
-    with progress.stage("golden image"):
+    with step("golden image"):
         png = golden_png()
         golden = to_rgb(Image.open(io.BytesIO(png)))
     files, models = {GOLDEN_FILE: png}, []
     for artifact in artifacts:
-        with progress.stage("golden answer", subject=artifact.name):
+        with step("golden answer", subject=artifact.name):
             model, found = _model(artifact, golden)
         refusals += found
         models.append(model)

@@ -6,22 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError
-from tfvit.extras import require_extra
+from edge.report import TOLERANCES, Comparison, report
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK
+from tfvit.progress import reporting
 from tfvit.terminal import Parser, Terminal, run
-
-# flag, its default, the field of compare.Tolerances it sets, what it says
-_TOLERANCES = (
-    ("--max-growth", 2.0, "size_percent", "percent that a file may grow"),
-    ("--max-more-ops", 5.0, "ops_percent", "percent more operations"),
-    ("--max-more-partitions", 0.0, "partitions", "more XNNPACK partitions"),
-    ("--max-snr-loss", 1.0, "snr_db", "dB of logits SNR lost"),
-    ("--max-agreement-loss", 1.0, "agreement_points", "points of equal top-1 lost"),
-    ("--max-top1-loss", 0.5, "top1_points", "points of validated top-1 lost"),
-    ("--max-slowdown", 10.0, "latency_percent", "percent slower, where both were measured on the same machine"),
-)
 
 _EPILOG = """Read in DIR and below it, told apart by content: manifests (edge.convert), edge.benchmark --json, edge.validate --json,
 calibration.inspect --json, and reports of the Android app (also with --device).
@@ -44,8 +33,9 @@ def parser() -> Parser:
     comparison.add_argument(
         "--compare", nargs=2, type=Path, metavar=("A", "B"), help="size, operations, delegates, drift, latency of B against A"
     )
-    for flag, default, field, words in _TOLERANCES:
-        comparison.add_argument(flag, type=float, default=default, dest=field, metavar="N", help=f"{words} that is not worse (%(default)g)")
+    for name, default, _, words in TOLERANCES:
+        flag, said = f"--{name.replace('_', '-')}", f"{words} that is not worse (%(default)g)"
+        comparison.add_argument(flag, type=float, default=default, metavar="N", help=said)
     return parser
 
 
@@ -54,104 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    if (arguments.directory is None) == (arguments.compare is None):
-        raise UsageError(
-            "one folder, or two to compare",
-            expected="DIR, or --compare A B",
-            received="neither" if arguments.compare is None else "both",
-            action="python -m edge.report artifacts",
-        )
-    return _compare(arguments, terminal) if arguments.compare else _report(arguments, terminal)
-
-
-def _report(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    output = arguments.output or arguments.directory / "report.html"
-    _require_ending(output, ".html")
-    require_extra("report", "the page")
-    _require_folder(arguments.directory)
-    _require_folder(output.parent)
-
-    from edge.artifacts import atomic_files
-    from edge.report import page, summary
-    from edge.report.checks import checks, failures
-    from edge.report.inputs import read_inputs
-    from edge.report.recommend import recommendations
-    from tfvit import __version__
-
-    with terminal.progress.stage("read and check", subject=str(arguments.directory)):
-        inputs = read_inputs(arguments.directory, arguments.device)
-    found, recommended = checks(inputs), recommendations(inputs)
-    document = summary.report_document(inputs, found, recommended, __version__)
-    with terminal.progress.stage("draw", subject=output.name):
-        text = page.render(inputs, found, recommended, __version__)
-    atomic_files.save_texts({output: text, output.with_suffix(".json"): summary.to_json(document)}, force=arguments.force)
-    _print(document, output, terminal)
-    return EXIT_CHECK_FAILED if failures(found) else EXIT_OK
-
-
-def _print(document: dict[str, Any], output: Path, terminal: Terminal) -> None:
-    rows = []
-    for file in document["files"]:
-        ships = [one["target"] for one in document["recommendations"] if f"{one['file']}.tflite" == file["file"]]
-        failed = [check["name"] for check in file["checks"] if not check["passed"]]
-        rows.append(
-            (
-                file["file"],
-                f"{file['size_bytes'] / 1e6:.2f}",
-                ", ".join(ships),
-                "RANDOM weights" if file["random_weights"] else "",
-                f"failed: {', '.join(failed)}" if failed else "passed",
-            )
-        )
-    closing = [
-        *document["verdict"],
-        *(f"{one['file']}: {one['detail']}" for one in document["problems"]),
-        *document["warnings"],
-        f"page: {output}",
-    ]
-    terminal.result(document, ("file", "MB", "best for", "", "checks"), rows, closing)
-
-
-def _compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    if arguments.device:
-        raise UsageError(
-            "--device has no part in a comparison",
-            expected="--compare A B alone",
-            received="--device",
-            action="put the phones' reports into the folders",
-        )
-    if arguments.output:
-        _require_ending(arguments.output, ".md")
-        _require_folder(arguments.output.parent)
-    require_extra("report", "a comparison", "jsonschema")
-
-    from edge.artifacts import atomic_files
-    from edge.report import compare
-    from edge.report.inputs import read_inputs
-
-    values = {field: getattr(arguments, field) for _, _, field, _ in _TOLERANCES}
-    wrong = [flag for flag, _, field, _ in _TOLERANCES if not 0 <= values[field] < float("inf")]
-    if wrong:
-        raise UsageError(
-            "bad tolerance", expected="a number of at least 0", received=", ".join(wrong), action="leave it out for the default in --help"
-        )
-    before, after = (read_inputs(folder) for folder in arguments.compare)
-    document = compare.comparison(before, after, compare.Tolerances(**values))
-    text = compare.markdown(document)
-    if arguments.output:
-        atomic_files.save_texts({arguments.output: text}, force=arguments.force)
-    terminal.text(document, text.rstrip())
-    return EXIT_OK if document["passed"] else EXIT_CHECK_FAILED
-
-
-def _require_ending(output: Path, ending: str) -> None:
-    if output.suffix != ending:
-        raise UsageError("another kind of file", expected=f"-o NAME{ending}", received=str(output), action=f"give it the ending {ending}")
-
-
-def _require_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        raise InputError("no such folder", expected="an existing folder", received=str(folder), action="create it, or check the path")
+    given = {name: value for name, value in vars(arguments).items() if name not in ("json", "quiet", "debug")}
+    with reporting(terminal.progress):
+        found = report(**given)
+    if isinstance(found, Comparison):
+        terminal.text(found.document, repr(found))
+    else:
+        terminal.result(found.document, *found.table())
+    return EXIT_OK if found.passed else EXIT_CHECK_FAILED
 
 
 if __name__ == "__main__":
