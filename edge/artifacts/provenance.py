@@ -1,4 +1,4 @@
-"""What numbers depend on besides their inputs: our code, the tools, the processor, and how they are set."""
+"""What results depend on besides their inputs: our code, the tools, the processor, and their settings."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any
 from edge.runtime import machine
 
 TOOLS = ("tfvit", "tensorflow", "keras", "ai-edge-litert", "ai-edge-quantizer", "numpy", "pillow")
-# They change the arithmetic of TensorFlow and numpy
+# Environment variables that change the arithmetic of TensorFlow and numpy
 _SETTINGS = (
     "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE",
     "DNNL_MAX_CPU_ISA", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "XLA_FLAGS",
 )  # fmt: skip
-# Of keras.json, with Keras's own values where it says nothing
+# Fields of keras.json, with Keras's defaults
 _KERAS = {"floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_last"}
 
 
@@ -29,7 +29,7 @@ def tool_versions() -> dict[str, str]:
 
 @functools.cache
 def code_sha256() -> str:
-    """Our own source code: between two releases, a changed line makes every artifact outdated."""
+    """Hash of our source code: a changed line makes every artifact outdated."""
     digest = hashlib.sha256()
     root = Path(__file__).parents[2]
     for path in sorted(path for package in ("tfvit", "calibration", "edge") for path in (root / package).rglob("*.py")):
@@ -38,7 +38,7 @@ def code_sha256() -> str:
 
 
 def computed_by() -> dict[str, Any]:
-    """All of it, for a key: equal inputs computed by equals give equal bytes."""
+    """Everything named above, for a key: equal inputs give equal bytes where this is equal."""
     return {
         "code": code_sha256(),
         "tools": tool_versions(),
@@ -50,7 +50,7 @@ def computed_by() -> dict[str, Any]:
 
 
 def _keras_configuration() -> dict[str, Any]:
-    """What the user's keras.json changes of the models; Keras writes the file with its own values where there is none."""
+    """The fields of the user's keras.json that change a model. Keras writes the file with its defaults if there is none."""
     path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "keras.json"
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
