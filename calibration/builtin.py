@@ -1,13 +1,13 @@
-"""The built-in calibration set: generated scenes with the statistics of photographs, so that no download and no licence is needed.
+"""The built-in calibration set: generated scenes with the statistics of photographs. They need no download and no licence.
 
 Each image is a dead-leaves scene (Ruderman 1997, "Origins of scaling in natural images"; Lee, Mumford & Huang 2001, "Occlusion models
-for natural images"): shapes whose radii follow a power law r^-3 hide one another, which gives the sharp edges, the smooth areas and the
-1/f^2 power spectrum of photographs. On top of that come what such scenes lack: 1/f textures and shading on the leaves, a sky and a
-ground, clusters, a light from one side, a shallow depth of field, and colours with the spread of photographs.
+for natural images"). Shapes whose radii follow a power law r^-3 hide one another. This gives the sharp edges, the smooth areas and the
+1/f^2 power spectrum of photographs. Added are 1/f textures and shading on the leaves, a sky and a ground, clusters, light from one side,
+a shallow depth of field, and the spread of colours in photographs.
 
-An image is a function of (version, seed, index, size) alone. To keep its bytes the same everywhere, the random numbers are PCG64's raw
-words (whose stream NumPy guarantees, unlike that of Generator's methods), and all arithmetic is either on integers or one correctly
-rounded operation at a time (+ - * / sqrt on whole arrays): no sums of floats, no transcendental functions, no library resizing.
+An image depends on (version, seed, index, size) alone, and its bytes are the same on every machine. So the random numbers are PCG64's raw
+words, whose stream NumPy guarantees (unlike that of Generator's methods). The arithmetic is on integers, or one correctly rounded
+operation at a time (+ - * / sqrt on whole arrays): no sums of floats, no transcendental functions, no library resizing.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ def generate(index: int, size_px: int, seed: int = 0) -> np.ndarray:
     """One image of the set.
 
     Args:
-        index: which image, from 0 on without an end.
+        index: from 0; there is no last image.
         size_px: height and width.
-        seed: another seed is another set.
+        seed: another seed gives another set.
 
     Returns:
         [size_px, size_px, 3] uint8, RGB.
 
     Raises:
-        UsageError: a negative index or seed, or a size below 1.
+        UsageError: the index or seed is negative, or the size is below 1.
     """
     if index < 0 or seed < 0 or size_px < 1:
         raise UsageError(

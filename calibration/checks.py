@@ -1,4 +1,4 @@
-"""Do these pixels look like what a model expects? Checks of a set's statistics, each ending in ok, warn or fail. Pure."""
+"""Checks whether the pixels of a set look like what a model expects. Each check ends in ok, warn or fail. Pure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tfvit.preprocessing import Preprocessing
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 
-NORMALIZED_HIGHEST = 8  # pixels of a normalised image saved as 8 bits, (x - mean) / std or x / 255, end far below this
-# How far the set's mean may be from what the variant was trained with, in its standard deviations, and the ratio of the spreads.
-# Any 100 photographs stay within the first of each; the second is nearly black, nearly white or nearly flat.
+NORMALIZED_HIGHEST = 8  # normalised pixels saved as 8 bits, (x - mean) / std or x / 255, stay far below
+# How far the set's mean may be from the training data's, in standard deviations, and how large the ratio of the spreads may be.
+# Any 100 photographs stay within the first limits. Beyond the second ones, images are nearly black, nearly white or nearly flat.
 MEAN_WARN, MEAN_FAIL = 0.6, 1.4
 STD_WARN, STD_FAIL = (0.6, 1.6), (0.2, 2.2)
 MAX_BLUE_EXCESS = 12.0  # photographs have more red than blue, by 20 on ImageNet's average
@@ -22,7 +22,7 @@ MAX_BLUE_EXCESS = 12.0  # photographs have more red than blue, by 20 on ImageNet
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """The outcome of one check: status is ok, warn or fail."""
+    """The outcome of one check, with a status of ok, warn or fail."""
 
     name: str
     status: str
@@ -60,5 +60,5 @@ def check_channel_order(images: Sequence[PixelFacts]) -> Check:
 
 
 def _status(fine: bool, bearable: bool) -> str:
-    """NaN compares as false, and so fails."""
+    """The status of two comparisons. NaN compares as false, so it fails."""
     return OK if fine else WARN if bearable else FAIL

@@ -1,7 +1,7 @@
-"""The bytes of one image file as pixels, or the reason why not.
+"""Decodes the bytes of one image file, or says why that is impossible.
 
-Only the decoders named here are ever tried, whatever a file says it is; nothing a file holds can make them allocate more than Pillow's
-own pixel limit (about 179 megapixels).
+Only the decoders named here are tried, whatever a file claims to be. No file can make them allocate more than Pillow's own limit allows
+(about 179 megapixels).
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from tfvit.preprocessing import Preprocessing, resize_and_crop, to_rgb
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 MAX_FILE_BYTES = 256 * 2**20
-MAX_ASPECT = 50  # a longer strip is no picture, and resizing its short side would make it enormous
+MAX_ASPECT = 50  # a longer strip is no picture, and would become enormous when its short side is resized
 
 _DECODERS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _CHECK_PX = 64
 
 
 class UnreadableImageError(ValueError):
-    """These bytes are no usable image; the message is the reason, in a few words."""
+    """The bytes are no usable image. The message gives the reason in a few words."""
 
 
 def decode(content: bytes) -> Image.Image:
-    """An image file's bytes as an upright 8-bit RGB Pillow image (the first frame of an animation).
+    """An upright 8-bit RGB Pillow image from the bytes of a file; of an animation, the first frame.
 
     Raises:
-        UnreadableImageError: not an image, broken off, too large, too long, or with pixels of unknown range.
+        UnreadableImageError: the bytes are no image, or are cut off; the image is too large or too long, or its pixels have no known range.
     """
     return _load(content, to_rgb)
 
 
 def decode_pixels(content: bytes, preprocessing: Preprocessing) -> np.ndarray:
-    """An image file's bytes as a model's pixels: [crop_px, crop_px, 3] uint8, RGB.
+    """The pixels that a model gets of an image file: [crop_px, crop_px, 3] uint8, RGB.
 
     Raises:
         UnreadableImageError: as `decode`.
@@ -45,7 +45,7 @@ def decode_pixels(content: bytes, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def check_decodes(content: bytes) -> None:
-    """Reads the file to its end as `decode` does, but scales large JPEGs down on the way, which is several times faster.
+    """Reads the file to its end like `decode`, but scales large JPEGs down on the way, which is several times faster.
 
     Raises:
         UnreadableImageError: as `decode`.
@@ -88,6 +88,5 @@ def _check_header(image: Image.Image) -> None:
 
 
 def _within_16_bits(image: Image.Image) -> bool:
-    """Of an image with one channel."""
     pixels = np.asarray(image)
     return int(pixels.min()) >= 0 and int(pixels.max()) <= 65535

@@ -1,4 +1,4 @@
-"""Where image files lie: a folder or a zip, listed by relative path and read one file at a time. Nothing is unpacked to disk."""
+"""Image files in a folder or a zip, listed by relative path and read one at a time. Nothing is unpacked to disk."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Files:
     """Image files by relative path, with `/` between the parts.
 
     Attributes:
-        name: the last part of the folder's or zip's own path: it is the same on every machine.
+        name: the last part of the path of the folder or zip, which is the same on every machine.
         paths: of the image files, sorted.
-        others: how many other files there are, by extension in lower case ("" for none). Hidden files and __MACOSX do not count.
+        others: extension in lower case ("" for none) -> how many other files have it. Hidden files and __MACOSX do not count.
     """
 
     def __init__(self, location: Path) -> None:
@@ -33,7 +33,7 @@ class Files:
         """The bytes of one of `paths`.
 
         Raises:
-            UnreadableImageError: gone, not permitted, encrypted, damaged, or larger than MAX_FILE_BYTES.
+            UnreadableImageError: the file is gone, not readable, encrypted, damaged, or larger than MAX_FILE_BYTES.
         """
         try:
             return self._read(self._found[path])
@@ -51,7 +51,7 @@ class Files:
 
 
 class FolderFiles(Files):
-    """The files under a folder, in subfolders too. Links are followed, each folder once."""
+    """The files in a folder and its subfolders. Links are followed, each folder once."""
 
     def _list(self, location: Path) -> Iterator[tuple[str, str]]:
         yield from _walk(os.fspath(location), "", set())
@@ -64,7 +64,7 @@ class FolderFiles(Files):
 
 
 class ZipFiles(Files):
-    """The members of a zip, which stays open. A single folder around everything in it, as file managers add, is not part of the paths."""
+    """The members of a zip, which stays open. A single folder around all members, as file managers add it, is not part of the paths."""
 
     def _list(self, location: Path) -> Iterator[tuple[str, zipfile.ZipInfo]]:
         try:
@@ -92,10 +92,10 @@ class ZipFiles(Files):
 
 
 def open_files(location: Path) -> Files:
-    """A folder or zip.
+    """The image files at a path.
 
     Raises:
-        InputError: there is nothing, or something else.
+        InputError: the path is neither a folder nor a zip.
     """
     if location.is_dir():
         return FolderFiles(location)

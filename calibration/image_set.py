@@ -1,7 +1,7 @@
-"""Image sets: a folder, a zip or the built-in set; which images are chosen, and their pixels.
+"""Image sets (a folder, a zip or the built-in set): chooses images and gives their pixels.
 
-The choice depends on the seed, the relative paths and the images themselves: not on where the set lies or on the order in which the
-file system lists it. Images are ranked by the SHA-256 of seed and path, so adding one leaves the others' order as it is.
+The choice depends on the seed, the relative paths and the images, not on where the set lies or how the file system lists it. Images are
+ranked by the SHA-256 of seed and path, so a new image does not change the order of the others.
 
     image_set = open_image_set("photos")
     split = image_set.split(samples=128, held_out=64, seed=0)
@@ -35,7 +35,7 @@ class ImageReference:
 
     Attributes:
         path: within the set, `/` between the parts.
-        label: the folder's name where the image is at LABEL/NAME, otherwise None.
+        label: the folder's name for an image at LABEL/NAME, otherwise None.
     """
 
     path: str
@@ -44,7 +44,7 @@ class ImageReference:
 
 @dataclasses.dataclass(frozen=True)
 class SkippedImage:
-    """An image that could not be used, and why."""
+    """An image that could not be used, with the reason."""
 
     path: str
     reason: str
@@ -52,11 +52,11 @@ class SkippedImage:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Images to calibrate with and others to judge the result by; no image, and no copy of one, is on both sides.
+    """Images to calibrate with, and others to judge the result by. No image is on both sides, not even as a copy.
 
     Attributes:
         calibration, held_out: in the order of choice.
-        note: a sentence for the user where there were fewer images than asked for, otherwise None.
+        note: a sentence for the user if there were fewer images than asked for, otherwise None.
     """
 
     calibration: tuple[ImageReference, ...]
@@ -68,7 +68,7 @@ class ImageSet(abc.ABC):
     """A set of images to choose from.
 
     Attributes:
-        source: for the manifest: "builtin", or the last part of the folder's or zip's path.
+        source: "builtin", or the last part of the path of the folder or zip; for the manifest.
         skipped: the images that could not be used so far, each once.
     """
 
@@ -80,22 +80,22 @@ class ImageSet(abc.ABC):
     def split(self, samples: int, held_out: int, seed: int) -> Split:
         """Chooses images, all different from one another in content.
 
-        Where fewer than samples + held_out are there, calibration gets what `held_out` leaves, but at least half of them (and never more
-        than `samples`). An unreadable image is left out and the next one in order takes its place.
+        If there are fewer than samples + held_out images, calibration gets what `held_out` leaves, but at least half of the images, and
+        at most `samples`. The next image in order takes the place of an unreadable one.
 
         Args:
-            samples: how many to calibrate with.
-            held_out: how many others at most.
-            seed: another seed is another choice.
+            samples: how many images to calibrate with.
+            held_out: how many other images, at most.
+            seed: another seed gives another choice.
 
         Raises:
-            UsageError: samples below 1, held_out or seed below 0.
-            InputError: fewer than two usable images, or too many unreadable ones (`MAX_UNREADABLE_FRACTION`).
+            UsageError: samples is below 1, or held_out or seed below 0.
+            InputError: fewer than two images are usable, or too many are unreadable (`MAX_UNREADABLE_FRACTION`).
         """
 
     @abc.abstractmethod
     def pixels(self, reference: ImageReference, preprocessing: Preprocessing) -> np.ndarray:
-        """One image's pixels: [crop_px, crop_px, 3] uint8, RGB. Several threads may ask at once.
+        """The pixels of one image: [crop_px, crop_px, 3] uint8, RGB. Several threads may call this at once.
 
         Raises:
             UnreadableImageError: with the reason.
@@ -103,29 +103,27 @@ class ImageSet(abc.ABC):
 
     @abc.abstractmethod
     def identity(self, reference: ImageReference, preprocessing: Preprocessing) -> str:
-        """What one image's pixels depend on, besides `preprocessing`: SHA-256 of its bytes, "unreadable" where there are none to be had."""
+        """What the pixels of an image depend on, besides `preprocessing`: the SHA-256 of its bytes, or "unreadable"."""
 
     @abc.abstractmethod
     def read_with_references(
         self, references: Iterable[ImageReference], preprocessing: Preprocessing
     ) -> Iterator[tuple[ImageReference, np.ndarray]]:
-        """Like `read`, with each image's reference: for labels, since an unreadable image leaves no gap."""
+        """Like `read`, with the reference of each image, since `read` leaves unreadable images out."""
 
     @abc.abstractmethod
     def digest(self, references: Iterable[ImageReference], preprocessing: Preprocessing) -> str:
-        """SHA-256 (hexadecimal) of exactly these images in this order.
+        """SHA-256 (hexadecimal) of these images in this order.
 
-        It covers the files' bytes, not their names, and not `preprocessing`: only the built-in set, whose images have no bytes until
-        their size is known, is named by generator version, size, seeds and indices.
+        It covers the bytes of the files, not their names and not `preprocessing`. The built-in set has no files: it covers the version of
+        the generator, size, seeds and indices.
 
         Raises:
-            InputError: an image is not readable.
+            InputError: an image is unreadable.
         """
 
     def read(self, references: Iterable[ImageReference], preprocessing: Preprocessing) -> Iterator[np.ndarray]:
-        """The images' pixels, one at a time: [crop_px, crop_px, 3] uint8, RGB.
-
-        Unreadable images are left out and recorded in `skipped`.
+        """The pixels of each image: [crop_px, crop_px, 3] uint8, RGB. Unreadable images are left out and recorded in `skipped`.
 
         Raises:
             InputError: more than `MAX_UNREADABLE_FRACTION` of `references` are unreadable.
@@ -138,8 +136,8 @@ class FileImageSet(ImageSet):
     """The images of a folder or zip.
 
     Attributes:
-        references: every image by its extension, sorted by path.
-        other_files: how many files were ignored, by extension.
+        references: every file with the extension of an image, sorted by path.
+        other_files: extension -> how many ignored files have it.
     """
 
     def __init__(self, files: Files) -> None:
@@ -202,10 +200,10 @@ class FileImageSet(ImageSet):
         )
 
     def read_bytes(self, reference: ImageReference) -> bytes:
-        """One image file as it is.
+        """The bytes of one image file.
 
         Raises:
-            UnreadableImageError: with the reason.
+            UnreadableImageError: the file cannot be read.
         """
         content = self._files.read(reference.path)
         self._hashes[reference.path] = hashlib.sha256(content).digest()
@@ -255,7 +253,7 @@ class FileImageSet(ImageSet):
 
 
 class BuiltinImageSet(ImageSet):
-    """Generated scenes (see `calibration.builtin`), as many as anyone asks for."""
+    """Generated scenes (see `calibration.builtin`), as many as needed."""
 
     def __init__(self) -> None:
         super().__init__(BUILTIN)
@@ -267,7 +265,7 @@ class BuiltinImageSet(ImageSet):
 
     def pixels(self, reference: ImageReference, preprocessing: Preprocessing) -> np.ndarray:
         seed, index = map(int, reference.path.split("/"))
-        return builtin.generate(index, preprocessing.crop_px, seed)  # at the size of the crop: there is nothing to resize
+        return builtin.generate(index, preprocessing.crop_px, seed)  # at the size of the crop, so nothing is resized
 
     def identity(self, reference: ImageReference, preprocessing: Preprocessing) -> str:
         return f"builtin {builtin.VERSION} {preprocessing.crop_px} {reference.path}"
@@ -290,7 +288,7 @@ def open_image_set(source: str | os.PathLike[str]) -> ImageSet:
         source: "builtin", a folder (searched with its subfolders) or a zip. A folder called builtin is "./builtin".
 
     Raises:
-        InputError: nothing is there, it is neither folder nor zip, or there are no images in it.
+        InputError: the source is neither folder nor zip, or holds no images.
     """
     if source == BUILTIN:
         return BuiltinImageSet()

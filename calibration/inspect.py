@@ -1,6 +1,6 @@
-"""`python -m calibration.inspect DIR`: is this image set fit to calibrate a variant with?
+"""`python -m calibration.inspect DIR`: checks whether an image set is fit to calibrate a variant with.
 
-Every check ends in ok, warn or fail. A warning is for the reader; a failure makes the exit code 1.
+Every check ends in ok, warn or fail. Only a failure makes the exit code 1.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from tfvit.weights_choice import WeightsChoice, build, resolve_weights
 
 EXIT_CODES = "Exit codes: 0 passed (warnings included), 1 a check failed, 2 wrong usage, 3 unusable input."
 
-ADVISED_IMAGES = 128  # the default number of calibration samples: with fewer, ranges depend on the single image
-MAX_DUPLICATE_FRACTION = 0.1  # beyond it the set is much smaller than it looks
-MAX_SMALL_FRACTION = 0.1  # images that must be enlarged, which removes the fine detail a photograph has
+ADVISED_IMAGES = 128  # the default number of calibration samples; with fewer, single images decide the ranges
+MAX_DUPLICATE_FRACTION = 0.1  # beyond it, the set is much smaller than it looks
+MAX_SMALL_FRACTION = 0.1  # of images that must be enlarged and then lack fine detail
 _NAMED = 5  # paths named in a table; --json has all of them
 
 
 def run_checks(found: Survey, preprocessing: Preprocessing, shared: Overlap | None, ranges: Sequence[LayerRange] | None) -> list[Check]:
-    """All checks of a survey with at least one readable image; `shared` where there is a validation set, `ranges` where a model ran."""
+    """All checks of a survey with at least one readable image. `shared` is None without validation set, `ranges` if no model ran."""
     checks = [_check_readable(found), _check_count(found), _check_duplicates(found), _check_sizes(found, preprocessing)]
     checks += [check_content(found.images), _check_color(found), *check_statistics(found.images, preprocessing)]
     checks += [check_channel_order(found.images)]
@@ -86,10 +86,10 @@ def inspect(directory: str, variant_id: str, validation: str | None, weights: st
     """The document that `--json` prints.
 
     Args:
-        weights: as `--weights` of edge.convert, for the model that gives the ranges; None runs no model.
+        weights: for the model that gives the ranges, like `--weights` of edge.convert; None runs no model.
 
     Raises:
-        UserError: unknown variant, a set without a readable image, weights that cannot be had.
+        UserError: the variant is unknown, a set has no readable image, or there are no such weights.
     """
     preprocessing = find_variant(variant_id).preprocessing
     image_set, against = _open(directory), None if validation is None else _open(validation)
@@ -130,7 +130,7 @@ def inspect(directory: str, variant_id: str, validation: str | None, weights: st
 
 
 def _ranges(image_set: FileImageSet, variant_id: str, choice: WeightsChoice, progress: Progress) -> tuple[int, list[LayerRange]]:
-    """How many images ran, those that edge.convert would choose, and the layers' ranges on them."""
+    """How many images ran, and the layers' ranges. The images are those that edge.convert would choose."""
     variant = find_variant(variant_id)
     images = image_set.split(ADVISED_IMAGES, 0, 0).calibration
     if choice.warning:
@@ -176,7 +176,7 @@ def _read(image_set: FileImageSet, preprocessing: Preprocessing, what: str, prog
 
 
 def table(document: dict[str, Any]) -> str:
-    """The document for the eye."""
+    """The document as text."""
     images, sizes, channels = document["images"], document["sizes"], document["channels"]
     lines = [f"{printable(document['source'])} for {document['variant']}: {images['found']} images, {images['readable']} readable"]
     if document["other_files"]:
@@ -212,20 +212,19 @@ def _named(title: str, items: list[str]) -> list[str]:
 def parser() -> Parser:
     parser = Parser(prog="python -m calibration.inspect", description=__doc__, epilog=EXIT_CODES)
     parser.add_argument("directory", metavar="DIR", help="folder or zip of images")
-    parser.add_argument("--variant", default="small224", help="what the images are to calibrate (%(default)s)")
+    parser.add_argument("--variant", default="small224", help="the model that the images are to calibrate (%(default)s)")
     parser.add_argument("--validation", metavar="DIR2", help="folder or zip of validation images that must not be among them")
     parser.add_argument(
         "--ranges",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help=f"run the model on up to {ADVISED_IMAGES} of them: would half give the same activation ranges? (on)",
+        help=f"run the model on up to {ADVISED_IMAGES} images, to see whether half of them give the same activation ranges (on)",
     )
-    parser.add_argument("--weights", default="auto", help="of that model, as for edge.convert (%(default)s)")
+    parser.add_argument("--weights", default="auto", help="weights of that model, as for edge.convert (%(default)s)")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns its exit code: 0 passed, 1 a check failed, 2 wrong usage, 3 unusable input."""
     return run(parser(), _inspect, argv)
 
 

@@ -1,4 +1,4 @@
-"""Would half of the images give the same activation ranges? What a model's layers put out, image by image, split in two many times."""
+"""Tells whether half of the images would give the same activation ranges: the images are split in two many times."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from calibration.checks import OK, WARN, Check
 from tfvit.preprocessing import Preprocessing, normalize
 
-# Half of 128 photographs or built-in scenes span 81 % and more of every layer's range of the trained and the random model tried, of 16
-# photographs 67 %
+# Half of 128 photographs or built-in scenes spanned at least 81 % of every layer's range, in a trained and in a random model; half of 16
+# photographs spanned 67 %
 LEAST_STABILITY = 0.75
-SPLITS = 64  # random ones: a single one says as much about itself as about the images
+SPLITS = 64  # random splits, since a single one may be unusual
 _BATCH = 8
 
 
@@ -25,7 +25,7 @@ class LayerRange:
     Attributes:
         layer: the Keras layer's name.
         low, high: the extremes.
-        stability: width of the narrower half's range over that of all images, the mean of `SPLITS` random splits: 1 where no image matters.
+        stability: width of the narrower half's range / width of all images' range, mean of `SPLITS` splits. At 1, no single image matters.
     """
 
     layer: str
@@ -35,7 +35,7 @@ class LayerRange:
 
 
 def layer_extremes(model: Any, pixels: Iterable[np.ndarray], preprocessing: Preprocessing) -> tuple[list[str], np.ndarray]:
-    """What each layer of a tfvit model puts out: patch embedding, blocks, merging, norm, head.
+    """The extremes of every layer's output (patch embedding, blocks, merging, norm, head) on each image.
 
     Args:
         model: a `keras.Model` on normalised pixels.
@@ -43,7 +43,7 @@ def layer_extremes(model: Any, pixels: Iterable[np.ndarray], preprocessing: Prep
         preprocessing: the variant's, for its normalisation.
 
     Returns:
-        The layers' names, and [N, layers, 2]: minimum and maximum of each image.
+        The layers' names, and an array [N, layers, 2] with minimum and maximum.
     """
     import keras
 
@@ -70,7 +70,7 @@ def layer_extremes(model: Any, pixels: Iterable[np.ndarray], preprocessing: Prep
 
 
 def layer_ranges(layers: Sequence[str], extremes: np.ndarray, seed: int = 0) -> list[LayerRange]:
-    """Ranges and their stability from [N, layers, 2] extremes, N at least 2; the least stable layer first. Pure."""
+    """Ranges and their stability from [N, layers, 2] extremes of at least 2 images, the least stable layer first. Pure."""
     count = len(extremes)
     rng = np.random.default_rng(seed)
     widths = []
@@ -87,7 +87,7 @@ def layer_ranges(layers: Sequence[str], extremes: np.ndarray, seed: int = 0) -> 
 
 
 def check_stability(ranges: Sequence[LayerRange]) -> Check:
-    """Warns where half of the images miss a good part of some layer's range: a few of them make it, or there are too few."""
+    """Warns if half of the images miss a good part of some layer's range: there are too few images, or a few extreme ones."""
     worst = ranges[0]
     mean = float(np.mean([one.stability for one in ranges]))
     stable = worst.stability >= LEAST_STABILITY

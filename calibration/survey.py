@@ -1,4 +1,4 @@
-"""What is known of an image set after reading all of it once: the facts behind `python -m calibration.inspect`."""
+"""Facts about an image set, from reading it once, for `python -m calibration.inspect`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from calibration.decoding import UnreadableImageError, decode
 from calibration.image_set import FileImageSet, ImageReference, SkippedImage
 from tfvit.preprocessing import Preprocessing, resize_and_crop
 
-# Of 256 bits. Measured on 42 photographs and 1,667 CIFAR-10 images: no two different ones are closer than 69, and copies that were
-# recompressed (JPEG quality 30), scaled to 64 px, brightened by 15 % or cropped by 3 % differ by 10 at the median and 47 at most.
+# Different bits of 256. Measured on 42 photographs and 1,667 CIFAR-10 images: different images differ by 69 or more; copies that were
+# recompressed (JPEG quality 30), scaled to 64 px, brightened by 15 % or cropped by 3 % differ by 10 at the median and by 47 at most.
 NEAR_BITS = 40
 _HASH_SIDE = 16
 _PLAIN_STD = 2.0  # on the 0..255 scale: below it an image is one colour, and its perceptual hash says nothing
@@ -60,13 +60,13 @@ class ImageFacts(PixelFacts):
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """A whole set: the readable images and the others."""
+    """All images of a set."""
 
     images: list[ImageFacts]
     unreadable: list[SkippedImage]
 
     def duplicates(self) -> list[list[str]]:
-        """Groups of paths with identical bytes."""
+        """Groups of paths whose files have identical bytes."""
         groups = collections.defaultdict(list)
         for image in self.images:
             groups[image.digest].append(image.path)
@@ -75,14 +75,14 @@ class Survey:
 
 @dataclasses.dataclass(frozen=True)
 class Overlap:
-    """Images that are in both of two sets: (path here, path there)."""
+    """Images that are in both of two sets, as (path here, path there)."""
 
     identical: list[tuple[str, str]]
     near: list[tuple[str, str]]
 
 
 def survey(image_set: FileImageSet, references: Iterable[ImageReference], preprocessing: Preprocessing) -> Survey:
-    """Reads the images once, one at a time. Unreadable ones are listed, however many."""
+    """Reads each image once. Any number of images may be unreadable."""
     images, unreadable = [], []
     for reference in references:
         try:
@@ -93,7 +93,7 @@ def survey(image_set: FileImageSet, references: Iterable[ImageReference], prepro
 
 
 def pixel_facts(pixels: np.ndarray) -> PixelFacts:
-    """Of [H, W, 3] uint8 RGB."""
+    """The facts of [H, W, 3] uint8 RGB pixels."""
     values = pixels.reshape(-1, 3).astype(np.float64)
     return PixelFacts(
         mean=values.mean(axis=0),
@@ -110,13 +110,13 @@ def channel_mean(images: Sequence[PixelFacts]) -> np.ndarray:
 
 
 def channel_std(images: Sequence[PixelFacts]) -> np.ndarray:
-    """[3], RGB 0..255, over all pixels of all images: spread within the images and between them."""
+    """[3], RGB 0..255, over all pixels of all images, which includes the spread between images."""
     within = np.mean([image.std**2 for image in images], axis=0)
     return np.sqrt(within + np.var([image.mean for image in images], axis=0))
 
 
 def overlap(here: Survey, there: Survey) -> Overlap:
-    """The images of one set that are in the other too, byte by byte or nearly (recompressed, resized, slightly changed)."""
+    """The images of one set that the other set holds too: the same bytes, or nearly the same image (recompressed, resized, retouched)."""
     known: dict[bytes, str] = {}
     for image in there.images:
         known.setdefault(image.digest, image.path)

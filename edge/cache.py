@@ -1,7 +1,7 @@
-"""`python -m edge.cache`: what commands keep in the user's cache folder, and how to clear it.
+"""`python -m edge.cache`: lists what the commands keep in the user's cache folder, and clears it.
 
-Entries are bytes, found by a key: the hash of everything they depend on. So nothing in here is ever out of date, and taking up a run that
-was stopped is the same as finding what it had made. A damaged entry is noticed by its own hash, and made again.
+An entry is found by the hash of everything that it depends on, so no entry is ever out of date. A stopped run continues by finding its own
+entries. Each entry holds its hash; a damaged entry is made again.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def parser() -> Parser:
     parser = Parser(
         prog="python -m edge.cache",
         description=__doc__,
-        epilog=f"{FOLDER_VARIABLE}=DIR is another folder, {LIMIT_VARIABLE}=N another limit than {LIMIT_BYTES / 2**30:g} GiB: above it,\n"
-        "what was not used for longest goes first.\n",
+        epilog=f"{FOLDER_VARIABLE}=DIR names another folder. {LIMIT_VARIABLE}=N sets another limit than {LIMIT_BYTES / 2**30:g} GiB.\n"
+        "Above the limit, the least recently used entries are removed first.\n",
     )
     parser.add_argument("--cache", type=Path, metavar="DIR", help="the folder (the user's cache folder)")
     parser.add_argument("--clear", action="store_true", help="remove the entries")
-    parser.add_argument("--kind", help="only entries of this kind, for example answers")
+    parser.add_argument("--kind", help="list or clear only entries of this kind, for example answers")
     return parser
 
 
@@ -44,7 +44,7 @@ def _list_or_clear(arguments: argparse.Namespace, terminal: Terminal) -> int:
             except OSError as error:
                 raise EnvironmentUnusableError(
                     "the cache cannot be cleared",
-                    expected="files one may remove",
+                    expected="files that may be removed",
                     received=f"{entry.path}: {error}",
                     action="remove them by hand",
                 ) from error

@@ -1,4 +1,4 @@
-"""Flags that several commands share."""
+"""Flags of several commands."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ TAKES_PIXELS = {"auto": None, "normalized": False, "pixels": True}
 
 
 def add_cache_flags(parser: argparse.ArgumentParser) -> None:
-    """--cache and --no-cache of the commands that keep something."""
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="where to keep what another run may need (the user's cache folder)")
-    parser.add_argument("--no-cache", action="store_true", help="keep nothing, use nothing")
+    """Adds --cache and --no-cache."""
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="folder for results that another run can use (the user's cache folder)")
+    parser.add_argument("--no-cache", action="store_true", help="neither use nor write a cache")
 
 
 def chosen_store(cache: Path | str | None, no_cache: bool) -> Store:
-    """What --cache and --no-cache ask for.
+    """The store that --cache or --no-cache ask for.
 
     Raises:
-        UsageError: both.
+        UsageError: both flags are given.
     """
     if cache and no_cache:
         raise UsageError("a cache, or none?", expected="--cache or --no-cache", received="both", action="leave one out", folder=cache)
@@ -31,7 +31,7 @@ def chosen_store(cache: Path | str | None, no_cache: bool) -> Store:
 
 
 def finite(text: str) -> float:
-    """A limit: NaN would fail every file, infinity is nothing JSON can say."""
+    """Parses a limit. NaN would fail every file, and JSON has no infinity."""
     value = float(text)
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"must be a finite number. Received: {text}")

@@ -1,4 +1,4 @@
-"""`python -m edge.inspect FILE`: what is in a `.tflite`, what each delegate takes of it, and why not the rest. Nothing needs a GPU."""
+"""`python -m edge.inspect FILE`: what is in a `.tflite`, which operations each delegate takes, and why not the others. Needs no GPU."""
 
 from __future__ import annotations
 
@@ -16,24 +16,23 @@ from tfvit.extras import require_extra
 from tfvit.progress import reporting, step
 from tfvit.terminal import Parser, Terminal, run
 
-# Constants listed one by one; the rest is summed up
+# Constants listed one by one
 _LARGEST = 12
-# Of the delegate's own list of refusals, which names every tensor
+# Lines shown of the delegate's own list of refusals, which names every tensor
 _MOST_REFUSALS = 8
 _NOT_TESTED = "not tested"
 _MOST_LABELS = 10
 
-_EPILOG = """The GPU verdict is by rule (edge/tflite/delegate_rules.py, held against the real delegate in tests). --gpu asks the delegate
-itself, where this machine has a Vulkan device; scripts/software_vulkan.sh sets up one that computes on the CPU.
+_EPILOG = """The GPU verdict follows rules (edge/tflite/delegate_rules.py, compared with the real delegate in tests).
+--gpu asks the delegate itself. It needs a Vulkan device; scripts/software_vulkan.sh sets up one that computes on the CPU.
 exit codes: 0 inspected, whatever was found, 2 wrong usage, 3 unreadable file, or --gpu without a GPU
 """
 
 
 def parser() -> Parser:
-    """The command line of CONTRACT."""
     parser = Parser(prog="python -m edge.inspect", description=__doc__, epilog=_EPILOG)
-    parser.add_argument("file", type=Path, metavar="FILE", help="a .tflite file, of ours or anyone's")
-    parser.add_argument("--gpu", action="store_true", help="compile and run it on the GPU delegate as well, in a process of its own")
+    parser.add_argument("file", type=Path, metavar="FILE", help="any .tflite file")
+    parser.add_argument("--gpu", action="store_true", help="also compile and run the file on the GPU delegate, in a process of its own")
     return parser
 
 
@@ -89,14 +88,14 @@ def inspect(file: Any, *, gpu: bool = False, quiet: bool = False) -> Inspection:
 
 
 def description(data: bytes, ask_runtime: bool = True) -> dict[str, Any]:
-    """What `--json` prints of a file, but for its path.
+    """The document that `--json` prints, without the path.
 
     Args:
-        data: the file.
-        ask_runtime: whether the installed runtime says what XNNPACK takes, in a process of its own; else only the rules do.
+        data: the bytes of a `.tflite`.
+        ask_runtime: whether to ask the installed runtime, in a process of its own, what XNNPACK takes. The rules are given anyway.
 
     Raises:
-        InputError: not a TFLite file, or a damaged one.
+        InputError: the file is damaged, or no TFLite file.
     """
     from edge.tflite import delegate_rules, flatbuffer, versions
     from tfvit import hashing
@@ -148,7 +147,7 @@ def _tensor(flatbuffer: Any, model: Any, index: int) -> dict[str, Any]:
 
 
 def _self_description(data: bytes) -> dict[str, Any]:
-    """The metadata, labels and provenance in a file, and whether they are of its graph."""
+    """The metadata, labels and provenance in a file, and whether they belong to its graph."""
     from edge.artifacts import self_description
 
     said = self_description.read(data)
@@ -167,7 +166,7 @@ def _cautions(delegates: Any, model: Any) -> list[dict[str, str]]:
 
 
 def _xnnpack(data: bytes) -> dict[str, Any]:
-    """By the installed runtime."""
+    """What the installed runtime says."""
     from edge.runtime import cpu, sandbox
 
     try:
@@ -183,7 +182,7 @@ def _xnnpack_by_rule(delegates: Any, model: Any) -> dict[str, Any]:
 
 
 def measured_on_gpu(file: Path) -> dict[str, Any]:
-    """What the GPU delegate itself does with a file in float32, in a process of its own, and how far its outputs are from the CPU's."""
+    """Runs a file on the GPU delegate in float32, in a process of its own, and compares the outputs with the CPU's."""
     from edge.runtime.process import OK, UNAVAILABLE, LatencyProcess, difference_from
 
     with LatencyProcess(file, "gpu_f32", 1) as gpu:
@@ -201,7 +200,7 @@ def measured_on_gpu(file: Path) -> dict[str, Any]:
 
 
 def _page(document: dict[str, Any]) -> str:
-    """For people."""
+    """The document as text."""
     lines = [
         f"{document['file']}: {document['size_bytes'] / 1e6:.2f} MB, needs TensorFlow Lite {document['min_runtime_version'] or '(unknown)'}"
     ]
@@ -241,7 +240,7 @@ def _self_description_lines(said: dict[str, Any]) -> list[str]:
 
 
 def _provenance_lines(made: dict[str, Any]) -> list[str]:
-    """As far as it is in the usual form: the file may be anyone's."""
+    """Weights, images and tools in the provenance. Fields of another form are left out: the file may be anyone's."""
     parts = {name: content for name, content in made.items() if isinstance(content, dict)}
     weights, images, tools = (parts.get(name, {}) for name in ("weights", "calibration", "tools"))
     lines = [f"weights: {weights.get('source')}, SHA-256 {weights.get('sha256')}"]
@@ -283,7 +282,7 @@ def _gpu_lines(gpu: dict[str, Any]) -> list[str]:
 
 
 def _grouped(findings: Sequence[dict[str, str]]) -> list[str]:
-    """One line for each operation and reason, with the layers it is about."""
+    """One line for each operation and reason, with the layers."""
     groups: dict[tuple[str, str], list[str]] = {}
     for found in findings:
         groups.setdefault((found["op"], found["reason"]), []).append(found["layer"])

@@ -1,7 +1,7 @@
-"""`python -m edge.verify FILE|MANIFEST`: makes a file again from what it was made from, and compares the bytes.
+"""`python -m edge.verify FILE|MANIFEST`: makes a file again from its recorded inputs, and compares the bytes.
 
-A FILE.tflite says itself what that was; of a manifest, its own fields are compared too. Weights and images that are yours must be at hand
-and are checked by their recorded hashes first. It takes as long as converting did.
+A FILE.tflite holds the record of its inputs. With a MANIFEST, the fields of the manifest are compared too. Name your own weights and
+images; they are checked by their recorded hashes first. Verifying takes as long as converting did.
 """
 
 from __future__ import annotations
@@ -18,24 +18,23 @@ from tfvit.extras import require_extra
 from tfvit.progress import reporting, step
 from tfvit.terminal import Parser, Terminal, run
 
-_EPILOG = """exit codes: 0 equal to the last byte, 1 something differs (graph, weights, quantization, metadata, labels, tools,
-manifest: named), 2 wrong usage, 3 cannot be made again: no record of it, weights, images or labels not at hand or not the recorded ones,
-other versions of tools
+_EPILOG = """exit codes: 0 equal to the last byte, 1 different (the output names graph, weights, quantization, metadata, labels, tools or
+manifest), 2 wrong usage, 3 cannot be made again (no record; weights, images or labels missing or not the recorded ones; other versions
+of tools)
 """
-# Of a manifest: what says how old our own code is, not what the file is
+# Fields of a manifest that describe our code and not the file
 _CODE = ("code_sha256", "inputs_sha256")
 
 
 def parser() -> Parser:
-    """The command line of CONTRACT."""
     parser = Parser(prog="python -m edge.verify", description=__doc__, epilog=_EPILOG)
     parser.add_argument("file", type=Path, metavar="FILE|MANIFEST", help="a .tflite of edge.convert, or its .json")
-    parser.add_argument("--weights", type=Path, help="the checkpoint it was made from, where the record names a file of yours")
-    parser.add_argument("--model", type=Path, help="the saved .keras model it was made from, where the record names one")
-    parser.add_argument("--trust-model", action="store_true", help="run Python code in --model (lambdas): only where you trust the file")
-    parser.add_argument("--calibration", type=Path, help="the folder or zip of images, where the record names one")
-    parser.add_argument("--labels", type=Path, help="text file with the class names, where those in the file are not the recorded ones")
-    parser.add_argument("--other-tools", action="store_true", help="compare although packages have other versions than the recorded ones")
+    parser.add_argument("--weights", type=Path, help="the checkpoint it was made from, if that was a file of yours")
+    parser.add_argument("--model", type=Path, help="the saved .keras model it was made from, if any")
+    parser.add_argument("--trust-model", action="store_true", help="run Python code in --model (lambdas); only for files that you trust")
+    parser.add_argument("--calibration", type=Path, help="the folder or zip of calibration images, if they were yours")
+    parser.add_argument("--labels", type=Path, help="text file with the class names, if those in the file are not the recorded ones")
+    parser.add_argument("--other-tools", action="store_true", help="compare even if packages have other versions than the recorded ones")
     return parser
 
 
@@ -45,14 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _Subject:
-    """What is to be verified.
+    """The file to verify.
 
     Attributes:
-        inputs: what it was made from (see `edge.conversion.rebuild`).
+        inputs: the record of what it was made from (see `edge.conversion.rebuild`).
         sha256: of the file.
-        file: its bytes; None where there is only a manifest.
-        manifest: None where only the file is asked about.
-        labels: that are there, in the order in which they are tried.
+        file: the bytes; None if there is only a manifest.
+        manifest: None if the command was given the file.
+        labels: all labels that were found, in the order in which they are tried.
     """
 
     inputs: dict[str, Any]
@@ -114,7 +113,7 @@ def _file(path: Path) -> _Subject:
 
 
 def _manifest(path: Path) -> _Subject:
-    """The manifest and, where it is there, its file."""
+    """The manifest, and its file if there is one."""
     from edge.artifacts import artifact, self_description
     from edge.conversion import rebuild
 
@@ -150,7 +149,7 @@ def _differences(subject: _Subject, made: Any) -> list[Any]:
 
 
 def _notes(found: Sequence[Any], other_code: bool) -> list[str]:
-    """What may lie behind the differences."""
+    """Possible causes of the differences."""
     notes = []
     if found and other_code:
         notes.append("the source code of tfvit, calibration or edge is not the one that made it (code_sha256)")

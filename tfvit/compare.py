@@ -75,10 +75,10 @@ def layer_outputs(
 
     Args:
         tensors: a checkpoint with official names.
-        name: what it is called in errors.
-        recorded: `input` and the layers that are wanted.
-        window_size: from a version 1 checkpoint by default, else `V2_WINDOW`.
-        pretrained_window_sizes: version 2: one a stage.
+        name: of the checkpoint, for errors.
+        recorded: `input`, and one entry for each layer to compare.
+        window_size: by default that of a version 1 checkpoint, or `V2_WINDOW`.
+        pretrained_window_sizes: of version 2, one for each stage.
     """
     import keras
 
@@ -104,7 +104,7 @@ def differences(recorded: dict[str, np.ndarray], outputs: dict[str, np.ndarray])
     """One row a layer, in the order of the network.
 
     Raises:
-        InputError: a shape differs, or nothing is there to compare.
+        InputError: a shape differs, or there is nothing to compare.
     """
     rows = []
     for layer, output in outputs.items():

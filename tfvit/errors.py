@@ -1,7 +1,7 @@
-"""The errors a user can cause: one base class, three parts, one exit code each.
+"""The errors a user can cause, each with an exit code.
 
-Every message says what was expected, what was received and what to do next, in at most four lines. A failed *check* (drift gate,
-validation) is a result with exit code 1 and never an exception. Errors that many places raise have a function each at the end.
+Every message has at most four lines: a summary, what was expected, what was received, what to do next. A failed check (drift gate,
+validation) is a result with exit code 1 and never an exception. Errors that are raised in many places have a function each below.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 EXIT_OK, EXIT_CHECK_FAILED, EXIT_USAGE, EXIT_UNUSABLE = 0, 1, 2, 3
 EXIT_BUG, EXIT_INTERRUPTED = 70, 130
-# Characters of one part of a message: room for the name of every tensor of a large model. Of longer ones, a hostile file's own words, the
-# middle is left out.
+# Characters of one part of a message: room for the name of every tensor of a large model. Longer parts, such as the words of a hostile
+# file, lose their middle.
 _LONGEST = 1 << 15
 
 
@@ -39,7 +39,7 @@ class UserError(Exception):
         super().__init__(f"{self.summary}\n  expected: {self.expected}\n  received: {self.received}\n  do: {self.action}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For the way from one process to another."""
+        """Lets the error travel from one process to another."""
         return _again, (type(self), dict(vars(self)))
 
 
@@ -54,7 +54,7 @@ class InputError(UserError):
 
 
 class WeightsError(UserError):
-    """Weights cannot be had, or do not belong to the model (exit 3)."""
+    """Weights are missing, unreadable, or belong to another model (exit 3)."""
 
 
 class EnvironmentUnusableError(UserError):
@@ -62,7 +62,7 @@ class EnvironmentUnusableError(UserError):
 
 
 def unknown_name(kind: str, received: str, known: Iterable[str], **facts: Any) -> UsageError:
-    """A `UsageError` for a misspelt name, with the near misses named."""
+    """The error for a misspelt name; the action names similar ones ("did you mean tiny224?")."""
     known = list(known)
     near = difflib.get_close_matches(received, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "choose one of the names above"
@@ -124,7 +124,8 @@ def _again(kind: type[UserError], parts: dict[str, Any]) -> UserError:
 
 
 def printable(text: str) -> str:
-    """Text from outside for the eye: control characters, line ends and undecodable bytes escaped, so that a terminal takes no orders."""
+    """Text from outside, safe to print: control characters, line ends and undecodable bytes are escaped, so that they cannot steer a
+    terminal."""
     return "".join(character if character.isprintable() else character.encode("unicode_escape").decode() for character in text)
 
 

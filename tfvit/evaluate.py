@@ -1,9 +1,10 @@
 """`python -m tfvit.evaluate --variant tiny224 --data imagenet_v2|DIR`: top-1 and top-5 by the published protocol.
 
-Bicubic resize of the short side to input size / crop fraction, rounded and clipped to 8 bits, centre crop, ImageNet normalisation. DIR
-holds one folder a class: class numbers as names (0 … 999), names of a --labels file, or as many folders as there are classes, in sorted
-order.
-`--file` evaluates a `.tflite` instead of the Keras model, on the same pixels.
+The images are resized (bicubic, short side to input size / crop fraction), rounded and clipped to 8 bits, cropped to the centre, and
+normalised as ImageNet's. DIR holds one folder a class. The folders are named after class numbers (0 … 999) or after lines of a --labels
+file. Without --labels, folders of other names are taken in sorted order, if there are as many as classes.
+
+--file evaluates a .tflite instead of the Keras model, on the same pixels.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ CONFIDENCE_Z = 1.959964  # 95 %
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
-    """Right answers among `samples`, with 95 % Wilson intervals; fractions."""
+    """Right answers among `samples` images, as fractions, with 95 % Wilson intervals."""
 
     samples: int
     top1: float
@@ -44,7 +45,7 @@ class Accuracy:
 
 def parser() -> Parser:
     parser = Parser(prog="python -m tfvit.evaluate", description=__doc__)
-    parser.add_argument("--variant", required=True, help="id of the model table")
+    parser.add_argument("--variant", required=True, help="for example tiny224")
     parser.add_argument("--data", required=True, help="imagenet_v2 (through tensorflow-datasets) or a folder with one folder a class")
     parser.add_argument("--weights", help="imagenet, imagenet21k, cifar10, or a file (the variant's own published weights)")
     parser.add_argument("--file", type=Path, help="a .tflite that takes RGB pixels 0..255, instead of the Keras model")
@@ -102,11 +103,11 @@ def evaluate(
         predict: [B, crop_px, crop_px, 3] uint8 RGB pixels -> [B, classes] scores.
         examples: images with their class numbers.
         preprocessing: geometry of the model's input.
-        batch_size: images a call of `predict`.
+        batch_size: images in one call of `predict`.
         advance: called after each image.
 
     Raises:
-        InputError: no images, an unreadable one, or scores that are not finite.
+        InputError: there is no image, an image is unreadable, or the scores are not finite.
     """
     right1 = right5 = samples = 0
     for batch in _batched(examples, batch_size):
@@ -135,14 +136,14 @@ def wilson_interval(right: float, samples: int) -> tuple[float, float]:
 
 
 def labelled_images(folder: Path, classes: Sequence[str] | None, number: int) -> list[tuple[Path, int]]:
-    """Every image of a folder with one folder a class, with its class number.
+    """(path, class number) of every image in a folder that holds one folder a class.
 
     Args:
-        classes: names in the model's order, or None to read the numbers off the folders.
+        classes: the class names in the model's order; None if the folders are named after numbers, or sorted like the classes.
         number: how many classes the model has.
 
     Raises:
-        InputError: no folders, no images, or folders whose classes cannot be told.
+        InputError: there are no folders or no images, or the folders do not tell their classes.
     """
     if not folder.is_dir():
         raise no_such_folder(folder, "imagenet_v2, or a folder with one folder a class", "check --data")
@@ -166,10 +167,10 @@ def labelled_images(folder: Path, classes: Sequence[str] | None, number: int) ->
 
 
 def imagenet_v2() -> tuple[Iterator[tuple[Image.Image, int]], int | None]:
-    """The ImageNet-v2 test set through tensorflow-datasets, and its size where it is known.
+    """The ImageNet-v2 test set through tensorflow-datasets, and its size, if known.
 
     Raises:
-        EnvironmentUnusableError: the package is not installed, or the data set cannot be had.
+        EnvironmentUnusableError: the package is not installed, or the data set is neither cached nor to be downloaded.
     """
     try:
         import tensorflow_datasets as tfds

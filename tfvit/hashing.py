@@ -7,10 +7,10 @@ import os
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """In hex, read piece by piece.
+    """The hash in hexadecimal digits. The file is read piece by piece.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

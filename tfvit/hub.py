@@ -1,14 +1,16 @@
 """The published ImageNet checkpoints, fetched through huggingface_hub and checked.
 
-huggingface_hub brings the cache, locks, proxies, mirrors (HF_ENDPOINT), tokens, progress and offline mode (HF_HUB_OFFLINE). Added here:
-which repository belongs to a variant, a limit on waiting for an answer, the comparison of the file's SHA-256 with the announced one, and
-one kind of error. The repositories are timm's conversions of the original release's weights.
+huggingface_hub brings the cache, locks, proxies, mirrors (HF_ENDPOINT), tokens, progress and offline mode (HF_HUB_OFFLINE). This module
+adds the repository of each variant, a limit on waiting for an answer, a check of the file's SHA-256, and one kind of error. The
+repositories are timm's conversions of the original release's weights.
 
-Waiting, measured with huggingface_hub 2.4 and nothing cached: `hf_hub_download` itself gives up after 25 s where the host is unknown or
-refuses and after 398 s where it accepts and never answers; where the hub answers and its Xet storage refuses, after 142 s, and where that
-never answers, not within 595 s. So the hub and the host of the file are first asked once each, together within `timeout_s`; the file then
-comes over plain HTTP, where a download that stops is taken up again where it had got to (within one call, in steps of 10 MiB) and given up
-after 67 s without a byte.
+Why the wait is limited here: `hf_hub_download` of huggingface_hub 2.4, with nothing cached, was measured to give up
+
+- after 25 s if the host is unknown or refuses, and after 398 s if it accepts and never answers,
+- after 142 s if the hub answers and its Xet storage refuses, and not within 595 s if that storage never answers.
+
+So the hub and the host of the file are each asked once, together within `timeout_s`. The file then comes over plain HTTP. There a download
+that stops is resumed (within one call, in steps of 10 MiB), and given up after 67 s without a byte.
 """
 
 from __future__ import annotations
@@ -74,15 +76,15 @@ class FetchedCheckpoint:
     """A checkpoint file in the local cache.
 
     Attributes:
-        path: the file, in huggingface_hub's cache: read it, do not change or move it.
-        sha256: of the file's bytes, computed now.
-        repository: where it comes from, for example "timm/swin_tiny_patch4_window7_224.ms_in1k".
+        path: the file in huggingface_hub's cache, to be read and not to be changed or moved.
+        sha256: hash of the file's bytes, computed now.
+        repository: for example "timm/swin_tiny_patch4_window7_224.ms_in1k".
         revision: the repository's commit.
         license: of the weights.
         size_bytes: of the file.
-        verified: the hash equals the one the hub announced. False only where none was known: a mirror that announces no SHA-256, or a
-            cached file without network on a file system without links (the cache keeps the hash in the name the link points to).
-        from_cache: nothing was downloaded.
+        verified: whether the hash was compared with the one that the hub announced. False only if none was announced: by some mirrors,
+            and without network on a file system without links (the cache keeps the hash in the name that the link points to).
+        from_cache: whether nothing was downloaded.
     """
 
     path: Path
@@ -116,8 +118,8 @@ def repository_of(variant_id: str, weights: str) -> str:
         weights: "imagenet" (1000 classes) or "imagenet21k" (21841 classes, version 1 only).
 
     Raises:
-        UsageError: no such variant.
-        WeightsError: no such weights for it; `kind` is "not_found".
+        UsageError: there is no such variant.
+        WeightsError: the variant has no such weights; `kind` is "not_found".
     """
     variant = find_variant(variant_id)
     repository = REPOSITORIES.get(weights, {}).get(variant.id)
@@ -139,23 +141,22 @@ def not_published(variant: Variant, weights: str) -> WeightsError:
 
 
 def fetch_checkpoint(variant_id: str, weights: str = "imagenet", timeout_s: float = TIMEOUT_S) -> FetchedCheckpoint:
-    """The published checkpoint of a variant, from the cache or downloaded into it.
+    """The published checkpoint of a variant, in its newest revision, downloaded if the cache lacks it.
 
-    The newest revision is asked for; where the hub cannot be asked, the cached one is used.
+    If the hub does not answer, the cached revision is used.
 
     Args:
         variant_id: an id of `tfvit.variants.VARIANTS`.
         weights: "imagenet" (1000 classes) or "imagenet21k" (21841 classes, version 1 only).
-        timeout_s: how long to wait for the hub to answer, in seconds, name resolution and redirects included. A download that has begun
-            may take as long as it needs.
+        timeout_s: seconds to wait for the hub's answer, name resolution and redirects included. A download that has begun may take longer.
 
     Raises:
-        UsageError: no such variant.
+        UsageError: there is no such variant.
         EnvironmentUnusableError: huggingface_hub is not installed.
-        WeightsError: the file cannot be had. `kind` is "offline" (HF_HUB_OFFLINE is set and nothing cached), "unreachable" (no answer, or
-            none from a hub, and nothing cached), "not_found" (no such repository or file, or HF_ENDPOINT is no address), "gated" (an
-            account or token is needed), "corrupt" (other bytes than announced; removed from the cache), "disk" (no space, no permission)
-            or "incomplete" (the download stopped). `repository` is the one asked for.
+        WeightsError: there is no usable file; `repository` names where it should be. `kind` is "offline" (HF_HUB_OFFLINE is set and nothing
+            is cached), "unreachable" (no answer from a hub, and nothing is cached), "not_found" (no such repository or file, or HF_ENDPOINT
+            is no address), "gated" (an account or token is needed), "corrupt" (other bytes than announced; removed from the cache), "disk"
+            (no space, no permission) or "incomplete" (the download stopped).
     """
     repository = repository_of(variant_id, weights)
     hub = _import_huggingface_hub(repository)
@@ -204,9 +205,9 @@ def _import_huggingface_hub(repository: str) -> Any:
 
 
 def _within(timeout_s: float, ask: Callable[[], Answer]) -> Answer:
-    """What `ask` returns or raises, or `TimeoutError`. Sockets limit each wait, not their sum, and name resolution not at all.
+    """Calls `ask` in a thread for at most `timeout_s` seconds, then raises `TimeoutError` and leaves the thread to itself.
 
-    A question nobody waits for any longer is left to its daemon thread.
+    Timeouts of sockets limit each wait and not the sum of them, and do not limit name resolution.
     """
     outcome: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
 
@@ -227,7 +228,7 @@ def _within(timeout_s: float, ask: Callable[[], Answer]) -> Answer:
 
 
 def _ask(hub: Any, repository: str, timeout_s: float) -> _Announced:
-    """The file's commit, hash and size; for a file that is not cached, also one byte of it, from wherever the hub stores it."""
+    """The file's commit, hash and size. For a file that is not cached, one byte is read from where the hub stores it, as a test."""
     if hub.constants.is_offline_mode():
         raise hub.errors.OfflineModeIsEnabled("HF_HUB_OFFLINE is set")
     url = hub.hf_hub_url(repository, FILE_NAME)
@@ -243,7 +244,7 @@ def _ask(hub: Any, repository: str, timeout_s: float) -> _Announced:
 
 
 def _cached(hub: Any, repository: str, revision: str) -> Path | None:
-    """The file in the cache, a branch being what it was when last asked for; no network."""
+    """The cached file of a commit or branch, without network: the cache remembers which commit a branch was at."""
     try:
         path = hub.try_to_load_from_cache(repository, FILE_NAME, revision=revision)
     except OSError as error:
@@ -252,7 +253,7 @@ def _cached(hub: Any, repository: str, revision: str) -> Path | None:
 
 
 def _linked_name(path: Path) -> str | None:
-    """The hash in the name of the blob a cached file links to. The first link only: that blob may itself link to a shared store."""
+    """The hash of a cached file, from the name of the blob that it links to (which may itself link to a shared store)."""
     return Path(os.readlink(path)).name if path.is_symlink() else None
 
 
@@ -270,7 +271,7 @@ _PLAIN_HTTP = threading.Lock()
 
 @contextlib.contextmanager
 def _plain_http(hub: Any) -> Iterator[None]:
-    """Xet transfers have no limit on waiting that a caller can set; the same files are served over HTTP."""
+    """Downloads over HTTP inside the `with`: a caller cannot limit the waiting of Xet transfers."""
     with _PLAIN_HTTP:
         disabled, hub.constants.HF_HUB_DISABLE_XET = hub.constants.HF_HUB_DISABLE_XET, True
         try:
@@ -280,7 +281,7 @@ def _plain_http(hub: Any) -> Iterator[None]:
 
 
 def _checked(hub: Any, repository: str, path: Path, announced: str | None, *, from_cache: bool) -> FetchedCheckpoint:
-    """The checkpoint, after its bytes were compared with the announced hash."""
+    """The checkpoint, with its bytes checked against the announced hash."""
     try:
         sha256, size_bytes = file_sha256(path), path.stat().st_size
     except OSError as error:
@@ -299,7 +300,7 @@ def _unreadable_cache(hub: Any, repository: str, error: OSError) -> WeightsError
 
 
 def _remove(hub: Any, path: Path) -> None:
-    """Removes a cached file and what it links to, link by link, as far as they lie in the cache."""
+    """Removes a cached file and everything it links to inside the cache."""
     cache = Path(os.path.realpath(hub.constants.HF_HUB_CACHE))
     links = [path]
     while links[-1].is_symlink():
@@ -324,14 +325,14 @@ def _unanswered(hub: Any, repository: str, error: Exception) -> WeightsError:
         return _error(repository, "not_found", f"{FILE_NAME} in this repository", _said(error), action)
     if status == 401:
         return _error(repository, "gated", "a valid token or none", _said(error), "log in again with hf auth login, or unset HF_TOKEN")
-    # whatever else is raised, no network brings about (an address that cannot be parsed, an old huggingface_hub): no reason to fall back
+    # other errors do not come from the network (an address that cannot be parsed, an old huggingface_hub): no reason to fall back
     kind = "unreachable" if isinstance(error, OSError | _http_error(hub)) else "not_found"
     action = "check the connection, HTTPS_PROXY and HF_ENDPOINT, or pass the path of a checkpoint"
     return _error(repository, kind, "an answer from the hub, or the file in the cache", _said(error), action)
 
 
 def _stopped(hub: Any, repository: str, error: Exception) -> WeightsError:
-    """The error for a download that had been announced and did not end well."""
+    """The error for a download that began and failed."""
     if isinstance(error, hub.errors.HfHubHTTPError):
         return _unanswered(hub, repository, error)
     if isinstance(error, hub.errors.LocalEntryNotFoundError):  # the hub, asked a second time, no longer answers
@@ -343,12 +344,12 @@ def _stopped(hub: Any, repository: str, error: Exception) -> WeightsError:
 
 
 def _http_error(hub: Any) -> type[Exception]:
-    """The base of the errors of the HTTP library that huggingface_hub is built on, which are no `OSError`."""
+    """The base class of the errors of huggingface_hub's HTTP library, which are no `OSError`."""
     return getattr(hub.errors, "HTTPError", OSError)
 
 
 def _said(error: BaseException) -> str:
-    """An error in one line: its kind, and the first line it says."""
+    """An error in one line: its type, and the first line of its text."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
 

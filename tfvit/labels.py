@@ -25,17 +25,18 @@ def cifar10_labels() -> tuple[str, ...]:
 
 
 def published_labels(weights: str | None) -> tuple[str, ...] | None:
-    """The classes of published weights, where their names are known: not those of "imagenet21k"."""
+    """The classes of published weights; None for "imagenet21k", whose names are not known."""
     known = {"imagenet": imagenet_labels, "cifar10": cifar10_labels}
     return known[weights]() if weights in known else None
 
 
 def class_indices(names: Sequence[str], classes: Sequence[str] | None, number: int) -> dict[str, int]:
-    """Which class each folder of a labelled image set stands for; empty where that cannot be told.
+    """Folder name -> class number, for a labelled image set; empty if the folders do not tell.
 
     Args:
-        names: of the folders.
-        classes: names in the model's order, or None: then the folders are numbers, or as many as there are classes, in sorted order.
+        names: the folders' names.
+        classes: the class names in the model's order. None takes folder names that are numbers as class numbers, and otherwise as many
+            folders as there are classes in sorted order.
         number: how many classes the model has.
     """
     names = sorted(set(names))
@@ -49,10 +50,10 @@ def class_indices(names: Sequence[str], classes: Sequence[str] | None, number: i
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """The labels of a file, surrounding spaces and empty lines at its end removed.
+    """The labels of a file, without surrounding spaces and empty lines at the end.
 
     Raises:
-        InputError: unreadable, empty, or with an empty line in between.
+        InputError: the file is unreadable or empty, or has an empty line between labels.
     """
     with reading(path, "a UTF-8 text file with one label per line", "labels"):
         labels = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
@@ -69,10 +70,10 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 
 def checked_labels(labels: tuple[str, ...] | None, classes: int) -> tuple[str, ...] | None:
-    """The labels of a model with so many classes.
+    """The same labels, if there is one for each class.
 
     Raises:
-        InputError: another number of them.
+        InputError: the model has more or fewer classes.
     """
     if labels is not None and len(labels) != classes:
         raise InputError(

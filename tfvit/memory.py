@@ -1,7 +1,7 @@
-"""How much memory there is, and no more than that for what a file from outside asks for.
+"""How much memory there is, and a limit that keeps a file from outside from asking for more.
 
-psutil reads the system. Only the peak on Linux is read by hand: psutil has none there, and getrusage's begins with the size of the process
-that started this one (811 MB, measured, for one of 13 MB).
+psutil reads the system. Only the peak on Linux is read by hand: psutil has none there, and getrusage also counts the process that started
+this one (measured: 811 MB for a process of 13 MB).
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def peak_bytes() -> int | None:
 
 @contextlib.contextmanager
 def limited() -> Iterator[None]:
-    """Inside the `with`, this process gets no more memory than is available when it begins: asking for more fails.
+    """Inside the `with`, this process can allocate only the memory that is available at the beginning. Asking for more fails.
 
-    Without the limit, a system that promises more than it has ends some process, not always the one that asked. Linux only; elsewhere
-    nothing is limited.
+    Without the limit, Linux promises more memory than it has and later kills some process, not always the one that asked. Other systems
+    are not limited.
     """
     available, taken = available_bytes(), _private_bytes()
     if available is None or taken is None:

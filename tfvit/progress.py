@@ -1,4 +1,4 @@
-"""Progress of long work, whoever shows it."""
+"""Progress of long work, without a word on how it is shown."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Item = TypeVar("Item")
 
 
 class Progress:
-    """What is going on, and how long each stage took. This one is silent; `tfvit.terminal.TerminalProgress` shows it.
+    """Counts the seconds of each stage and shows nothing. `tfvit.terminal.TerminalProgress` shows the stages.
 
-    `stage` is for work in this process. `begin`, `step` and `end` are what it is made of: work in another process calls them by itself.
+    Work in this process uses `stage`. Work in another process is reported with `begin`, `step` and `end`, of which `stage` is made.
     """
 
     def __init__(self, interrupted: Callable[[], bool] = lambda: False) -> None:
@@ -23,7 +23,7 @@ class Progress:
         self._interrupted = interrupted
 
     def seconds(self, subject: str | None = None) -> dict[str, float]:
-        """Stage -> seconds so far, of one subject or of all together."""
+        """Stage -> seconds so far, for one subject or summed over all."""
         total: dict[str, float] = {}
         for (whose, stage), seconds in self._seconds.items():
             if subject is None or whose == subject:
@@ -37,7 +37,7 @@ class Progress:
 
     @contextlib.contextmanager
     def stage(self, name: str, total: int | None = None, subject: str = "") -> Iterator[Callable[[], None]]:
-        """One piece of work. Gives a function to call after each step of `total`."""
+        """One piece of work. Gives a function to call after each of its `total` steps."""
         start, finished = time.perf_counter(), False
         self.begin(name, total, subject)
         try:
@@ -48,26 +48,26 @@ class Progress:
             self.end(name, total, subject, time.perf_counter() - start, finished)
 
     def begin(self, name: str, total: int | None, subject: str) -> None:
-        """A stage begins."""
+        """Called when a stage begins."""
 
     def step(self, name: str, subject: str) -> None:
-        """A stage has done one step of its total."""
+        """Called when a stage has done one of its steps."""
 
     def end(self, name: str, total: int | None, subject: str, seconds: float, finished: bool) -> None:
-        """A stage has ended: finished, or broken off by an error."""
+        """Called when a stage has ended; an error leaves it unfinished."""
         self._seconds[subject, name] = self._seconds.get((subject, name), 0.0) + seconds
 
     @contextlib.contextmanager
     def whole(self, steps: int) -> Iterator[Callable[[str, float, float | None], None]]:
-        """All the work of a command, stages included. Gives a function to call whenever a step has ended: with a sentence, the share of
-        all work that is done, and the seconds left where they are known."""
+        """All the work of a command, around its stages. Gives a function to call after each step. Its arguments are a sentence, the share
+        of the work that is done, and the seconds left, if known."""
         yield lambda text, share, seconds_left: None
 
     def stop_where_interrupted(self) -> None:
-        """Goes on with a Ctrl-C that came to nothing.
+        """Repeats a Ctrl-C that native code has swallowed.
 
         Raises:
-            KeyboardInterrupt: there was one.
+            KeyboardInterrupt: Ctrl-C was pressed.
         """
         if self._interrupted():
             raise KeyboardInterrupt

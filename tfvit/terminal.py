@@ -1,4 +1,4 @@
-"""What the commands share at the terminal: results on stdout, progress on stderr, one error boundary, no noise from native code."""
+"""How every command meets the terminal: results on stdout, progress on stderr, errors in one place, no noise from native code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
     """argparse with our errors: one to four lines, exit code 2, no usage dump.
 
     Args:
-        prog: "python -m PACKAGE.COMMAND"; started by its console script, a command calls itself PACKAGE-COMMAND instead.
+        prog: "python -m PACKAGE.COMMAND". The console script of the same command is called PACKAGE-COMMAND.
     """
 
     def __init__(self, prog: str, **kwargs: Any) -> None:
@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class TerminalProgress(Progress):
-    """A line for every stage that has ended; on a terminal, bars below the lines for the stages that are going on."""
+    """Prints a line for every stage that has ended. On a terminal, bars below the lines show the stages that are going on."""
 
     def __init__(self, stream: TextIO, interrupted: Callable[[], bool] = lambda: False) -> None:
         super().__init__(interrupted)
@@ -109,7 +109,7 @@ class TerminalProgress(Progress):
 
 
 def _bars(console: Any) -> Any:
-    """rich's bars, gone when they have ended. The field `left` of a bar is shown in place of rich's own estimate."""
+    """rich's bars; a finished bar disappears. A task with a field `left` shows this text in place of rich's estimate."""
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
     from rich.table import Column
@@ -129,14 +129,14 @@ def _label(name: str, total: int | None, subject: str) -> str:
 
 
 class Terminal:
-    """Where a command's results and progress go."""
+    """Prints the results of a command, and holds its progress."""
 
     def __init__(self, arguments: argparse.Namespace, stderr: TextIO, interrupted: Callable[[], bool]) -> None:
         self._json = arguments.json
         self.progress: Progress = Progress(interrupted) if arguments.quiet else TerminalProgress(stderr, interrupted)
 
     def result(self, document: dict[str, Any], columns: Sequence[str], rows: Sequence[Sequence[str]], closing: Sequence[str] = ()) -> None:
-        """Prints the document with --json, else the table and its closing lines; a row below the other where the terminal is too narrow."""
+        """Prints the document with --json, else the table and its closing lines. On a narrow terminal each row becomes a paragraph."""
         if self._json:
             self.text(document, "")
             return
@@ -186,9 +186,9 @@ def _print_table(console: Any, columns: Sequence[str], rows: Sequence[Sequence[s
 
 
 def run(parser: Parser, command: Callable[[argparse.Namespace, Terminal], int], argv: Sequence[str] | None) -> int:
-    """Parses, runs a command and turns what a user can cause into one short message and an exit code."""
+    """Parses the arguments and runs a command. An error of the user becomes one short message and the exit code."""
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
-    if hasattr(sys.stdout, "reconfigure"):  # names that are no UTF-8: in JSON this is their escape
+    if hasattr(sys.stdout, "reconfigure"):  # for file names that are no UTF-8; the escape is valid in JSON
         sys.stdout.reconfigure(errors="backslashreplace")
     with _private_stderr(debug) as (stderr, native_log), _interrupts() as interrupted:
         try:
@@ -205,7 +205,7 @@ def run(parser: Parser, command: Callable[[argparse.Namespace, Terminal], int], 
 
 
 def _report(error: Exception, stderr: TextIO, native_log: Callable[[], str], debug: bool) -> int:
-    """Says what went wrong; returns the exit code."""
+    """Prints the error and returns its exit code."""
     if isinstance(error, UserError):
         if debug:
             traceback.print_exception(error, file=stderr)
@@ -222,7 +222,7 @@ def _report(error: Exception, stderr: TextIO, native_log: Callable[[], str], deb
 
 @contextlib.contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Remembers Ctrl-C: native code that the KeyboardInterrupt passes through may turn it into another exception."""
+    """Remembers Ctrl-C, since native code may turn the KeyboardInterrupt into another exception."""
     seen = []
 
     def interrupt(number: int, frame: Any) -> NoReturn:
@@ -241,7 +241,8 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
 
 @contextlib.contextmanager
 def _private_stderr(debug: bool) -> Iterator[tuple[TextIO, Callable[[], str]]]:
-    """Keeps stderr for ourselves: TensorFlow and the runtimes write dozens of lines to file descriptor 2 that no user can use."""
+    """Hides what TensorFlow and the runtimes write to file descriptor 2: dozens of lines that help no user. Gives the real stderr, and a
+    function that returns the hidden text."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if debug:
         yield sys.stderr, str
@@ -273,5 +274,5 @@ def _escaped(cell: str) -> str:
 
 
 def _lines(text: str) -> str:
-    """Text of several lines for the eye: each of them as `printable` makes it."""
+    """Text of several lines, each of them `printable`."""
     return "\n".join(map(printable, text.split("\n")))

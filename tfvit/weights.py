@@ -1,7 +1,4 @@
-"""Weights in and out: locating, reading, loading, drawing random ones.
-
-With `tfvit.hub` and `tfvit.torch_checkpoint` the only code of tfvit that touches disk or network.
-"""
+"""Weights: finding and reading files, loading them into a model, drawing random ones."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ from tfvit.errors import InputError, WeightsError, first_line, reading
 from tfvit.hashing import file_sha256
 from tfvit.variants import PUBLISHED_WEIGHTS, WEIGHTS_ENDINGS, Variant
 
-# Of a head, by far: an HDF5 file may declare more than anyone has memory for, and store nothing of it
+# Far more than any head has: an HDF5 file may declare a size that no memory holds, and store nothing
 MOST_CLASSES = 10**6
 
 
@@ -30,9 +27,9 @@ class WeightsOrigin:
     """Where a model's weights came from: the manifest's `weights` block.
 
     Attributes:
-        source: "random:SEED" or the file's name.
-        sha256: of the file, or of the drawn values.
-        license, origin: as far as known, else None.
+        source: "random:SEED", or the name of a file.
+        sha256: hash of the file, or of the drawn values.
+        license, origin: None if not known.
     """
 
     source: str
@@ -56,8 +53,8 @@ def load_weights(model: keras.Model, weights: str | os.PathLike[str], variant: V
         variant: the model's row of the table; needed for the published weights.
 
     Raises:
-        WeightsError: the weights cannot be had, are unreadable, or of another model; nothing has been assigned then, except by a
-            `.weights.h5`.
+        WeightsError: the weights are missing, unreadable, or belong to another model. The model then keeps its weights, except that a
+            `.weights.h5` may have replaced some.
     """
     name = variant.id if variant else model.name
     if str(weights) in PUBLISHED_WEIGHTS:
@@ -79,10 +76,10 @@ def load_weights(model: keras.Model, weights: str | os.PathLike[str], variant: V
 
 
 def existing_weights_file(weights: str | os.PathLike[str]) -> Path:
-    """The path of a weights file that is there and has a known ending.
+    """The path of a weights file, after a check that it exists and has a known ending.
 
     Raises:
-        WeightsError: it is missing or of an unknown format.
+        WeightsError: the file is missing or has another ending.
     """
     path = Path(weights)
     if not path.name.endswith(WEIGHTS_ENDINGS):
@@ -101,7 +98,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """All tensors of a safetensors file.
 
     Raises:
-        WeightsError: not a whole safetensors file.
+        WeightsError: the file is cut off, or no safetensors file.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -115,7 +112,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """All tensors of a `.safetensors` or `.pth` checkpoint.
 
     Raises:
-        WeightsError: not a whole checkpoint, or a `.pth` that holds more than tensors and plain containers.
+        WeightsError: the file is cut off, no checkpoint, or a `.pth` with more than tensors and plain containers.
     """
     if path.name.endswith(".pth"):
         from tfvit.torch_checkpoint import read_torch_checkpoint
@@ -132,7 +129,7 @@ def load_keras_model(path: str | os.PathLike[str], trusted: bool = False) -> ker
         trusted: whether Python code in it (lambdas) may run.
 
     Raises:
-        InputError: the file is missing or no loadable Keras model.
+        InputError: the file is missing, or Keras cannot load it.
     """
     import tfvit.imagenet  # noqa: F401 (registers preprocess_input, which saved models may contain)
 
@@ -160,7 +157,7 @@ def _short(error: Exception) -> str:
 
 
 def checkpoint_classes(path: str | os.PathLike[str]) -> int | None:
-    """How many classes the head of a weights file has, or None if it has no readable head."""
+    """How many classes a weights file has; None without a readable head."""
     path = Path(path)
     if path.name.endswith((".safetensors", ".pth")):
         tensors = timm_names(read_tensors(path))
@@ -180,10 +177,10 @@ def checkpoint_classes(path: str | os.PathLike[str]) -> int | None:
 
 
 def randomize(model: keras.Model, seed: int) -> WeightsOrigin:
-    """Draws every weight of a tfvit model from `seed`, so that no branch is dead and none folds away.
+    """Draws every weight of a tfvit model at random, so that every branch computes something.
 
-    Kernels are scaled by fan-in; biases, norm scales (V2's zero-initialised ones included), position tables and logit scales are drawn
-    too. The values depend on the seed and on each weight's own name alone, and are the same on every backend.
+    Kernels are scaled by fan-in. Biases, norm scales (V2 initialises some with zero), position tables and logit scales are drawn too. The
+    values depend only on the seed and on the name of the weight, and are the same on every backend.
     """
     writers = {id(weight) for layer in tfvit_layers(model) if isinstance(layer, Block) for weight in layer.residual_writers}
     digest = hashlib.sha256()
@@ -211,7 +208,7 @@ def _draw(role: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.nda
 
 
 def _stable_path(variable: keras.Variable, model: keras.Model) -> str:
-    """A variable's path below its model: the same however the model was named."""
+    """A variable's path without the name of its model."""
     return variable.path.removeprefix(f"{model.name}/")
 
 

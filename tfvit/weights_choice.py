@@ -1,4 +1,4 @@
-"""Which weights a variant gets: what `--weights` names, found, fetched and hashed before anything heavy is loaded."""
+"""Which weights a variant gets: `--weights` is resolved, fetched and hashed before anything heavy is loaded."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _SEED_DIGITS = 18
 
 @dataclasses.dataclass(frozen=True)
 class WeightsChoice:
-    """What `--weights` asked for, resolved as far as it can be without building a model.
+    """The weights that `--weights` asks for, as far as they are known without a model.
 
     Attributes:
-        random_seed: for random weights, else None.
-        path, sha256: of a weights file, else None.
-        published: "imagenet", "imagenet21k" or "cifar10" where the weights are published ones.
+        random_seed: None unless the weights are random.
+        path, sha256: the weights file; None for random weights.
+        published: "imagenet", "imagenet21k" or "cifar10"; None for other weights.
         license, origin: of published weights.
-        warning: what the user must be told, if anything.
+        warning: a sentence for the user, or None.
     """
 
     random_seed: int | None = None
@@ -43,7 +43,7 @@ class WeightsChoice:
         """Path and SHA-256.
 
         Raises:
-            ValueError: random weights, which lie in no file.
+            ValueError: the weights are random and have no file.
         """
         if self.path is None or self.sha256 is None:
             raise ValueError(f"weights from a file expected. Received: {self}")
@@ -51,13 +51,15 @@ class WeightsChoice:
 
 
 def resolve_weights(text: str, variant: Variant, timeout_s: float = NETWORK_TIMEOUT_S) -> WeightsChoice:
-    """`--weights` for a variant, without building anything; published weights are fetched here.
+    """Resolves `--weights` for a variant. Published weights are downloaded if the cache lacks them.
 
     Args:
+        text: for example "auto", "random:1", or the path of a file.
         timeout_s: how long to wait for the network's first answer.
 
     Raises:
-        UsageError, WeightsError: a seed that is no number; a file that is not there; weights that cannot be had.
+        UsageError: the seed is no number.
+        WeightsError: the file is missing, or the published weights can neither be read nor downloaded.
     """
     if text == "auto":
         return _published(variant, variant.weights, timeout_s) if variant.weights == "cifar10" else _imagenet_or_random(variant, timeout_s)
@@ -85,7 +87,7 @@ def resolve_weights(text: str, variant: Variant, timeout_s: float = NETWORK_TIME
 
 
 def build(variant: Variant, choice: WeightsChoice) -> tuple[Any, Any]:
-    """The Keras model of a variant with logits out, and where its weights came from (`tfvit.weights.WeightsOrigin`)."""
+    """The Keras model of a variant, giving logits, and the `tfvit.weights.WeightsOrigin` of its weights."""
     from tfvit import weights
     from tfvit.model import build_variant
 
@@ -127,10 +129,10 @@ def _imagenet_or_random(variant: Variant, timeout_s: float) -> WeightsChoice:
 
 
 def sha256_of_given(path: Path, error_type: type[UserError] = WeightsError, kind: str = "weights") -> str:
-    """SHA-256 of a file of the user's.
+    """SHA-256 of a file that the user named.
 
     Raises:
-        UserError: of `error_type`: it cannot be read.
+        UserError: the file cannot be read; an `error_type`.
     """
     with reading(path, "an existing file", f"{kind} file", kind=error_type):
         return file_sha256(path)

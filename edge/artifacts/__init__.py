@@ -1,1 +1,1 @@
-"""A file and its manifest: provenance, atomic files, the cache, what differs between two files."""
+"""A file and its manifest: provenance, atomic files, the cache, the difference between two files."""

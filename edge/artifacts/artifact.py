@@ -1,7 +1,7 @@
-"""An artifact is a file's bytes and its manifest: saved atomically, loaded verified.
+"""An artifact is a file's bytes and its manifest, saved atomically and checked when loaded.
 
-`NAME.tflite`, `NAME.json` and, with labels, `NAME.labels.txt`. The manifest holds the file's hash, and the file comes into its place last:
-whatever interrupts a save, a file that is there has its manifest, and a manifest without a file is ours and made good by the next run.
+On disk: `NAME.tflite`, `NAME.json` and, with labels, `NAME.labels.txt`. The manifest holds the file's hash. The file is put into its place
+last, so a file always has its manifest, even if a save is interrupted. A manifest without a file is completed by the next run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _AGAIN = "convert the model again with --force"
 
 @dataclasses.dataclass(frozen=True)
 class Artifact:
-    """A converted file with everything that is known about it.
+    """A converted file with its manifest.
 
     Attributes:
         name: without ending, for example "small224-int8" or "small224-int8.random".
@@ -62,7 +62,7 @@ class Artifact:
 
 
 def canonical_json(value: Any) -> str:
-    """JSON that is the same for equal values; refuses NaN and infinity."""
+    """The same text for equal values. NaN and infinity raise ValueError."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -116,7 +116,7 @@ def preprocessing_of(manifest: Mapping[str, Any]) -> Preprocessing:
 
 
 def load_current(folder: Path, name: str, inputs_sha256: str) -> Artifact | None:
-    """The folder's artifact of this name, if it is intact and made from the same inputs."""
+    """The folder's artifact of this name, if it is intact and was made from the same inputs."""
     try:
         artifact = load(folder / f"{name}.tflite")
     except (InputError, OSError):
@@ -129,10 +129,10 @@ def load(path: Path, verify: bool = True) -> Artifact:
 
     Args:
         path: of the `.tflite`.
-        verify: False reads a file that its manifest does not describe, too.
+        verify: False also reads a file whose hash is not the manifest's.
 
     Raises:
-        InputError: a part is missing, unreadable, or the file is not the one its manifest describes.
+        InputError: a part is missing or unreadable, or the file is not the one that the manifest describes.
     """
     name = path.name.removesuffix(".tflite")
     if name == path.name:
@@ -166,10 +166,10 @@ def load(path: Path, verify: bool = True) -> Artifact:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """A manifest by itself.
+    """A manifest without its file.
 
     Raises:
-        InputError: it cannot be read, or has no name or hash.
+        InputError: the manifest is unreadable, or has no name or hash.
     """
     with reading(path, "the JSON that edge.convert wrote", "manifest", _AGAIN, errors=(OSError, ValueError, KeyError, TypeError)):
         manifest = strict_json.loads(path.read_bytes())
@@ -179,13 +179,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def save(artifact: Artifact, folder: Path, force: bool = False) -> Path:
-    """Writes an artifact, all of it or nothing; returns the path of the `.tflite`.
+    """Writes an artifact completely or not at all. Returns the path of the `.tflite`.
 
-    Two processes that save into one folder take turns. Files of the same names that belong to no artifact are not ours and are left alone.
+    Two processes that save into one folder take turns. Files of the same names that belong to no artifact are not overwritten.
 
     Raises:
-        InputError: a foreign file is in the way and `force` is off.
-        EnvironmentUnusableError: the folder or the disk refuses.
+        InputError: such a file is in the way, and `force` is off.
+        EnvironmentUnusableError: the folder cannot be written to, or the disk is full.
     """
     target = folder / f"{artifact.name}.tflite"
     manifest_path = folder / f"{artifact.name}.json"
@@ -210,7 +210,7 @@ def save(artifact: Artifact, folder: Path, force: bool = False) -> Path:
 
 
 def refuse_foreign_files(folder: Path, name: str) -> None:
-    """Checks that nothing is in an artifact's way but an older artifact.
+    """Checks that saving would overwrite nothing but an older artifact.
 
     Raises:
         InputError: a file of the same name belongs to no artifact.
@@ -227,7 +227,7 @@ def refuse_foreign_files(folder: Path, name: str) -> None:
 
 
 def _foreign_file(target: Path, manifest_path: Path, labels_path: Path) -> Path | None:
-    """What is there and not ours: ours is a file that its manifest describes, or a manifest whose file was deleted."""
+    """The file that belongs to no artifact. A file that its manifest describes is ours, and so is a manifest whose file was deleted."""
     try:
         if target.exists():
             load(target)

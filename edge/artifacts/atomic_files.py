@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and never over one that is not ours: staged beside their place, synced, renamed."""
+"""Writes files completely or not at all, and only over files of ours: staged beside their place, synced, renamed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TEXT = b"tEXtSoftware\0tfvit edge"
 _PICTURE_MARK = (len(_TEXT) - 4).to_bytes(4, "big") + _TEXT + zlib.crc32(_TEXT).to_bytes(4, "big")
 # How the names of staged files begin and end
 _STAGED, _STAGED_NAMES = (".edge-", ".tmp"), ".edge-????????.tmp"
-# What a file system without locks says, as some of networks have none
+# Errors of file systems without locks, as some network file systems are
 _NO_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK)
 # In the head of every page and Markdown text of ours
 TEXT_MARK, _MARK_WITHIN = "tfvit edge.report", 256
@@ -35,10 +35,10 @@ TEXT_MARK, _MARK_WITHIN = "tfvit edge.report", 256
 
 @contextlib.contextmanager
 def prepared_folder(folder: Path) -> Iterator[None]:
-    """Makes sure artifacts can be written to a folder, before any long work; one that was made for it and got none is removed again.
+    """Makes a folder for artifacts and checks that it can be written to, before any long work. A new folder that stays empty is removed.
 
     Raises:
-        EnvironmentUnusableError: it cannot be created or written to.
+        EnvironmentUnusableError: the folder cannot be made or written to.
     """
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
@@ -61,11 +61,11 @@ def prepared_folder(folder: Path) -> Iterator[None]:
 
 
 def save_picture(folder: Path, name: str, png: bytes, force: bool = False) -> Path:
-    """Writes NAME.png, all of it or nothing. One that we did not draw is left alone.
+    """Writes NAME.png completely or not at all. A picture that we did not draw is not overwritten.
 
     Raises:
-        InputError: a foreign file is in the way and `force` is off.
-        EnvironmentUnusableError: the folder or the disk refuses.
+        InputError: such a picture is in the way, and `force` is off.
+        EnvironmentUnusableError: the folder cannot be written to, or the disk is full.
     """
     path = folder / f"{name}.png"
     marked = png[:PNG_HEADER_BYTES] + _PICTURE_MARK + png[PNG_HEADER_BYTES:]
@@ -78,15 +78,15 @@ def save_picture(folder: Path, name: str, png: bytes, force: bool = False) -> Pa
 
 
 def utf8_name(path: Path) -> str:
-    """How a document names a file; bytes that are no UTF-8 are written out."""
+    """A file's name for a document; bytes that are no UTF-8 are escaped."""
     return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def require_replaceable(path: Path, kind: str) -> None:
-    """Checks that a JSON document can go there, before any long work: nothing is there, or a document of the same kind.
+    """Checks that a JSON document can be written, before any long work: the path is free, or holds a document of the same kind.
 
     Raises:
-        InputError: no such folder, or a file that is something else.
+        InputError: there is no such folder, or the path holds something else.
         EnvironmentUnusableError: the folder cannot be written to.
     """
     if not path.parent.is_dir():
@@ -104,37 +104,37 @@ def require_replaceable(path: Path, kind: str) -> None:
 
 
 def save_document(path: Path, document: dict[str, Any]) -> None:
-    """Writes a JSON document that names its `kind`, all of it or nothing, where `require_replaceable` lets it.
+    """Writes a JSON document that names its `kind` completely or not at all, after `require_replaceable`.
 
     Raises:
-        InputError: a file that is something else is in the way.
-        EnvironmentUnusableError: the folder or the disk refuses.
+        InputError: there is no such folder, or the path holds something else.
+        EnvironmentUnusableError: the folder cannot be written to, or the disk is full.
     """
     require_replaceable(path, document["kind"])
     save_bytes(path, (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(), document["kind"])
 
 
 def save_bytes(path: Path, data: bytes, what: str) -> None:
-    """Writes a file over whatever is there, all of it or nothing.
+    """Writes a file completely or not at all, over any file that is there.
 
     Raises:
-        EnvironmentUnusableError: the folder or the disk refuses.
+        EnvironmentUnusableError: the folder cannot be written to, or the disk is full.
     """
     with writing(what, len(data), path.parent), locked(path.parent), contextlib.ExitStack() as cleanup:
         os.replace(stage(path.parent, data, cleanup), path)
 
 
 def save_texts(texts: Mapping[Path, str], force: bool = False) -> None:
-    """Writes documents together, all of them or none. What is there already and not ours is left alone: ours is JSON of the same `kind`,
-    and a page or text with `TEXT_MARK` near its start.
+    """Writes documents together, all of them or none. Only documents of ours are overwritten: JSON of the same `kind`, and a page or text
+    with `TEXT_MARK` near its start.
 
     Args:
-        texts: what to write where; JSON that names its `kind`, or text with the mark.
-        force: overwrite what is not ours too.
+        texts: path -> JSON that names its `kind`, or text with the mark.
+        force: overwrites other files too.
 
     Raises:
-        InputError: a foreign file is in the way and `force` is off.
-        EnvironmentUnusableError: a folder or the disk refuses.
+        InputError: another file is in the way, and `force` is off.
+        EnvironmentUnusableError: a folder cannot be written to, or the disk is full.
     """
     for path, text in texts.items():
         with writing("document", len(text), path.parent):
@@ -157,7 +157,7 @@ def _is_our_text(old: str, new: str) -> bool:
 
 
 def _kind(text: str) -> str | None:
-    """What a JSON document says it is; None of anything else."""
+    """The `kind` of a JSON document; None for any other text."""
     try:
         return str(json.loads(text)["kind"])
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -166,7 +166,7 @@ def _kind(text: str) -> str | None:
 
 @contextlib.contextmanager
 def writing(what: str, size_bytes: int, folder: Path, action: str = "free space or choose another directory") -> Iterator[None]:
-    """Raises `EnvironmentUnusableError` where the folder or the disk refuses what is done inside the `with`."""
+    """Raises `EnvironmentUnusableError` for an `OSError` inside the `with`: the folder cannot be written to, or the disk is full."""
     try:
         yield
     except OSError as error:
@@ -179,7 +179,7 @@ def writing(what: str, size_bytes: int, folder: Path, action: str = "free space 
 
 
 def stage(folder: Path, data: bytes, cleanup: contextlib.ExitStack) -> str:
-    """A synced temporary file beside its destination, removed if it is not renamed; only in a folder that is `locked`."""
+    """A synced temporary file beside its destination, removed unless it is renamed. The folder must be `locked`."""
     handle, path = tempfile.mkstemp(dir=folder, prefix=_STAGED[0], suffix=_STAGED[1])
     cleanup.callback(lambda: Path(path).unlink(missing_ok=True))
     with os.fdopen(handle, "wb") as file:
@@ -194,7 +194,10 @@ def stage(folder: Path, data: bytes, cleanup: contextlib.ExitStack) -> str:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """An exclusive lock on the folder itself, which a killed process releases; what such a process had staged is removed."""
+    """Holds an exclusive lock on the folder itself, and removes what a killed process had staged there.
+
+    By hand, since the package filelock locks a file of its own and leaves it in the user's folder.
+    """
     if fcntl is None:  # Windows: renames stay atomic there, only the order between processes is open
         yield
         return
@@ -215,10 +218,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A folder among the system's temporary ones, for large files on the way and for whatever others call temporary meanwhile (TensorFlow
-    writes code it traces). What killed processes left of theirs is removed first.
+    """A temporary folder for large files, and for all temporary files inside the `with` (TensorFlow writes the code that it traces).
 
-    Whoever uses one holds a lock on it: one that can be locked has no owner.
+    A process holds a lock on its folder. Folders that can be locked belong to killed processes and are removed first.
     """
     if fcntl is None:
         with tempfile.TemporaryDirectory() as folder:
@@ -246,7 +248,7 @@ def scratch_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _locked_at_once(folder: Path) -> Iterator[None]:
-    """A lock on a folder; OSError where another process has it, or the file system has none."""
+    """Locks a folder without waiting; OSError if another process holds the lock, or the file system has no locks."""
     assert fcntl is not None
     descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
     try:
@@ -257,7 +259,7 @@ def _locked_at_once(folder: Path) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Has the system write down which names a folder holds, where it can."""
+    """Syncs the names in a folder to the disk, if the system can."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -271,7 +273,7 @@ _DPI = 110
 
 
 def png(figure: Any) -> bytes:
-    """A matplotlib figure as a PNG, without a date or version in it."""
+    """A matplotlib figure as PNG, without date and version."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""What differs between two files or documents that should be equal, part by part, in words. Runs nothing."""
+"""The differences between two files or documents that should be equal, in words. Runs nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from edge.artifacts import self_description
 from edge.tflite import flatbuffer
 
-# Of a list of layers or fields
+# Layers or fields named in one sentence
 _MOST_SHOWN = 5
 _MOST_CHARACTERS = 80
 
@@ -24,7 +24,7 @@ class Difference:
     Attributes:
         part: "graph" (operations and tensors), "weights" (constants, or where they came from), "quantization" (scales), "metadata",
             "provenance", "labels", "layout" (the same things, stored otherwise), "tools" (versions) or "manifest".
-        detail: what, and how: the recorded side first.
+        detail: a sentence, with the recorded side first.
     """
 
     part: str
@@ -32,10 +32,10 @@ class Difference:
 
 
 def of_files(recorded: bytes, rebuilt: bytes) -> list[Difference]:
-    """Of two `.tflite` files; empty where they are equal to the last byte.
+    """The differences between two `.tflite` files; none if they are equal to the last byte.
 
     Raises:
-        InputError: one is no TFLite file, or damaged.
+        InputError: a file is damaged, or no TFLite file.
     """
     if recorded == rebuilt:
         return []
@@ -56,10 +56,10 @@ def of_files(recorded: bytes, rebuilt: bytes) -> list[Difference]:
 
 
 def of_documents(recorded: Any, rebuilt: Any, part: str, without: Sequence[str] = ()) -> list[Difference]:
-    """Of two JSON documents, field by field.
+    """The differences between two JSON documents, field by field.
 
     Args:
-        part: what they are; fields below "tools" and "weights" are of those parts, whatever it is.
+        part: of every difference, except for fields below "tools" and "weights", which are parts themselves.
         without: paths of fields that may differ.
     """
     changed = [one for one in _fields(recorded, rebuilt, "") if one[0] not in without]

@@ -1,4 +1,4 @@
-"""What numbers depend on besides their inputs: our code, the tools, the processor, and how they are set."""
+"""What results depend on besides their inputs: our code, the tools, the processor, and their settings."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ MAKE_FILES = (
     "tfvit", "calibration", "edge/artifacts", "edge/conversion", "edge/drift", "edge/export", "edge/quantization", "edge/runtime",
     "edge/tflite",
 )  # fmt: skip
-# They change the arithmetic of TensorFlow and numpy
+# Environment variables that change the arithmetic of TensorFlow and numpy
 _SETTINGS = (
     "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE",
     "DNNL_MAX_CPU_ISA", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "XLA_FLAGS",
 )  # fmt: skip
-# Of keras.json, with Keras's own values where it says nothing
+# Fields of keras.json, with Keras's defaults
 _KERAS = {"floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_last"}
 
 
@@ -52,7 +52,7 @@ def source_sha256(root: Path, folders: tuple[str, ...]) -> str:
 
 
 def computed_by() -> dict[str, Any]:
-    """All of it, for a key: equal inputs computed by equals give equal bytes."""
+    """Everything named above, for a key: equal inputs give equal bytes where this is equal."""
     return {
         "code": code_sha256(),
         "tools": tool_versions(),
@@ -64,7 +64,7 @@ def computed_by() -> dict[str, Any]:
 
 
 def _keras_configuration() -> dict[str, Any]:
-    """What the user's keras.json changes of the models; Keras writes the file with its own values where there is none."""
+    """The fields of the user's keras.json that change a model. Keras writes the file with its defaults if there is none."""
     path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "keras.json"
     try:
         given = json.loads(path.read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
-"""What a file of ours says of itself: TensorFlow Lite metadata for apps, labels, and where it comes from, so that it can be made again.
+"""What a file of ours says about itself: metadata for apps, labels, and its provenance, so that it can be made again.
 
-The metadata is TensorFlow Lite's (`edge.tflite.metadata`); the provenance is JSON in a second buffer, `EDGE_PROVENANCE`, with the hash of
-the graph it was put on. Nothing measured is in it: it says what the file was made from, the manifest how good it is.
+The metadata is TensorFlow Lite's (`edge.tflite.metadata`). The provenance is JSON in a second buffer, `EDGE_PROVENANCE`, with the hash of
+its graph. The provenance says what the file was made from; how good the file is stands in the manifest alone.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ LABELS_FILE = "labels.txt"
 PROVENANCE_VERSION = 1
 # Everything used below is in the schema's first version
 _MIN_PARSER_VERSION = "1.0.0"
-# Of the manifest; what else it has describes or measures the finished file
+# Fields of the manifest that the provenance repeats; the others describe or measure the finished file
 FIELDS = ("name", "variant", "recipe", "weights", "classes", "input", "preprocessing", "output", "calibration", "repair", "tools")
 
 
 @dataclasses.dataclass(frozen=True)
 class SelfDescription:
-    """What a file says of itself, ours or anyone's.
+    """What a file says about itself, ours or anyone's.
 
     Attributes:
         metadata: TensorFlow Lite's, as `metadata_schema.unpack` gives it, or None.
         provenance: ours, or None.
-        files: those packed behind the graph, by name.
-        graph: the graph without all this, as it was before, or None: no file of ours, or one that was changed.
-        problems: what is there and cannot be read, as sentences.
+        files: name -> content of the files behind the graph.
+        graph: the graph as it was before the description was added; None if the file is not ours, or was changed.
+        problems: a sentence for each part that cannot be read.
     """
 
     metadata: dict[str, Any] | None = None
@@ -46,14 +46,14 @@ class SelfDescription:
 
     @property
     def graph_matches(self) -> bool | None:
-        """Whether the description was made for this graph; None where it does not say."""
+        """Whether the provenance was made for this graph; None without provenance."""
         if self.provenance is None:
             return None
         return self.graph is not None and sha256(self.graph) == self.provenance["graph"]["sha256"]
 
     @property
     def labels(self) -> tuple[str, ...] | None:
-        """The class names in the file that the metadata names for an output, or None."""
+        """The class names that the metadata names for an output, or None."""
         tensors = [
             tensor for part in (self.metadata or {}).get("subgraph_metadata", []) for tensor in part.get("output_tensor_metadata", [])
         ]
@@ -72,8 +72,8 @@ def describe(graph: bytes, document: Mapping[str, Any], labels: Sequence[str] | 
     """The file that ships: a graph with metadata, provenance and labels. Equal arguments give equal bytes.
 
     Args:
-        graph: of `quantize.quantize`.
-        document: a manifest, or what of it is known before the file is: `FIELDS`, `settings` and, for recipes that repair, `drift.limits`.
+        graph: from `quantize.quantize`.
+        document: a manifest, of which these are used: `FIELDS`, `settings` and, for recipes that repair, `drift.limits`.
         labels: one per class, or None.
     """
     record = provenance(document) | {"graph": {"sha256": sha256(graph), "size_bytes": len(graph)}}
@@ -85,10 +85,9 @@ def describe(graph: bytes, document: Mapping[str, Any], labels: Sequence[str] | 
 
 
 def provenance(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What a file's bytes depend on, from its manifest; without the hash of its graph.
+    """The part of a manifest on which the bytes of the file depend. The hash of the graph is added by `describe`.
 
-    What does not touch the bytes is left out, so that they do not change with it: the images of a recipe that is not calibrated, the limits
-    of one that is not repaired.
+    Left out is what the bytes do not depend on: the images of a recipe that is not calibrated, the limits of one that is not repaired.
     """
     recipe, settings = RECIPES[document["recipe"]], document["settings"]
     return {
@@ -104,7 +103,7 @@ def provenance(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def model_metadata(document: Mapping[str, Any], has_labels: bool) -> dict[str, Any]:
-    """TensorFlow Lite's metadata of a manifest, for `metadata_schema.pack`."""
+    """TensorFlow Lite's metadata from a manifest, for `metadata_schema.pack`."""
     weights, height, width = document["weights"], *document["input"]["shape"][1:3]
     source = "RANDOM weights: its answers mean nothing" if weights["random"] else f"Weights: {weights['source']}"
     text = (
@@ -156,7 +155,7 @@ def _output(document: Mapping[str, Any], has_labels: bool) -> dict[str, Any]:
 
 
 def _stored_as(tensor: Mapping[str, Any]) -> str:
-    """How an integer tensor's values are to be read."""
+    """A sentence on how to read the values of an integer tensor; empty for float32."""
     steps = tensor["quantization"]
     if not steps:
         return "" if tensor["dtype"] == "float32" else f" Stored as {tensor['dtype']}."
@@ -165,7 +164,7 @@ def _stored_as(tensor: Mapping[str, Any]) -> str:
 
 
 def read(data: bytes) -> SelfDescription:
-    """What a `.tflite` says of itself; damaged parts are named and left out."""
+    """What a `.tflite` says about itself. Damaged parts are named in `problems` and left out."""
     try:
         embedded = attachments.extract(data)
     except ValueError as error:
@@ -187,10 +186,10 @@ def read(data: bytes) -> SelfDescription:
 
 
 def _provenance(data: bytes) -> dict[str, Any]:
-    """The JSON of `provenance`, as far as it is looked at here.
+    """The JSON of `provenance`, with its version and graph checked.
 
     Raises:
-        ValueError: anything else.
+        ValueError: `edge.convert` did not write it.
     """
     try:
         record = json.loads(data.decode(), parse_constant=_refuse)

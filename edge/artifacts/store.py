@@ -1,7 +1,7 @@
-"""The cache: bytes by key, so that what one run made another finds.
+"""The cache: results of one run that another run can use, found by a key.
 
-A key is the hash of everything an entry depends on. So no entry is ever out of date, and going on with a run that was stopped is the same
-as finding what it had made. A damaged entry is noticed by its own hash, and made again.
+A key is the hash of everything that an entry depends on, so no entry is ever out of date. A stopped run continues by finding its own
+entries. Each entry holds its hash; a damaged entry is made again.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Entry:
     """One file of the cache.
 
     Attributes:
-        kind: what it is, for example "float file".
-        subject: of which model or file.
+        kind: for example "float file".
+        subject: the model or file that the entry belongs to.
         size_bytes: on disk.
-        used: when it was last written or read, seconds since 1970.
+        used: when it was last written or read, in seconds since 1970.
         path: of the file.
     """
 
@@ -53,8 +53,8 @@ class Store:
     """Bytes by key, each in a file of its own. Any number of processes may share a folder.
 
     Args:
-        folder: where; None keeps nothing.
-        limit_bytes: `prune` removes what was not used for longest above this.
+        folder: None keeps nothing.
+        limit_bytes: the size to which `prune` reduces the folder.
     """
 
     def __init__(self, folder: Path | None, limit_bytes: int = LIMIT_BYTES) -> None:
@@ -64,7 +64,7 @@ class Store:
         return self._folder is not None and _path(self._folder, key).is_file()
 
     def read(self, key: str) -> bytes | None:
-        """What was kept; None where it was not, or is not what was written: such a file is removed."""
+        """The bytes of an entry; None if there is none. A damaged entry is removed."""
         if self._folder is None:
             return None
         path = _path(self._folder, key)
@@ -80,7 +80,7 @@ class Store:
         return content
 
     def write(self, key: str, content: bytes, kind: str, subject: str) -> None:
-        """Keeps an entry, if the disk lets it: a cache that cannot be written costs time later and nothing else."""
+        """Writes an entry. A disk that refuses is no error: the entry is made again when it is needed."""
         if self._folder is None or len(content) > self._limit_bytes:
             return
         header = json.dumps({"key": key, "sha256": hashlib.sha256(content).hexdigest(), "kind": kind, "subject": subject[:200]})
@@ -99,7 +99,7 @@ class Store:
                 raise
 
     def made(self, key: str, make: Callable[[], bytes], kind: str, subject: str) -> bytes:
-        """The entry, made where it is not there. Of several processes that want it at once, one makes it and the others wait."""
+        """The entry, made if it is missing. If several processes want it at once, one makes it and the others wait."""
         content = self.read(key)
         if content is None:
             with self._turn(key):
@@ -110,7 +110,7 @@ class Store:
         return content
 
     def prune(self) -> None:
-        """Removes the files that were not used for longest, until the rest is within the limit."""
+        """Removes the least recently used files, until the rest is within the limit."""
         files = self._files()
         excess = sum(size for _, size, _ in files) - self._limit_bytes
         for _, size, path in sorted(files):
@@ -121,7 +121,7 @@ class Store:
             excess -= size
 
     def entries(self) -> list[Entry]:
-        """What is there, used last first."""
+        """All entries, the last used first."""
         found = []
         for used, size, path in sorted(self._files(), reverse=True):
             try:
@@ -133,7 +133,7 @@ class Store:
         return found
 
     def _files(self) -> list[tuple[float, int, Path]]:
-        """(last use, bytes, path) of everything, half-written files of killed processes too."""
+        """(last use, bytes, path) of every file, half-written files of killed processes included."""
         if self._folder is None or not self._folder.is_dir():
             return []
         found = []
@@ -145,13 +145,13 @@ class Store:
 
     @contextlib.contextmanager
     def _turn(self, key: str) -> Iterator[None]:
-        """One process at a time makes an entry; a killed one's turn ends with it."""
+        """Waits until no other process makes the entry. The turn of a killed process ends with it."""
         if self._folder is None:
             yield
             return
         folder = _path(self._folder, key).parent
         with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError):  # a folder that cannot be: then each makes its own
+            with contextlib.suppress(OSError):  # without a folder, each process makes the entry for itself
                 folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(locked(folder))
             yield
@@ -162,7 +162,7 @@ def _path(folder: Path, key: str) -> Path:
 
 
 def default_folder() -> Path:
-    """The user's cache folder, as the system has it, or what TFVIT_CACHE says."""
+    """TFVIT_CACHE, or the system's cache folder for this user."""
     if os.environ.get(FOLDER_VARIABLE):
         return Path(os.environ[FOLDER_VARIABLE])
     require_extra("edge", "the cache folder", "platformdirs", otherwise=f", or set {FOLDER_VARIABLE}")
@@ -172,10 +172,10 @@ def default_folder() -> Path:
 
 
 def open_store(folder: Path | None = None) -> Store:
-    """The store in a folder, or in the default one, with the limit of TFVIT_CACHE_GIB.
+    """The store in a folder, by default `default_folder`, with the limit of TFVIT_CACHE_GIB.
 
     Raises:
-        UsageError: the variable is no size.
+        UsageError: TFVIT_CACHE_GIB is no size.
     """
     text = os.environ.get(LIMIT_VARIABLE)
     try:

@@ -1,4 +1,4 @@
-"""JSON from outside, read so that whatever is in it can be computed with, printed and written again."""
+"""Reads JSON from outside strictly: every value can be computed with, printed and written again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any, NoReturn
 
-# Beyond them a double is no longer exact by far, and no figure here is so large
+# Far beyond what a double holds exactly, and beyond every figure here
 _MOST_DIGITS = 18
 
 
@@ -14,7 +14,7 @@ def loads(data: bytes) -> Any:
     """The value of a JSON document in UTF-8.
 
     Raises:
-        ValueError: no JSON, a number that is not finite or endless, half a surrogate pair, nested too deep; the message says which.
+        ValueError: no JSON, a number that is not finite, an integer that is too long, half a surrogate pair, or too many nested levels.
     """
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_float, parse_int=_int)

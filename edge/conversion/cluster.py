@@ -1,6 +1,6 @@
-"""Models converted by the workers of a dask cluster (the extra `cluster`), each in a process of its own on its machine.
+"""Converts models on the workers of a dask cluster (the extra `cluster`), each model in a process of its own.
 
-Files come back whole and are saved where the command runs; each worker has its machine's own cache.
+The files come back and are saved where the command runs. Each worker uses the cache of its machine.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def cells_on_cluster(address: str, groups: Sequence[cells.Group], progress: Prog
     Args:
         address: of the scheduler, for example "tcp://10.0.0.1:8786".
         groups: one for each model.
-        progress: notes go there.
+        progress: is told the stages and notes of a group when the group is finished.
 
     Raises:
-        EnvironmentUnusableError: no dask, no scheduler at the address, or no worker.
+        EnvironmentUnusableError: there is no scheduler at the address, or it has no workers.
     """
     client = _connect(address)
     with client:
@@ -70,7 +70,7 @@ def cells_on_cluster(address: str, groups: Sequence[cells.Group], progress: Prog
 
 
 def cells_of(group: cells.Group) -> list[tuple[str, tuple]]:
-    """What a worker does: the events of the group's process, cells with their artifacts. Its own machine's cache is used."""
+    """Runs on a worker: converts a group and returns the events of its process. Cells carry their artifacts."""
     events: queue.SimpleQueue[tuple[Any, str, tuple]] = queue.SimpleQueue()
     with tempfile.TemporaryDirectory(prefix="tfvit-") as folder:
         try:
@@ -94,7 +94,7 @@ def cells_of(group: cells.Group) -> list[tuple[str, tuple]]:
 
 
 def _saved(cell: cells.Cell, group: cells.Group) -> cells.Cell:
-    """A worker's cell with its file in the command's own folder."""
+    """A worker's cell, with its file saved in the folder of the command."""
     if cell.outcome is None:
         return cell
     folder = group.settings.folder
@@ -121,6 +121,9 @@ def _connect(address: str) -> Any:
     if not client.scheduler_info()["workers"]:
         client.close()
         raise EnvironmentUnusableError(
-            "the cluster has no workers", expected=f"some at {address}", received="none", action="dask worker ADDRESS --nthreads 1"
+            "the cluster has no workers",
+            expected=f"workers of the scheduler at {address}",
+            received="none",
+            action="start some with `dask worker ADDRESS --nthreads 1`",
         )
     return client

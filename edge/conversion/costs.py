@@ -1,4 +1,4 @@
-"""What converting a variant takes, as measured (results/convert_matrix.csv): memory, to be checked before, and time, for an estimate."""
+"""Memory and time that a conversion takes, as measured (results/convert_matrix.csv): for a check before it, and for an estimate."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tfvit.errors import EnvironmentUnusableError
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of one variant.
+    """Costs of one variant.
 
     Attributes:
-        peak_memory_mb: of a process that converts it with every recipe but those that compute on integers alone.
-        integer_peak_memory_mb: the same with those too.
-        model_seconds: what its six recipes share.
-        recipe_seconds: of int8, on which the others' go by `_SHARES`.
+        peak_memory_mb: of a process that converts it with all recipes but int8_full and w8a16.
+        integer_peak_memory_mb: of a process that converts it with all recipes.
+        model_seconds: for what the recipes share.
+        recipe_seconds: for int8; `_SHARES` gives the other recipes.
     """
 
     peak_memory_mb: int
@@ -43,44 +43,44 @@ MEASURED = {
     "v2_large384": Cost(11118, 15538, 473, 109),
 }
 _OTHERS = Cost(1200, 1200, 12, 12)
-# Seconds of a recipe, of int8's
+# Recipe -> its seconds / int8's
 _SHARES = {"float32": 0.16, "float16": 0.14, "int8": 1.0, "dynamic": 0.1, "int8_full": 0.85, "w8a16": 2.5}
 
 
 def cost(source: Source) -> Cost:
-    """Of a variant; a small one's for what was never measured."""
+    """The measured cost of a variant; for any other model, that of a small one."""
     return MEASURED.get(source.variant.id, _OTHERS) if source.variant else _OTHERS
 
 
 def seconds(source: Source, recipe: str) -> float:
-    """Of one recipe, without what recipes share. Only ratios of such numbers mean something on another machine."""
+    """For one recipe, without what recipes share. On another machine only ratios of these numbers hold."""
     return cost(source).recipe_seconds * _SHARES.get(recipe, 1.0)
 
 
 def available_mb() -> int | None:
-    """As `tfvit.memory.available_bytes`, in MB."""
+    """`tfvit.memory.available_bytes` in MB."""
     available = memory.available_bytes()
     return None if available is None else available // 2**20
 
 
 def peak_memory_mb(source: Source, recipes: Sequence[Recipe]) -> int:
-    """Of a process that converts a variant with these recipes."""
+    """Measured peak of a process that converts a model with these recipes."""
     on_integers = any(recipe.integer_bits for recipe in recipes)
     return cost(source).integer_peak_memory_mb if on_integers else cost(source).peak_memory_mb
 
 
 def fits(work: Sequence[tuple[Source, Sequence[Recipe]]], capacity_mb: int | None) -> bool:
-    """Whether so many models may be converted side by side in so much memory."""
+    """Whether the models can be converted side by side in this much memory; None passes."""
     return capacity_mb is None or sum(peak_memory_mb(source, recipes) for source, recipes in work) <= capacity_mb
 
 
 def require_memory(source: Source, recipes: Sequence[Recipe]) -> None:
-    """Checks that a variant can be converted with these recipes without swapping.
+    """Checks that there is enough memory to convert a variant without swapping.
 
-    What was never measured, and systems that do not say, pass.
+    Models that were never measured pass, and so does a system that does not say how much is available.
 
     Raises:
-        EnvironmentUnusableError: it took more than is available.
+        EnvironmentUnusableError: the measured peak is more than is available.
     """
     available = available_mb()
     if source.variant is None or source.variant.id not in MEASURED or available is None:

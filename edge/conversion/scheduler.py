@@ -1,7 +1,7 @@
-"""Variants times recipes: a model's cells together, several models one after the other or side by side, each in a process of its own.
+"""Converts several models with several recipes, one model after the other or side by side, each in a process of its own.
 
-A cell that fails is an outcome like any other. What a stopped run had finished is current in the next one, and what it had made on the way
-lies in the cache, so that taking up a run is the same as starting it.
+A file that cannot be made is an outcome, and the others go on. Running a stopped command again continues it: finished files are current,
+and intermediate results lie in the cache.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ def run(groups: Sequence[Group], jobs: int, cluster: str | None, progress: Progr
 
     Args:
         groups: one for each model.
-        jobs: how many models side by side. A single one is converted in this process, several in processes of their own.
-        cluster: address of a dask scheduler whose workers convert instead.
-        progress: stages and the whole go there.
-        finished: called with every cell as it comes.
+        jobs: how many models to convert side by side. A single model is converted in this process.
+        cluster: address of a dask scheduler whose workers convert instead of this machine.
+        progress: is told everything that goes on.
+        finished: called with each cell when it is done.
 
     Returns:
         Every cell, in the order of the groups and their recipes.
@@ -45,13 +45,13 @@ def run(groups: Sequence[Group], jobs: int, cluster: str | None, progress: Progr
         for cell in coming:
             found[cell.model, cell.recipe] = cell
             estimate.finished(cell)
-            finished(cell)  # before it is said: what was said is kept
+            finished(cell)  # before the user is told, so that what the user was told is kept
             whole(f"{cell.name} {cell.status}", estimate.share, estimate.seconds_left)
     return [found[key] for key in order]
 
 
 class Estimate:
-    """How much of the work is done, by what each cell was measured to cost.
+    """How much of the work is done, by the measured cost of each cell.
 
     Args:
         groups: all the work.
@@ -69,7 +69,7 @@ class Estimate:
         self._left, self._done = sum(self._weights.values()), 0.0
 
     def finished(self, cell: Cell) -> None:
-        """What is found there already counts as no work."""
+        """Counts a cell as done. A file that was already there counts as no work."""
         weight = self._weights[cell.model, cell.recipe]
         self._left -= weight
         if cell.status != "current":
@@ -82,20 +82,20 @@ class Estimate:
 
     @property
     def seconds_left(self) -> float | None:
-        """None before anything has been done, and at the end."""
+        """None before the first file is made, and at the end."""
         known = self._done > 0 and self.share < 1 - 1e-9
         return (self._clock() - self._start) * self._left / self._done if known else None
 
 
 def _side_by_side(groups: Sequence[Group], jobs: int, progress: Progress) -> Generator[Cell]:
-    """Each group in a process of its own, as many at once as there are jobs and as memory allows."""
+    """Converts each group in a process of its own, as many at once as `jobs` and the memory allow."""
     waiting: list[Group] = []
     for one in outstanding(groups, progress):
         if isinstance(one, Group):
             waiting.append(one)
         else:
             yield one
-    if jobs > 1:  # the longest first, so that none is left for the end
+    if jobs > 1:  # the longest first, so that no long one runs alone at the end
         waiting.sort(key=lambda group: -costs.cost(group.source).model_seconds)
         threads = max(1, machine.usable_cores() // jobs)  # of the runtime, whose answers do not depend on them; TensorFlow's may
         waiting = [dataclasses.replace(group, settings=dataclasses.replace(group.settings, threads=threads)) for group in waiting]

@@ -1,4 +1,4 @@
-"""A process that converts one model: memory it used is free afterwards, and its crash is the outcome of one cell and not the end of all.
+"""Converts one model in a process of its own: its memory is free afterwards, and a crash loses only the file that was being made.
 
 The parent writes a pickled `edge.conversion.cells.Group` and leaves the pipe open. The child writes pickled (kind, content) pairs:
 ("cell", (cell,)), and the calls of its progress, "begin", "step", "end", "note" and "warn", with their arguments. The parent adds how the
@@ -24,7 +24,7 @@ from edge.runtime.child import Child, answers, module
 from tfvit.errors import EnvironmentUnusableError, UserError
 from tfvit.progress import Progress
 
-# How long a child may take to put down its work before it is killed
+# Seconds that an interrupted child gets to stop by itself
 _PATIENCE_S = 15.0
 
 
@@ -32,8 +32,8 @@ class MatrixProcess:
     """The parent's side.
 
     Args:
-        group: `edge.conversion.cells.Group`.
-        events: (this, kind, content) are put there, from a thread.
+        group: an `edge.conversion.cells.Group`.
+        events: a queue. A thread puts (this process, kind, content) there.
     """
 
     def __init__(self, group: Any, events: Any) -> None:
@@ -50,12 +50,12 @@ class MatrixProcess:
         return self._child.process.pid
 
     def interrupt(self) -> None:
-        """Asks it to stop."""
+        """Sends the child Ctrl-C."""
         with contextlib.suppress(ProcessLookupError):
             self._child.process.send_signal(signal.SIGINT)
 
     def close(self) -> None:
-        """Waits for its end, for a while."""
+        """Waits for the end, and kills the child after `_PATIENCE_S`."""
         try:
             self._child.process.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:
@@ -83,13 +83,13 @@ class MatrixProcess:
 
 
 def ended_early(expected: str, received: str, action: str) -> EnvironmentUnusableError:
-    """The error for a process that did not do all it was asked."""
+    """The error for a process that ended before all its files were made."""
     summary = "the process of this conversion ended before it was done"
     return EnvironmentUnusableError(summary, expected=expected, received=received, action=action)
 
 
 class _Telling(Progress):
-    """Progress of a child: told to the parent."""
+    """Tells a child's progress to its parent."""
 
     def __init__(self, say: Callable[[str, tuple], None], interrupted: Callable[[], bool]) -> None:
         super().__init__(interrupted)
@@ -142,7 +142,7 @@ def main() -> int:
 
 
 def _stop_without_parent() -> None:
-    """Ends this process where its parent has ended, however it did."""
+    """Ends this process when its parent has ended, which closes stdin."""
     while os.read(0, 1):
         pass
     os.kill(os.getpid(), signal.SIGINT)

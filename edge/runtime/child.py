@@ -1,6 +1,6 @@
-"""Processes of our own: how a parent starts one and hears how it ended, and how the child answers.
+"""Child processes: the parent starts one and hears how it ended; the child answers on stdout.
 
-Imports nothing but the standard library: benchmarks load this module in environments of other runtimes, which lack what tfvit needs.
+Imports only the standard library: benchmarks load this module in the environments of other runtimes, which lack the packages of tfvit.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _MOST_CHARACTERS = 300
 
 
 class Child:
-    """A started process; close it, or use it in a `with`.
+    """A running child process; close it, or use it in a `with`.
 
-    It has a session of its own, so that Ctrl-C reaches the parent alone, and imports this very edge, wherever its parent found it.
+    The child has a session of its own, so that Ctrl-C reaches only the parent. It imports the same copy of `edge` as its parent.
 
     Args:
-        command: program and arguments; `module` gives those of a module of ours.
+        command: program and arguments, for example `module("edge.runtime.sandbox", "run")`.
 
     Attributes:
-        process, stdin, stdout: of the child; both pipes carry bytes.
+        process, stdin, stdout: of the child. The pipes carry bytes.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -39,7 +39,7 @@ class Child:
         self.stdin, self.stdout = cast(IO[bytes], self.process.stdin), cast(IO[bytes], self.process.stdout)
 
     def ended(self) -> tuple[int, str]:
-        """Waits for the end. Returns the exit code, negative for a signal, and a sentence: "signal SIGSEGV: the last line it printed"."""
+        """Waits for the end. Returns the exit code (minus a signal's number) and, for example, "signal SIGSEGV: last line of stderr"."""
         code = self.process.wait()
         self._log.seek(0)
         last = (self._log.read().decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1][:_MOST_CHARACTERS]
@@ -49,7 +49,7 @@ class Child:
         return code, f"signal {name}: {'killed, perhaps for want of memory' if name == 'SIGKILL' else last}"
 
     def close(self) -> None:
-        """Kills the process where it still runs."""
+        """Kills the process if it still runs."""
         self.process.kill()
         self.process.wait()
         for stream in (self.stdin, self.stdout, self._log):
@@ -69,14 +69,14 @@ def module(name: str, *arguments: str) -> list[str]:
 
 
 def answers() -> IO[bytes]:
-    """The child's stdout, for answers alone: what native code prints there from now on goes to stderr."""
+    """The child's stdout, reserved for answers: what native code prints from now on goes to stderr."""
     stream = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return stream
 
 
 def answering() -> Callable[[dict[str, Any]], None]:
-    """A function that answers with one line of JSON on `answers`."""
+    """A function for the child that answers with one line of JSON."""
     stream = answers()
 
     def say(answer: dict[str, Any]) -> None:
@@ -87,7 +87,7 @@ def answering() -> Callable[[dict[str, Any]], None]:
 
 
 def noise(tensors: dict[str, Any]) -> dict[str, Any]:
-    """An input for each tensor, always the same: pixels 0..255 for images, small whole numbers for integers, else standard normal ones."""
+    """An input for each tensor, always the same: pixels 0..255 for images, 0..7 for integers, standard normal numbers for the rest."""
     import numpy as np
 
     generator = np.random.default_rng(0)

@@ -1,6 +1,6 @@
-"""Running a `.tflite` on the CPU: LiteRT, or tflite-runtime where that is what is installed.
+"""Runs a `.tflite` on the CPU, with LiteRT or, if only that is installed, with tflite-runtime.
 
-Together with `edge.runtime.gpu`, whose model has the same methods, the only modules that run a file.
+Only this module and `edge.runtime.gpu` run files. Their models have the same methods.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Tensor:
 
     Attributes:
         index: in the file.
-        shape, dtype: as the file has them.
-        scale, zero_point: of a quantized tensor: real value = scale * (integer - zero_point); scale 0 where it is not.
+        shape, dtype: as in the file.
+        scale, zero_point: of a quantized tensor: real value = scale * (integer - zero_point). The scale of other tensors is 0.
     """
 
     index: int
@@ -67,16 +67,16 @@ class Tensor:
 
     @classmethod
     def of(cls, details: Mapping[str, Any]) -> Tensor:
-        """From a runtime's own details."""
+        """From the details that a runtime gives of a tensor."""
         scale, zero_point = details.get("quantization") or (0.0, 0)
         shape = tuple(int(side) for side in details["shape"])
         return cls(int(details["index"]), shape, np.dtype(details["dtype"]), float(scale), int(zero_point))
 
     def stored(self, values: np.ndarray) -> np.ndarray:
-        """Numbers as the file takes them.
+        """Real numbers as the file takes them, quantized if it is.
 
         Raises:
-            ValueError: another shape.
+            ValueError: the shape is not the tensor's.
         """
         if tuple(values.shape) != self.shape:
             raise ValueError(f"input must have the shape {self.shape}. Received: {tuple(values.shape)}")
@@ -86,7 +86,7 @@ class Tensor:
         return np.clip(np.round(values / self.scale) + self.zero_point, limits.min, limits.max).astype(self.dtype)
 
     def real(self, values: np.ndarray) -> np.ndarray:
-        """The numbers that the file's stand for."""
+        """The inverse of `stored`."""
         return (values.astype(np.float32) - self.zero_point) * np.float32(self.scale) if self.scale else values
 
 
@@ -94,17 +94,17 @@ class Interpreter:
     """A file loaded for the CPU.
 
     Args:
-        file: the flatbuffer.
+        file: the bytes of a `.tflite`.
         threads: at least 1.
-        kernels: `XNNPACK` (the default delegate of every app), `BUILTIN` (optimised kernels without it) or `REFERENCE`.
-        delegate_each_op: one delegate node for each operation, to see which operations the delegate takes.
+        kernels: `XNNPACK` (the default delegate of every app), `BUILTIN` (optimised kernels without XNNPACK) or `REFERENCE`.
+        delegate_each_op: makes one delegate node for each operation, which shows the operations that the delegate takes.
 
     Attributes:
-        inputs, outputs: by their names in the signature; by tensor name where the file has none.
-        ran_on: runtime, version and kernels, in words.
+        inputs, outputs: name -> `Tensor`. The names are the signature's, or the tensors' in a file without signature.
+        ran_on: for example "LiteRT 2.3.0 CPU (XNNPACK)".
 
     Raises:
-        EnvironmentUnusableError: the runtime cannot load the file; what it printed is the reason.
+        EnvironmentUnusableError: the runtime cannot load the file. The reason is the last line that it printed.
     """
 
     def __init__(self, file: bytes, threads: int = 1, kernels: str = XNNPACK, delegate_each_op: bool = False) -> None:
@@ -139,18 +139,16 @@ class Interpreter:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of the first input."""
+        """Shape of the first input."""
         return next(iter(self.inputs.values())).shape
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
-        """The first output for one input of the file's own shape.
+        """The first output for one input of `input_shape`. Quantized inputs and outputs are converted from and to real numbers."""
 
-        Numbers are cast to the file's input type; where that is quantized, they are quantized and the output is dequantized.
-        """
         return next(self.run_each(pixels))
 
     def run_each(self, pixels: np.ndarray) -> Iterator[np.ndarray]:
-        """Runs one input, then copies the outputs out one at a time: with many of them, all at once would not fit."""
+        """Runs one input and gives the outputs one at a time, since many large outputs would not fit into memory together."""
         self.write({next(iter(self.inputs)): pixels})
         with _in_our_words("run"):
             self._interpreter.invoke()
@@ -161,7 +159,7 @@ class Interpreter:
         """Sets the inputs, by name.
 
         Raises:
-            ValueError: a name or a shape that the file does not have.
+            ValueError: the file has no such input, or one of another shape.
         """
         for name, array in values.items():
             if name not in self.inputs:
@@ -169,7 +167,7 @@ class Interpreter:
             self._interpreter.set_tensor(self.inputs[name].index, self.inputs[name].stored(array))
 
     def invoke(self) -> list[np.ndarray]:
-        """One inference on what was written, and a copy of its outputs as the file stores them: what an app waits for."""
+        """One inference on the written inputs. Gives copies of the outputs as the file stores them, which an app waits for too."""
         with _in_our_words("run"):
             self._interpreter.invoke()
         return [self._interpreter.get_tensor(tensor.index) for tensor in self.outputs.values()]
@@ -179,18 +177,18 @@ class Interpreter:
         return self._interpreter._get_ops_details()
 
     def is_quantized(self) -> bool:
-        """Whether the file holds integers with a scale, weights or activations."""
+        """Whether any weights or activations of the file are integers with a scale."""
         details = self._interpreter.get_tensor_details()
         return any(np.dtype(tensor["dtype"]).kind in "iu" and len(tensor["quantization_parameters"]["scales"]) for tensor in details)
 
 
 def real_outputs(model: Any, raw: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """What `invoke` gave, as numbers by name; `model` is an `Interpreter` or a `GpuModel`."""
+    """Name -> real numbers, from what `invoke` of an `Interpreter` or a `GpuModel` gave."""
     return {name: tensor.real(values) for (name, tensor), values in zip(model.outputs.items(), raw, strict=True)}
 
 
 def interleaved_milliseconds(files: Sequence[bytes], threads: int, rounds: int, warmup_rounds: int) -> np.ndarray:
-    """[files, rounds]: the time of one inference each, the files taking turns in every round."""
+    """[files, rounds]: milliseconds of one inference each. The files take turns in every round."""
     interpreters = [Interpreter(file, threads=threads) for file in files]
     pixels = np.random.default_rng(0).integers(0, 256, interpreters[0].input_shape).astype(np.float32)
     milliseconds = np.empty((len(files), rounds))
@@ -205,12 +203,12 @@ def interleaved_milliseconds(files: Sequence[bytes], threads: int, rounds: int, 
 
 @dataclasses.dataclass(frozen=True)
 class Partitions:
-    """What XNNPACK takes of a file.
+    """How much of a file XNNPACK runs.
 
     Attributes:
-        delegated_ops, total_ops: operations.
-        partitions: pieces the graph falls into.
-        left_over: operations left to builtin kernels, by name.
+        delegated_ops, total_ops: numbers of operations.
+        partitions: how many pieces of the graph XNNPACK runs.
+        left_over: operation -> how many are left to builtin kernels.
     """
 
     delegated_ops: int
@@ -220,7 +218,7 @@ class Partitions:
 
 
 def xnnpack_partitions(file: bytes) -> Partitions:
-    """Asks the runtime itself: once as it will run, once with a delegate node for each operation, whose outputs name the operation."""
+    """Asks the runtime, by loading the file twice: as apps do, and with a delegate node for each operation to see which are taken."""
     partitions = sum(operation["op_name"] == "DELEGATE" for operation in Interpreter(file).operations())
     operations = Interpreter(file, delegate_each_op=True).operations()
     taken = {int(tensor) for operation in operations if operation["op_name"] == "DELEGATE" for tensor in operation["outputs"]}
@@ -235,7 +233,7 @@ def xnnpack_partitions(file: bytes) -> Partitions:
 
 @contextlib.contextmanager
 def _in_our_words(what: str, log: _Log | None = None) -> Iterator[None]:
-    """The runtime's own errors, as one of ours."""
+    """Raises one error of ours for any error of the runtime."""
     try:
         yield
     except (ValueError, RuntimeError) as error:
@@ -260,7 +258,7 @@ class _Log:
 
 @contextlib.contextmanager
 def captured_stderr() -> Iterator[_Log]:
-    """Catches what native code writes to file descriptor 2: runtimes give their reasons there and nowhere else."""
+    """Catches what native code writes to file descriptor 2: only there do runtimes give their reasons."""
     with tempfile.TemporaryFile() as file:
         saved = os.dup(2)
         os.dup2(file.fileno(), 2)

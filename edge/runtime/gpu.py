@@ -1,8 +1,8 @@
-"""Running a `.tflite` on the GPU, and on nothing but the GPU: LiteRT's CompiledModel over WebGPU (Vulkan, Metal or Direct3D).
+"""Runs a `.tflite` on the GPU alone: LiteRT's CompiledModel over WebGPU (Vulkan, Metal or Direct3D).
 
-Asked for GPU and CPU together, LiteRT calls a model fully accelerated while operations run on the CPU; so the GPU is asked for alone. It
-says why it refuses a model only in what it prints. Without any Vulkan device nothing can be said of the file: that is "unavailable", not
-"refused". The process keeps the driver's threads until it ends; measure in a process of its own (`edge.runtime.process`).
+LiteRT may call a model fully accelerated although some operations run on the CPU, if it may use both; so it gets the GPU alone. The reasons
+for refusing a model are only in what LiteRT prints. A machine without a GPU says nothing about the file: "unavailable" is not "refused".
+The driver's threads stay until the process ends, so measurements need a process of their own (`edge.runtime.process`).
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _SOFTWARE = re.compile(r"adapterType=CPU|llvmpipe|lavapipe|SwiftShader|arch=soft
 
 
 class GpuUnavailableError(EnvironmentUnusableError):
-    """This machine has no GPU that LiteRT can use; says nothing of the file."""
+    """This machine has no GPU that LiteRT can use. The file may be fine."""
 
 
 class GpuRefusedError(EnvironmentUnusableError):
     """The GPU delegate does not take the file, or cannot compile what it took.
 
     Attributes:
-        refused: (operation, reason) pairs as the delegate printed them; may be empty where it printed none.
+        refused: (operation, reason) pairs that the delegate printed; may be empty.
     """
 
     def __init__(self, refused: list[tuple[str, str]], received: str) -> None:
@@ -55,18 +55,18 @@ class GpuModel:
     """A file compiled for the GPU alone.
 
     Args:
-        file: the flatbuffer.
-        precision: `F16`, what apps get by default, or `F32`.
+        file: the bytes of a `.tflite`.
+        precision: `F16` (the default of apps) or `F32`.
 
     Attributes:
-        inputs, outputs: as of `edge.runtime.cpu.Interpreter`.
-        adapter: what the driver says of the device.
-        is_software: whether that device is a CPU: its answers mean something, its milliseconds do not.
+        inputs, outputs: as in `edge.runtime.cpu.Interpreter`.
+        adapter: the device, in the driver's words.
+        is_software: whether the device is a CPU. Its outputs count, its milliseconds do not.
         ran_on: runtime, version, precision and device, in words.
 
     Raises:
-        GpuUnavailableError: no device.
-        GpuRefusedError: not taken whole.
+        GpuUnavailableError: there is no device.
+        GpuRefusedError: the delegate does not take the whole file.
     """
 
     def __init__(self, file: bytes, precision: str = F16) -> None:
@@ -116,7 +116,7 @@ class GpuModel:
         """Sets the inputs, by name.
 
         Raises:
-            ValueError: a name or a shape that the file does not have.
+            ValueError: the file has no such input, or one of another shape.
         """
         for name, buffer in zip(self.inputs, self._buffers[0], strict=True):
             if name in values:
@@ -126,10 +126,10 @@ class GpuModel:
             raise ValueError(f"inputs must be among {sorted(self.inputs)}. Received: {sorted(unknown)}")
 
     def invoke(self) -> list[np.ndarray]:
-        """One inference and its outputs read back: running alone only hands the work to the GPU.
+        """One inference with its outputs read back; without reading, the GPU may not have begun.
 
         Raises:
-            GpuRefusedError: the driver could not run what it compiled.
+            GpuRefusedError: the driver could not run the compiled model.
         """
         try:
             self._model.run_by_index(0, *self._buffers)
@@ -142,13 +142,13 @@ class GpuModel:
 
 
 def refusals(messages: str) -> list[tuple[str, str]]:
-    """(operation, reason) of every operation the delegate printed as unsupported, each once."""
+    """Different (operation, reason) pairs that the delegate printed as unsupported."""
     found = [pair for block in _REFUSED_LIST.findall(messages) for pair in _REFUSED_LINE.findall(block)]
     return list(dict.fromkeys((operation, reason.strip()) for operation, reason in found))
 
 
 def _tensor(file: bytes, details: Mapping[str, Any]) -> Tensor:
-    """From the compiled model's own details, which leave the scale of integers out."""
+    """A tensor from the compiled model's details, with the scale of integers, which they lack, from the file."""
     from edge.tflite import flatbuffer  # needs ai-edge-litert, which this module says is missing in words of its own
 
     tensor = Tensor.of(details)

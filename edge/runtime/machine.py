@@ -1,6 +1,6 @@
-"""What a measurement ran on; None where a system does not say.
+"""The machine that a measurement ran on.
 
-psutil knows neither the processor's name nor the frequency governor: both are read by hand, on Linux.
+psutil knows neither the processor's name nor the frequency governor. Both are read by hand, on Linux only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tfvit import memory
 
 
 def cpu_name() -> str:
-    """For example "AMD EPYC 9V45 96-Core Processor, AVX512-VNNI"; "unknown" where the system does not say."""
+    """For example "AMD EPYC 9V45 96-Core Processor, AVX512-VNNI"; "unknown" if the system does not say."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -34,7 +34,7 @@ def usable_cores() -> int:
 
 
 def environment() -> dict[str, Any]:
-    """The machine as a report names it."""
+    """The machine as reports name it; None for what the system does not say."""
     return {
         "cpu": cpu_name(),
         "machine": platform.machine(),

@@ -1,8 +1,11 @@
-"""A process that holds one file on one delegate and times it when asked, so that nothing another model left behind is measured with it.
+"""Times one file on one delegate in a process of its own.
 
-Parent and child speak JSON, a line each way. The child loads the file, runs it once and says how that went. Then it answers questions:
-{"burst": [runs, seconds, discarded]} with milliseconds, {"outputs": true} with the outputs of one inference, {"finish": true} with its peak
-memory and the delegate's share of the graph. A process, not a thread: a GPU driver's crash is a result here and not the end of everything.
+What another model has left behind is not measured, and the crash of a GPU driver is a result. Parent and child speak JSON, one line each
+way. The child loads the file, runs it once and reports. Then it answers questions:
+
+    {"burst": [runs, seconds, discarded]}   milliseconds
+    {"outputs": true}                       the outputs of one inference
+    {"finish": true}                        its peak memory, and the delegate's share of the graph
 """
 
 from __future__ import annotations
@@ -40,12 +43,12 @@ class Loaded:
     """How loading went.
 
     Attributes:
-        status: `OK`, `UNAVAILABLE` (this machine lacks the device or runtime; says nothing of the file) or `REFUSED`.
-        reason: why not.
-        refused: (operation, reason) as the delegate gave them.
-        ran_on: runtime, version, delegate and device that really run.
+        status: `OK`, `UNAVAILABLE` (this machine lacks the device or runtime; the file may be fine) or `REFUSED`.
+        reason: None if `OK`.
+        refused: (operation, reason) pairs of the delegate.
+        ran_on: runtime, version, delegate and device that run the file.
         software_gpu: whether the GPU is a CPU; None without a GPU.
-        init_ms, first_inference_ms: loading (delegate included) and the first inference, milliseconds.
+        init_ms, first_inference_ms: milliseconds of loading, delegate included, and of the first inference.
     """
 
     status: str
@@ -58,13 +61,13 @@ class Loaded:
 
 
 class LatencyProcess:
-    """The parent's side; close it, or use it in a `with`.
+    """The parent's side of the process; close it, or use it in a `with`.
 
     Args:
         file: path of the `.tflite`.
         delegate: one of `DELEGATES`.
-        threads: of CPU delegates.
-        command: another program that speaks the same lines, given the same three arguments; for runtimes of other environments.
+        threads: for delegates on the CPU.
+        command: another program that speaks the same lines and takes the same three arguments, for runtimes of other environments.
     """
 
     def __init__(self, file: Path, delegate: str, threads: int, command: Sequence[str] | None = None) -> None:
@@ -77,18 +80,18 @@ class LatencyProcess:
         return self._child.process.pid
 
     def burst(self, min_runs: int, min_seconds: float, discarded: int) -> Sequence[float]:
-        """Milliseconds of one inference each, outputs read back.
+        """Milliseconds of each inference, outputs read back; see `burst` below.
 
         Raises:
-            EnvironmentUnusableError: the process died, or could not do it.
+            EnvironmentUnusableError: the process died or failed.
         """
         return self._ask({"burst": [min_runs, min_seconds, discarded]})["milliseconds"]
 
     def outputs(self) -> dict[str, Any]:
-        """Name -> float32 array, of one inference on the input that every process of this module writes.
+        """Name -> float32 array, of one inference on an input that is the same in every process.
 
         Raises:
-            EnvironmentUnusableError: the process died, or could not do it.
+            EnvironmentUnusableError: the process died or failed.
         """
         import numpy as np
 
@@ -96,10 +99,10 @@ class LatencyProcess:
         return {name: np.frombuffer(base64.b64decode(data), np.float32).reshape(shape) for name, (shape, data) in answer.items()}
 
     def finish(self) -> dict[str, Any]:
-        """`peak_mem_mb`, `delegated_ops`, `total_ops`, `partitions`, each None where nobody says; `quantized`: computes on integers.
+        """`peak_mem_mb`, `delegated_ops`, `total_ops`, `partitions` (each None if not known), and `quantized`: holds integers with a scale.
 
         Raises:
-            EnvironmentUnusableError: the process died, or could not do it.
+            EnvironmentUnusableError: the process died or failed.
         """
         return self._ask({"finish": True})
 
@@ -223,12 +226,12 @@ def _answer(question: dict[str, Any], model: Any, path: Path, delegate: str) -> 
 
 
 def coded(values: Any) -> list[Any]:
-    """Shape and float32 bytes of an array, as a line of JSON holds them."""
+    """Shape and float32 bytes of an array, for JSON."""
     return [values.shape, base64.b64encode(values.astype("<f4").tobytes()).decode()]
 
 
 def burst(model: Any, min_runs: int, min_seconds: float, discarded: int) -> list[float]:
-    """Milliseconds of `model.invoke()`, outputs copied out: until both minima are met, after `discarded` runs that do not count."""
+    """Milliseconds of each `model.invoke()`, after `discarded` runs that do not count. Ends when both minima are met."""
     for _ in range(discarded):
         model.invoke()
     milliseconds: list[float] = []
@@ -240,7 +243,7 @@ def burst(model: Any, min_runs: int, min_seconds: float, discarded: int) -> list
 
 
 def _share(path: Path, delegate: str) -> dict[str, Any]:
-    """How much of the graph the delegate runs, and in how many pieces."""
+    """How much of the graph the delegate runs."""
     from edge.runtime.cpu import BUILTIN, Interpreter, runtime_package, xnnpack_partitions
 
     data = path.read_bytes()
@@ -256,7 +259,7 @@ def _share(path: Path, delegate: str) -> dict[str, Any]:
 
 
 def difference_from(delegate: str, process: Any, file: Path) -> float | None:
-    """|difference| / |output| of a process's outputs to another delegate's on the same input; None where that one cannot run the file."""
+    """|difference| / |output| between the outputs of a process and of another delegate; None if that delegate cannot run the file."""
     import numpy as np
 
     with LatencyProcess(file, delegate, 1) as reference:

@@ -1,8 +1,8 @@
-"""A file from outside on the runtime, first in a process of its own: native code that a damaged file brings down takes it along.
+"""Runs a file from outside in a process of its own first, since a damaged file can crash the process that runs it.
 
-Flatbuffers are read by offset, and LiteRT checks only the outermost of them: a file with a few changed bytes may end a process with a
-segmentation fault. What is asked here is what the commands do with a file anyway: load it, ask XNNPACK, run it once on noise. A graph that
-does not come to an end is stopped after `LONGEST_S`, one that asks for more memory than the system has gets none.
+LiteRT checks only the outermost offsets of a flatbuffer, so a few changed bytes may cause a segmentation fault. The child does what the
+commands do with a file anyway: load it, ask XNNPACK, run it once on noise. A graph that never ends is stopped after `LONGEST_S` seconds. A
+graph that asks for more memory than the system has gets an error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tfvit import memory
 from tfvit.errors import EnvironmentUnusableError, InputError, first_line
 
 LONGEST_S = 600
-"""Wall time of one trial. One inference of our slowest file takes 48 s on two cores (v2_large384, w8a16 on reference kernels)."""
+"""Seconds for one file. One inference of our slowest file takes 48 s on two cores (v2_large384, w8a16 on reference kernels)."""
 
 _PARTITIONS, _RUN = "partitions", "run"
 _UNRUNNABLE = {
@@ -28,16 +28,16 @@ _UNRUNNABLE = {
     "expected": "a graph of numbers in and numbers out",
     "action": "check the file with edge.inspect",
 }
-# SHA-256 of what this process has tried
+# SHA-256 of the files that were found to run
 _tried: set[str] = set()
 
 
 def partitions(file: bytes) -> Any:
-    """`edge.runtime.cpu.xnnpack_partitions`, asked in a process of its own.
+    """`edge.runtime.cpu.xnnpack_partitions`, in a process of its own.
 
     Raises:
-        EnvironmentUnusableError: the runtime refuses the file, or there is none.
-        InputError: the runtime crashed on it or did not come to an end.
+        EnvironmentUnusableError: the runtime refuses the file, or none is installed.
+        InputError: the runtime crashed on the file, or did not end.
     """
     from edge.runtime.cpu import Partitions
 
@@ -45,11 +45,11 @@ def partitions(file: bytes) -> Any:
 
 
 def require_runs(file: bytes) -> None:
-    """Checks that the runtime loads a file and survives one inference, before this process does the same.
+    """Checks in a process of its own that the runtime loads a file and survives one inference. A file is checked once.
 
     Raises:
-        EnvironmentUnusableError: the runtime refuses the file, or there is none.
-        InputError: the runtime crashed on it or did not come to an end.
+        EnvironmentUnusableError: the runtime refuses the file, or none is installed.
+        InputError: the runtime crashed on the file, or did not end.
     """
     from tfvit.hashing import sha256
 
@@ -85,11 +85,11 @@ def _asked(file: bytes, what: str) -> dict[str, Any]:
 
 
 def main(what: str) -> None:
-    """The child's side: the file on stdin, one line of JSON on stdout."""
+    """The child's side: reads the file on stdin, answers with one line of JSON."""
     from edge.runtime.cpu import Interpreter, xnnpack_partitions
 
     if hasattr(signal, "alarm"):
-        signal.alarm(LONGEST_S)  # where the parent was killed meanwhile
+        signal.alarm(LONGEST_S)  # ends this process even if the parent was killed
     say, file = answering(), sys.stdin.buffer.read()
     try:
         with memory.limited():
@@ -102,7 +102,7 @@ def main(what: str) -> None:
                 say({})
     except EnvironmentUnusableError as error:
         say({"refused": {part: getattr(error, part) for part in ("summary", "expected", "received", "action")}})
-    except Exception as error:  # inputs of kinds that no noise is made for, lists that do not fit each other
+    except Exception as error:  # inputs of unusual types, lists of different lengths
         say({"refused": {**_UNRUNNABLE, "received": first_line(error)}})
     os._exit(0)
 

@@ -1,1 +1,1 @@
-"""The file format: flatbuffers, operator versions, metadata, what is attached to a file, what delegates take."""
+"""The file format: flatbuffers, operator versions, metadata, attachments, and the rules of delegates."""

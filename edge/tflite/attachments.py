@@ -1,7 +1,7 @@
-"""Putting metadata and files into a `.tflite` without touching the graph, and taking them out again.
+"""Puts metadata and files into a `.tflite` without touching the graph, and takes them out again.
 
-A flatbuffer's offsets point forward, so a new root can be written in front of a finished file: it refers to everything the old one had, and
-to the new metadata. The graph stays as it was, byte for byte, and ends where the flatbuffer ends; files follow it as a zip.
+A flatbuffer's offsets point forward, so a new root can be written in front of a finished file. The new root refers to everything that the
+old one had, and to the new metadata. The graph stays the same, byte for byte, and ends where the flatbuffer ends; files follow as a zip.
 
     new root, new buffers | the graph: a `.tflite` of its own | zip
 """
@@ -25,7 +25,7 @@ from edge.tflite.flatbuffer import BUFFER_ALIGNMENT, FILE_IDENTIFIER
 _VERSION, _BUFFERS, _METADATA = 0, 4, 6
 _REFERENCES = (1, 2, 3, 5, 7)  # operator_codes, subgraphs, description, metadata_buffer, signature_defs
 _FIELDS = 8
-# Of a file in someone else's zip
+# A larger file in a zip from outside is refused
 _MOST_MEMBER_BYTES = 64 << 20
 
 
@@ -34,8 +34,8 @@ class Embedded:
     """What a file carries besides its graph.
 
     Attributes:
-        buffers: the metadata by name, as bytes.
-        files: those of the zip, by name.
+        buffers: metadata name -> content.
+        files: file name in the zip -> content.
         flatbuffer_bytes: where the zip begins, or the file ends.
     """
 
@@ -48,12 +48,12 @@ def embed(graph: bytes, buffers: Mapping[str, bytes], files: Mapping[str, bytes]
     """The same graph with metadata in front and files behind; equal arguments give equal bytes.
 
     Args:
-        graph: of `flatbuffer.write_model`: all its constants are inside the flatbuffer.
-        buffers: metadata by name.
-        files: name -> content; stored, not compressed, with a fixed date.
+        graph: from `flatbuffer.write_model`, with all constants inside the flatbuffer.
+        buffers: metadata name -> content.
+        files: file name -> content. They are stored without compression, with a fixed date.
 
     Raises:
-        ValueError: a graph that is not of that form, or has metadata of such a name.
+        ValueError: the graph has another form, or metadata of one of the names.
     """
     root = _Root(graph, 0)
     names = root.metadata_names()
@@ -61,7 +61,7 @@ def embed(graph: bytes, buffers: Mapping[str, bytes], files: Mapping[str, bytes]
         raise ValueError(f"not a graph as write_model makes it: {len(graph)} bytes, {root.slots} fields, metadata {names}")
     existing = root.elements(_BUFFERS)
     builder = flatbuffers.Builder(len(graph) + sum(map(len, buffers.values())) + 8 * len(existing) + 4096)
-    builder.head -= len(graph)  # written below; an offset from the end is all the builder needs
+    builder.head -= len(graph)  # the graph is put there at the end; the builder needs only offsets from the end
     builder.minalign = BUFFER_ALIGNMENT
     entries, added = [], []
     for name, content in buffers.items():
@@ -92,10 +92,10 @@ def embed(graph: bytes, buffers: Mapping[str, bytes], files: Mapping[str, bytes]
 
 
 def extract(data: bytes) -> Embedded:
-    """What was put into a file, by us or anyone.
+    """The metadata and files in a file, ours or anyone's.
 
     Raises:
-        ValueError: damaged metadata, or a zip that cannot be read.
+        ValueError: the flatbuffer or the zip is damaged.
     """
     try:
         root = _Root(data, 0)
@@ -119,12 +119,12 @@ def extract(data: bytes) -> Embedded:
 
 
 def graph_in(data: bytes, embedded: Embedded, size_bytes: int, names: tuple[str, ...]) -> memoryview | None:
-    """The graph that `embed` put metadata on, as it was before; None where the file is no longer laid out so.
+    """The graph that `embed` was given; None if the file was changed since.
 
     Args:
-        data, embedded: the file, and what `extract` gave of it.
+        data, embedded: the file, and what `extract` found in it.
         size_bytes: of the graph.
-        names: of the metadata that was put on it.
+        names: of the metadata that `embed` added.
     """
     start = embedded.flatbuffer_bytes - size_bytes
     if size_bytes <= 0 or start <= 0:
@@ -152,12 +152,12 @@ class _Root:
         self.version = self._model.Version()
 
     def position(self, slot: int) -> int | None:
-        """Where a field's table, vector or text is."""
+        """Position of a field's table, vector or text; None without the field."""
         offset = self._table.Offset(4 + 2 * slot)
         return self._start + self._table.Indirect(self._table.Pos + offset) if offset else None
 
     def elements(self, slot: int) -> list[int]:
-        """Where the tables of a vector are."""
+        """Positions of the tables of a vector."""
         if (position := self.position(slot)) is None:
             return []
         first = position - self._start + 4
@@ -165,7 +165,7 @@ class _Root:
         return [self._start + self._table.Indirect(first + 4 * index) for index in range(count)]
 
     def has_outer_constants(self) -> bool:
-        """Whether constants lie behind the flatbuffer, at positions that would no longer be theirs."""
+        """Whether constants lie behind the flatbuffer, at positions that a new root would shift."""
         return any(self._model.Buffers(index).Offset() > 1 for index in range(self._model.BuffersLength()))
 
     def metadata_names(self) -> list[str]:

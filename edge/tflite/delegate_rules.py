@@ -1,8 +1,8 @@
-"""What delegates take, by rule, without running one: LiteRT's GPU delegate (ML Drift) and XNNPACK, in one release.
+"""Rules for what two delegates take, without running them: LiteRT's GPU delegate (ML Drift) and XNNPACK, of one release.
 
-Every GPU rule is held against the real delegate on a software Vulkan driver by small graphs (tests/edge/tflite/test_gpu_rules.py), one for
-each operation and form below. What was not tried is called refused. A file the rules call whole is expected to compile whole; only a GPU
-(`python -m edge.benchmark FILE --delegate gpu`) can prove it.
+tests/edge/tflite/test_gpu_rules.py checks every GPU rule with a small graph on the real delegate, over a software Vulkan driver. Operations
+and forms that were not tried count as refused. A file that the rules call whole should compile whole; only a GPU can prove it
+(`python -m edge.benchmark FILE --delegate gpu`).
 """
 
 from __future__ import annotations
@@ -19,107 +19,31 @@ from edge.tflite import flatbuffer
 GPU_RULES = "litert-gpu 2.3.0"
 
 # What XNNPACK's delegate takes in float32 (or dequantized float16): tests/edge/tflite/test_delegate_rules.py asks it
-XNNPACK_OPERATIONS = frozenset(
-    (
-        "ABS",
-        "ADD",
-        "AVERAGE_POOL_2D",
-        "BATCH_MATMUL",
-        "CONCATENATION",
-        "CONV_2D",
-        "COS",
-        "DEPTHWISE_CONV_2D",
-        "DEPTH_TO_SPACE",
-        "DEQUANTIZE",
-        "DIV",
-        "ELU",
-        "EXP",
-        "FLOOR",
-        "FULLY_CONNECTED",
-        "GELU",
-        "HARD_SWISH",
-        "LEAKY_RELU",
-        "LOG",
-        "LOGISTIC",
-        "MAXIMUM",
-        "MAX_POOL_2D",
-        "MEAN",
-        "MINIMUM",
-        "MUL",
-        "NEG",
-        "PAD",
-        "QUANTIZE",
-        "REDUCE_MAX",
-        "RELU",
-        "RELU6",
-        "RESHAPE",
-        "RESIZE_BILINEAR",
-        "ROUND",
-        "RSQRT",
-        "SIN",
-        "SLICE",
-        "SOFTMAX",
-        "SPACE_TO_DEPTH",
-        "SPLIT",
-        "SQRT",
-        "SQUARE",
-        "SQUARED_DIFFERENCE",
-        "STRIDED_SLICE",
-        "SUB",
-        "SUM",
-        "TANH",
-        "TRANSPOSE",
-    )
-)
-# Seen to compile, and to compute what the CPU computes; all of XNNPACK's and more
-GPU_OPERATIONS = XNNPACK_OPERATIONS | frozenset(
-    (
-        "ADD_N",
-        "ARG_MAX",
-        "CAST",
-        "GATHER",
-        "GREATER",
-        "MIRROR_PAD",
-        "PACK",
-        "POW",
-        "REVERSE_V2",
-        "SELECT",
-        "SELECT_V2",
-        "TILE",
-        "TOPK_V2",
-        "UNPACK",
-    )
-)
-# Compiled, and computed as something else
+XNNPACK_OPERATIONS = frozenset((
+    "ABS", "ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONCATENATION", "CONV_2D", "COS", "DEPTHWISE_CONV_2D", "DEPTH_TO_SPACE", "DEQUANTIZE",
+    "DIV", "ELU", "EXP", "FLOOR", "FULLY_CONNECTED", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC", "MAXIMUM", "MAX_POOL_2D",
+    "MEAN", "MINIMUM", "MUL", "NEG", "PAD", "QUANTIZE", "REDUCE_MAX", "RELU", "RELU6", "RESHAPE", "RESIZE_BILINEAR", "ROUND", "RSQRT",
+    "SIN", "SLICE", "SOFTMAX", "SPACE_TO_DEPTH", "SPLIT", "SQRT", "SQUARE", "SQUARED_DIFFERENCE", "STRIDED_SLICE", "SUB", "SUM", "TANH",
+    "TRANSPOSE",
+))  # fmt: skip
+# They were seen to compile, and to compute what the CPU computes: all of XNNPACK's and more
+GPU_OPERATIONS = XNNPACK_OPERATIONS | frozenset((
+    "ADD_N", "ARG_MAX", "CAST", "GATHER", "GREATER", "MIRROR_PAD", "PACK", "POW", "REVERSE_V2", "SELECT", "SELECT_V2", "TILE", "TOPK_V2",
+    "UNPACK",
+))  # fmt: skip
+# They compile, and compute something else
 GPU_WRONG_OPERATIONS = frozenset(("ONE_HOT",))
-# What XNNPACK's delegate takes in 8 bits
-XNNPACK_INTEGER_OPERATIONS = frozenset(
-    (
-        "ADD",
-        "BATCH_MATMUL",
-        "CONCATENATION",
-        "CONV_2D",
-        "DEQUANTIZE",
-        "FULLY_CONNECTED",
-        "MEAN",
-        "MUL",
-        "QUANTIZE",
-        "RESHAPE",
-        "SLICE",
-        "SPACE_TO_DEPTH",
-        "SPLIT",
-        "STRIDED_SLICE",
-        "SUB",
-        "SUM",
-        "TRANSPOSE",
-    )
-)
+# Operations that XNNPACK's delegate takes in 8 bits
+XNNPACK_INTEGER_OPERATIONS = frozenset((
+    "ADD", "BATCH_MATMUL", "CONCATENATION", "CONV_2D", "DEQUANTIZE", "FULLY_CONNECTED", "MEAN", "MUL", "QUANTIZE", "RESHAPE", "SLICE",
+    "SPACE_TO_DEPTH", "SPLIT", "STRIDED_SLICE", "SUB", "SUM", "TRANSPOSE",
+))  # fmt: skip
 # XNNPACK's delegate, CheckAddOpQuantization: scale of an input over that of the output
 _LEAST_SCALE_RATIO, _MOST_SCALE_RATIO = 2.0**-10, 2.0**8
 REFUSED, WRONG, CAUTION = "refused", "wrong", "caution"
 _MAX_RANK = 4
 _INTEGER_QUANTIZED = ("INT8", "UINT8")
-# What a rule meets in an operation that is none: too few inputs or dimensions, options of another operation, integers without a scale
+# Errors of a rule on a malformed operation: too few inputs or dimensions, options of another operation, integers without a scale
 _MALFORMED = (IndexError, AttributeError, TypeError, ValueError, ZeroDivisionError)
 _MALFORMED_REASON = "not as this operation is defined: another number of inputs, another shape, or another operation's options"
 _UNKNOWN_TYPES = ("INT16", "INT64", "FLOAT64", "STRING")
@@ -130,9 +54,12 @@ class Refusal:
     """One reason not to give an operation to a delegate.
 
     Attributes:
-        op: the operation. tensor: its output. layer: the Keras layer that made it. reason: in words, with the way out.
-        outcome: `REFUSED` (not compiled), `WRONG` (compiled, and computes something else) or `CAUTION` (right on the delegate of
-            `GPU_RULES`; other GPU back ends have been seen to fail).
+        op: the operation's name.
+        tensor: the name of its output.
+        layer: the Keras layer that made it.
+        reason: a sentence, with a remedy.
+        outcome: `REFUSED` (not compiled), `WRONG` (compiled, computes something else) or `CAUTION` (right on the delegate of `GPU_RULES`,
+            wrong on other GPU back ends).
     """
 
     op: str
@@ -143,19 +70,19 @@ class Refusal:
 
 
 def gpu_refusals(model: schema.ModelT) -> list[Refusal]:
-    """Every operation the GPU delegate would refuse or compute wrongly, with the reason."""
+    """Every operation that the GPU delegate would refuse or compute wrongly."""
     return [found for found in gpu_findings(model) if found.outcome != CAUTION]
 
 
 def gpu_verdict(refusals: Sequence[Refusal]) -> str:
-    """ "whole", or what stands in the way: `REFUSED`, or `WRONG` where it would compile."""
+    """ "whole", `REFUSED`, or `WRONG` for a file that would compile and compute something else."""
     if not refusals:
         return "whole"
     return REFUSED if any(refusal.outcome == REFUSED for refusal in refusals) else WRONG
 
 
 def gpu_summary(model: schema.ModelT) -> dict[str, Any]:
-    """The verdict, where it comes from, and every refusal, as manifests and `edge.inspect` show them."""
+    """The verdict, its basis and every refusal, as in manifests and `edge.inspect`."""
     refused = gpu_refusals(model)
     return {
         "verdict": gpu_verdict(refused),
@@ -217,7 +144,7 @@ def _gpu_reason(model: schema.ModelT, name: str, operator: schema.OperatorT, rea
 
 
 def _flattening(model: schema.ModelT, operator: schema.OperatorT, readers: dict[int, list]) -> str | None:
-    """A quantized dense layer that makes rows of rank 2 of a grid, unless nothing but a reshape reads them."""
+    """The reason to refuse a quantized dense layer that flattens a grid to rank 2; None if only reshapes read its output."""
     weights, output = int(operator.inputs[1]), int(operator.outputs[0])
     before, after = flatbuffer.tensor_shape(model, int(operator.inputs[0])), flatbuffer.tensor_shape(model, output)
     if flatbuffer.tensor_type(model, weights) not in _INTEGER_QUANTIZED or after[0] in (1, before[0]):
@@ -234,12 +161,12 @@ def _flattening(model: schema.ModelT, operator: schema.OperatorT, readers: dict[
     return f"quantized dense layer that flattens {list(before)} to {list(after)}; keep the rank, with a leading dimension of 1"
 
 
-# What LiteRT's own kernels compute while they are prepared, where all inputs are known then
+# LiteRT's own kernels compute these when the file is loaded, if all inputs are constants
 _COMPUTED_ONCE = {"CONCATENATION", "GATHER"}
 
 
 def xnnpack_left_over(model: schema.ModelT) -> list[Refusal]:
-    """Every operation that XNNPACK leaves to the runtime's own kernels, by rule; in the order of execution."""
+    """Every operation that XNNPACK leaves to the runtime's own kernels, in the order of execution."""
     found, known = [], set()
     for name, operator in flatbuffer.operators(model):
         inputs = {int(index) for index in operator.inputs}
@@ -261,11 +188,11 @@ def xnnpack_left_over(model: schema.ModelT) -> list[Refusal]:
 
 
 def partitions(model: schema.ModelT, left_over: Sequence[Refusal]) -> int:
-    """How many pieces the operations a delegate takes fall into: the runtime's own way of cutting (LiteRT, graph_partition.cc).
+    """How many pieces of the graph a delegate gets, cut as the runtime does it (LiteRT, graph_partition.cc).
 
     Args:
         model: the file.
-        left_over: what the delegate does not take, by output tensor.
+        left_over: the operations that the delegate does not take.
     """
     left = {refusal.tensor for refusal in left_over}
     waiting = [
@@ -279,7 +206,7 @@ def partitions(model: schema.ModelT, left_over: Sequence[Refusal]) -> int:
     unmade = {index for _, _, outputs in waiting for index in outputs}
     pieces = 0
     while waiting:
-        # a piece begins with the first operation that can run, and takes in all of its kind that can then run, again and again
+        # a piece begins with the first operation that can run, and grows by every operation of its kind that can then run
         kind = next(taken for taken, inputs, _ in waiting if not inputs & unmade)
         pieces += kind
         grew = True

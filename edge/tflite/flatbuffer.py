@@ -1,6 +1,6 @@
-"""Reading and writing `.tflite` flatbuffers: operations, tensors, ranks, signatures, versions. Nothing here runs a model.
+"""Reads and writes `.tflite` flatbuffers: operations, tensors, ranks, signatures, versions. Runs no model.
 
-The schema is TFLite's own (`schema.fbs`, version 3), through the object API that ai-edge-litert generates from it.
+The schema is TFLite's (`schema.fbs`, version 3), with the object API that ai-edge-litert generates from it.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _OUR_LAYERS = re.compile(
 
 
 def read_model(data: bytes | bytearray | memoryview) -> schema.ModelT:
-    """Parses a `.tflite` file; constants are views into `data`, wherever in the file they lie.
+    """Parses a `.tflite` file. Constants are views into `data`.
 
     Raises:
-        InputError: not a TFLite flatbuffer.
+        InputError: the data is damaged, or no TFLite flatbuffer.
     """
     if len(data) < 8 or bytes(data[4:8]) != FILE_IDENTIFIER:
         raise InputError(
@@ -64,10 +64,10 @@ def read_model(data: bytes | bytearray | memoryview) -> schema.ModelT:
 
 
 def _require_consistent(model: schema.ModelT) -> None:
-    """Checks that everything in the main graph refers to something, as the functions below take for granted; fills in empty lists.
+    """Checks every reference in the main graph, so that the functions below can rely on them, and fills in empty lists.
 
     Raises:
-        ValueError: the first that does not.
+        ValueError: a reference leads nowhere.
     """
     graph = (model.subgraphs or [None])[0]
     if graph is None or not graph.tensors or not model.operatorCodes:
@@ -109,7 +109,7 @@ def _require(holds: bool, received: str) -> None:
 
 
 def write_model(model: schema.ModelT) -> bytes:
-    """Serialises a model, all constants inside the flatbuffer and 16-byte aligned, so that every runtime reads it.
+    """Serialises a model. All constants lie inside the flatbuffer and 16-byte aligned, so that every runtime reads them.
 
     Raises:
         InputError: the model is larger than a flatbuffer can be (2 GiB).
@@ -162,7 +162,7 @@ def _pack_buffer(buffer: schema.BufferT, builder: flatbuffers.Builder) -> int:
 
 
 def operator_name(model: schema.ModelT, operator: schema.OperatorT) -> str:
-    """The builtin operation's name, for example "FULLY_CONNECTED"; a custom operation's own name."""
+    """For example "FULLY_CONNECTED"; the name of a custom operation."""
     code = model.operatorCodes[operator.opcodeIndex]
     if code.customCode:
         return text_of(code.customCode)
@@ -170,13 +170,13 @@ def operator_name(model: schema.ModelT, operator: schema.OperatorT) -> str:
 
 
 def operators(model: schema.ModelT) -> Iterator[tuple[str, schema.OperatorT]]:
-    """(name, operator) of the main subgraph in execution order."""
+    """(name, operator) of the main graph in the order of execution."""
     for operator in model.subgraphs[0].operators:
         yield operator_name(model, operator), operator
 
 
 def operator_counts(model: schema.ModelT) -> dict[str, int]:
-    """How often each operation occurs, by name."""
+    """Operation name -> how often it occurs."""
     return dict(sorted(collections.Counter(name for name, _ in operators(model)).items()))
 
 
@@ -185,12 +185,12 @@ def tensor_name(model: schema.ModelT, index: int) -> str:
 
 
 def tensor_type(model: schema.ModelT, index: int) -> str:
-    """The element type's name, for example "FLOAT32"."""
+    """The element type, for example "FLOAT32"."""
     return _TYPE_NAMES[model.subgraphs[0].tensors[index].type]
 
 
 def quantization(model: schema.ModelT, index: int) -> dict[str, float | int] | None:
-    """{scale, zero_point} of a tensor with one scale: real value = scale * (integer - zero_point); None where it has none."""
+    """{scale, zero_point} of a tensor with one scale: real value = scale * (integer - zero_point). None for other tensors."""
     parameters = model.subgraphs[0].tensors[index].quantization
     if parameters is None or parameters.scale is None or len(parameters.scale) != 1:
         return None
@@ -204,12 +204,12 @@ def tensor_shape(model: schema.ModelT, index: int) -> tuple[int, ...]:
 
 
 def signature_inputs(model: schema.ModelT) -> dict[str, int]:
-    """Tensor indices of the inputs by their names in the signature; by tensor name where the file has none."""
+    """Name -> tensor index of the inputs. The names are the signature's, or the tensors' in a file without signature."""
     return _signature(model, "inputs")
 
 
 def signature_outputs(model: schema.ModelT) -> dict[str, int]:
-    """Like `signature_inputs`."""
+    """Name -> tensor index of the outputs, like `signature_inputs`."""
     return _signature(model, "outputs")
 
 
@@ -220,13 +220,13 @@ def _signature(model: schema.ModelT, kind: str) -> dict[str, int]:
 
 
 def constant(model: schema.ModelT, index: int) -> np.ndarray | None:
-    """The raw bytes of a constant tensor, or None if it is computed."""
+    """The raw bytes of a constant tensor; None if the tensor is computed."""
     data = model.buffers[model.subgraphs[0].tensors[index].buffer].data
     return None if data is None or len(data) == 0 else data
 
 
 def float_constant(model: schema.ModelT, index: int) -> np.ndarray:
-    """The values of a constant float32 tensor: [values].
+    """The values of a constant float32 tensor, flat.
 
     Raises:
         ValueError: the tensor is computed.
@@ -243,7 +243,7 @@ def max_rank(model: schema.ModelT) -> int:
 
 
 def keras_layer(name: str) -> str:
-    """The Keras layer that made a tensor, read from the tensor's name: "tiny224/stage1_block1/mlp/fc1/…" -> "stage1_block1/mlp/fc1"."""
+    """The Keras layer in a tensor's name: "tiny224/stage1_block1/mlp/fc1/…" -> "stage1_block1/mlp/fc1"."""
     parts = scope(name.split(";")[0])
     known = [index for index, part in enumerate(parts) if part.startswith(("stage", "patch_embedding", "norm", "head", "avg_pool"))]
     if not known:
@@ -253,12 +253,12 @@ def keras_layer(name: str) -> str:
 
 
 def scope(name: str) -> list[str]:
-    """The parts of one tensor name; the numbers that tracing puts behind the names of our own layers are taken off."""
+    """The parts of one tensor name, without the numbers that tracing adds to our layers' names."""
     return [_OUR_LAYERS.sub(r"\1", part) for part in name.split("/") if part]
 
 
 def with_outputs(data: bytes, tensors: list[int]) -> bytes:
-    """The same graph with `tensors` (indices) as its only outputs, without a signature: for looking inside with any delegate."""
+    """The same graph with other outputs (tensor indices) and without signature, to look inside it with any delegate."""
     model = read_model(data)
     model.subgraphs[0].outputs = np.asarray(tensors, np.int32)
     model.signatureDefs = None
@@ -270,7 +270,7 @@ def text_of(name: Any) -> str:
 
 
 def make_constant(model: schema.ModelT, index: int, values: np.ndarray) -> None:
-    """Makes a tensor a constant of these values, in a buffer of its own: other tensors that share the old one keep it."""
+    """Makes a tensor a constant with a buffer of its own. Other tensors that share its old buffer keep theirs."""
     buffer = schema.BufferT()
     buffer.data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
     model.buffers.append(buffer)
@@ -287,7 +287,7 @@ def drop_unused_buffers(model: schema.ModelT) -> None:
 
 
 def operator_code(model: schema.ModelT, builtin: int, version: int) -> int:
-    """The index of an operation, added where it is not there, of at least a version."""
+    """The index of an operation in the model, added if missing, with its version raised to `version` if lower."""
     for index, code in enumerate(model.operatorCodes):
         if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
             code.version = max(code.version, version)

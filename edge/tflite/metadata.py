@@ -1,7 +1,7 @@
-"""TensorFlow Lite's metadata as dictionaries: metadata_schema.fbs (version 1.5.0) as data, and what writes and reads by it.
+"""TensorFlow Lite's metadata as dictionaries: metadata_schema.fbs (version 1.5.0) as data, with a writer and a reader.
 
-No package that edge needs brings the generated code: tflite-support has been given up, and MediaPipe's copy comes with OpenCV.
-`make mediapipe` holds `TABLES` and `ENUMS` against the schema in MediaPipe's wheel, and has MediaPipe read what is written here.
+No package that edge needs brings generated code for this schema: tflite-support was given up, and MediaPipe brings OpenCV too.
+`make mediapipe` compares `TABLES` and `ENUMS` with the schema in MediaPipe's wheel, and lets MediaPipe read files that are written here.
 """
 
 from __future__ import annotations
@@ -87,10 +87,11 @@ def pack(metadata: Mapping[str, Any]) -> bytes:
     """A `ModelMetadata` flatbuffer; equal dictionaries give equal bytes.
 
     Args:
-        metadata: field -> value: text, number, enum value by its name, list, or dictionary for a table; a union is {member: dictionary}.
+        metadata: field -> value. A value is a text, a number, the name of an enum value, a list, or a dictionary for a table. A union is
+            {member: dictionary}.
 
     Raises:
-        ValueError: a field or name that the schema has not.
+        ValueError: the schema has no such field or name.
     """
     builder = flatbuffers.Builder(1024)
     builder.Finish(_pack_table(builder, ROOT, metadata), file_identifier=FILE_IDENTIFIER)
@@ -98,10 +99,10 @@ def pack(metadata: Mapping[str, Any]) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, Any]:
-    """The fields that are there, in the form `pack` takes; an enum value or union member that this schema has not is its number.
+    """The fields of a `ModelMetadata` flatbuffer, as `pack` takes them. An enum value or union member of a newer schema is a number.
 
     Raises:
-        ValueError: not such a flatbuffer, or a damaged one.
+        ValueError: the flatbuffer is damaged, or another one.
     """
     if len(data) < 8 or bytes(data[4:8]) != FILE_IDENTIFIER:
         raise ValueError(f"no metadata of the schema {FILE_IDENTIFIER.decode()}: {len(data)} bytes, identifier {bytes(data[4:8])!r}")
@@ -113,7 +114,7 @@ def unpack(data: bytes) -> dict[str, Any]:
 
 
 def _slots(table: str) -> dict[str, int]:
-    """Field -> slot; of a union the one of its value, behind that of its member's number."""
+    """Field -> slot. A union has two slots, of which the second, with the value, is given."""
     slots, number = {}, 0
     for field, kind in TABLES[table].items():
         number += kind in UNIONS
@@ -151,7 +152,7 @@ def _pack_table(builder: flatbuffers.Builder, table: str, value: Mapping[str, An
 
 
 def _pack(builder: flatbuffers.Builder, kind: str, value: Any) -> int:
-    """Text, a table, or a vector; returns its offset."""
+    """Writes a text, a table or a vector; returns its offset."""
     if kind == "string":
         return builder.CreateString(value)
     if kind in TABLES:
@@ -171,7 +172,7 @@ def _pack(builder: flatbuffers.Builder, kind: str, value: Any) -> int:
 
 
 class _Reader:
-    """Follows offsets, up to a number of tables and elements."""
+    """Follows offsets, but only so many, since a damaged file may lead in circles."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._tables, self._elements = data, 0, 0

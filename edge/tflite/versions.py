@@ -63,7 +63,7 @@ _INTEGER_VERSIONS = {
 
 
 def min_runtime_version(model: schema.ModelT) -> str | None:
-    """The oldest TensorFlow Lite runtime that knows every operation version in the file; None where one is not in the table."""
+    """The oldest TensorFlow Lite that knows every operation version in the file; None if an operation is not in the table."""
     newest = (0,)
     for code in model.operatorCodes:
         name = OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
@@ -77,8 +77,8 @@ def min_runtime_version(model: schema.ModelT) -> str | None:
 def set_operator_versions(model: schema.ModelT) -> None:
     """Raises the version of every operation to what its types need, so that an older runtime refuses the file.
 
-    ai-edge-quantizer leaves the float graph's versions. A runtime that knows no scales per channel then takes them for zero: tflite-runtime
-    2.14 gives the bias alone where a float FULLY_CONNECTED with int8 weights calls itself version 5, and says nothing.
+    ai-edge-quantizer keeps the versions of the float graph. An older runtime then reads scales per channel as zero: for a float
+    FULLY_CONNECTED with int8 weights of version 5, tflite-runtime 2.14 silently gives the bias alone.
     """
     for name, operator in operators(model):
         code = model.operatorCodes[operator.opcodeIndex]
@@ -86,7 +86,7 @@ def set_operator_versions(model: schema.ModelT) -> None:
 
 
 def _needed_version(model: schema.ModelT, name: str, operator: schema.OperatorT) -> int:
-    """At least; a float operation's own version is the converter's affair."""
+    """The least version for the operation's types; the converter has set that of float operations."""
     types = [tensor_type(model, int(index)) for index in operator.inputs if index >= 0]
     if name == "QUANTIZE" and tensor_type(model, int(operator.outputs[0])) == "INT16":
         return 2
@@ -100,7 +100,7 @@ def _needed_version(model: schema.ModelT, name: str, operator: schema.OperatorT)
 
 
 def set_min_runtime_version(model: schema.ModelT) -> None:
-    """Brings the file's own `min_runtime_version` metadata up to date with its operations."""
+    """Updates the file's own `min_runtime_version` metadata."""
     version = min_runtime_version(model)
     for entry in model.metadata or []:
         if text_of(entry.name) == "min_runtime_version":
