@@ -35,7 +35,10 @@ def drawing(results: Path) -> bytes:
         axes.text(ms + 1, place, text, va="center", fontsize=9, weight="bold" if ours and not is_float else "normal")
     axes.set_yticks(range(len(shown)), [f"{row['peer']}, {row['precision']}" for row in shown], fontsize=9)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.35 * max(float(row["median_ms"]) for row in shown))
+    slowest = max(float(row["median_ms"]) for row in shown)
+    axes.set_xlim(0, 1.5 * slowest)  # room for the words beside the longest bar
+    axes.set_xticks(range(0, int(slowest) + 1, 20))
+    axes.spines["bottom"].set_bounds(0, slowest)
     axes.set_xlabel("median ms of one inference; size of the file; signal-to-noise ratio of the logits against PyTorch", fontsize=9)
     axes.set_title(f"{MODEL} on one CPU thread: each tool's fastest int8 file, and float32", fontsize=11, loc="left", weight="bold")
     axes.spines[["top", "right", "left"]].set_visible(False)
