@@ -19,6 +19,7 @@ from tests.edge import report_documents
 
 SERIAL = "R5CT30ABCDE"
 READY = f"{SERIAL}            device usb:1-1 product:beyond1 model:Example_Nine device:beyond1 transport_id:3"
+PLUGDEV = "no permissions (user in plugdev group; are your udev rules wrong?); see [http://developer.android.com/tools/device.html]"
 FILES = "/sdcard/Android/data/tfvit.edge.app/files"
 
 _SCRIPT = r'''

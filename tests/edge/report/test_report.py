@@ -1,7 +1,9 @@
-"""edge.report: what the page and report.json say, every check failing once, and what is refused."""
+"""edge.report as a command: what the page and report.json say, and which files it writes.
+
+Covers __main__.py, page.py (with test_page.py in a browser), plots.py, sections.py, summary.py and validation_section.py.
+"""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -12,11 +14,9 @@ from pathlib import Path
 import pytest
 
 from edge.report import __main__ as command
-from edge.report import documents, summary
-from edge.report.checks import checks, failures
-from edge.report.inputs import read_inputs
+from edge.report import summary
 from tests.edge import report_documents as made
-from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, InputError
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 
 ROOT = Path(__file__).parents[3]
 MOST_HELP_SECONDS = 1.0  # 0.3 s on an idle machine
@@ -43,13 +43,6 @@ class Tags(HTMLParser):
         self.found.append((tag, dict(attrs)))
 
 
-def failed(folder: Path) -> list[tuple[str, str]]:
-    return [(check.file, check.name) for check in failures(checks(read_inputs(folder)))]
-
-
-# -- what is said
-
-
 def test_everything_at_once(full):
     _, manifests, text, document = full
     assert document["kind"] == "report"
@@ -73,7 +66,10 @@ def test_everything_at_once(full):
 def test_a_folder_of_real_artifacts(tiny, reported, tmp_path):
     code, out, _ = reported(tiny.folder, "-o", tmp_path / "tiny.html", "--json")
     document = json.loads(out)
-    assert code in (EXIT_OK, EXIT_CHECK_FAILED)  # these models are too small for every gate
+    missed = sorted(path.stem for path in tiny.folder.glob("*.json") if not json.loads(path.read_text())["drift"]["passed"])
+    print(f"too small for its gate: {missed}")
+    assert code == (EXIT_CHECK_FAILED if missed else EXIT_OK)
+    assert [(problem["file"], problem["name"]) for problem in document["problems"]] == [(name, "drift gate") for name in missed]
     assert len(document["files"]) == 6
     assert all(file["random_weights"] and file["state"] == "intact" for file in document["files"])
     assert not any(one["ships"] for one in document["recommendations"])
@@ -93,8 +89,8 @@ def test_nothing_is_fetched(full):
     for tag, attributes in tags:
         assert tag not in ("iframe", "object", "embed", "base")
         for name in ("src", "href", "srcset", "xlink:href", "action", "poster", "data"):
-            value = attributes.get(name) or ""
-            assert value.startswith(("#", "data:")) or not value, (tag, name, value)
+            value = attributes.get(name)
+            assert not value or value.startswith(("#", "data:")), (tag, name, value)
     assert "http" not in re.sub(r"http-equiv", "", text)
     assert "@import" not in text
     policy = next(attributes["content"] for _, attributes in tags if attributes.get("http-equiv"))
@@ -203,220 +199,6 @@ def test_a_board_stands_apart_from_this_machine(tmp_path):
     assert "Machine of desk.benchmark.json" in environment
     for file in json.loads((tmp_path / "report.json").read_text())["files"]:
         assert sorted(row["run"] for row in file["host"]) == ["board.benchmark.json", "desk.benchmark.json"]
-
-
-# -- every check fails once
-
-
-def test_a_tampered_file_fails_the_report(one, reported):
-    folder, _ = one
-    assert reported(folder)[0] == EXIT_OK
-    file = folder / "nano32-int8.tflite"
-    file.write_bytes(file.read_bytes()[:-1] + b"x")
-    code, out, _ = reported(folder)
-    assert code == EXIT_CHECK_FAILED
-    assert "nano32-int8: not the file its manifest describes" in out
-    assert failed(folder) == [("nano32-int8", "integrity")]
-    assert "1 check failed" in (folder / "report.html").read_text(encoding="utf-8")
-
-
-def test_a_missing_file_fails_the_report(one):
-    (one[0] / "nano32-int8.tflite").unlink()
-    assert failed(one[0]) == [("nano32-int8", "integrity")]
-
-
-def test_a_failed_drift_gate_fails_the_report(tmp_path, reported):
-    made.save_artifact(tmp_path, made.manifest("int8", passed=False, collapse=["one class for nearly everything"], logits_snr_db=None))
-    code, out, _ = reported(tmp_path)
-    assert code == EXIT_CHECK_FAILED
-    assert "one class for nearly everything" in out
-    assert "not a finite number" in out
-
-
-def test_a_failed_validation_fails_the_report(one, reported):
-    folder, document = one
-    made.save(folder / "validation.json", made.validation(document, passed=False, labelled=False))
-    assert reported(folder)[0] == EXIT_CHECK_FAILED
-    assert failed(folder) == [("nano32-int8", "validation")]
-
-
-def test_wrong_answers_on_a_delegate_fail_the_report(one):
-    folder, document = one
-    made.save(folder / "benchmark.json", made.benchmark([made.row(document, delegate="gpu", status="wrong", reason="differ by 0.7")]))
-    assert failed(folder) == [("nano32-int8", "outputs")]
-
-
-def test_a_failed_parity_check_fails_the_report(one):
-    folder, document = one
-    parity = {"passed": False, "top5_same": False, "max_abs_err": 0.2, "tolerance": 0.001}
-    made.save(folder / "phone.json", made.device_report([made.device_row(document, parity=parity)]))
-    assert failed(folder) == [("nano32-int8", "parity")]
-
-
-def test_unfit_calibration_images_fail_the_files_they_calibrated(one):
-    folder, _ = one
-    made.save_artifact(folder, made.manifest("float16"))
-    made.save(folder / "calibration.json", made.calibration(passed=False))
-    assert failed(folder) == [("nano32-int8", "calibration")]
-
-
-# -- whose results are whose
-
-
-def test_a_benchmark_of_another_file_of_the_same_name_is_not_this_files(one):
-    folder, document = one
-    other = {**made.row(document), "size_bytes": document["file"]["size_bytes"] + 1}
-    made.save(folder / "benchmark.json", made.benchmark([other]))
-    inputs = read_inputs(folder)
-    assert inputs.files[0].host == ()
-    assert inputs.apart[0][:2] == ("benchmark.json", "nano32-int8.tflite")
-    assert "another file of this name" in inputs.apart[0][2]
-    made.save(folder / "benchmark.json", made.benchmark([made.row(document, sha256="0" * 64)]))
-    assert read_inputs(folder).files[0].host == ()
-    made.save(folder / "benchmark.json", made.benchmark([made.row(document)]))
-    assert len(read_inputs(folder).files[0].host) == 1
-
-
-def test_of_files_in_two_folders_the_path_decides(tmp_path):
-    document = made.manifest("int8")
-    for name in ("a", "b"):
-        made.save_artifact(tmp_path / name, document)
-    made.save(
-        tmp_path / "benchmark.json",
-        made.benchmark([made.row(document, file="out/b/nano32-int8.tflite"), made.row(document, file="nano32-int8.tflite")]),
-    )
-    inputs = read_inputs(tmp_path)
-    assert [(facts.label, len(facts.host)) for facts in inputs.files] == [("a/nano32-int8", 0), ("b/nano32-int8", 1)]
-    assert [why for _, _, why in inputs.apart] == ["several files here have this name and size"]
-
-
-def test_reports_for_other_files_are_listed_apart(one, reported):
-    folder, document = one
-    made.save(folder / "phone.json", made.device_report([made.device_row(document, sha256="0" * 64)]))
-    made.save(folder / "validation.json", made.changed(made.validation(document), "sha256", "1" * 64))
-    assert reported(folder)[0] == EXIT_OK
-    inputs = read_inputs(folder)
-    assert inputs.files[0].phone == inputs.files[0].validations == ()
-    assert {what for what, _, _ in inputs.apart} == {"phone.json", "validation.json"}
-    assert all(why.startswith("for another file") for _, _, why in inputs.apart)
-    text = (folder / "report.html").read_text(encoding="utf-8")
-    assert "For other files, listed apart" in text
-    assert "Phones and other devices" not in text
-
-
-def test_a_device_report_from_elsewhere_counts_once(one, reported, tmp_path_factory):
-    folder, document = one
-    elsewhere = made.save(tmp_path_factory.mktemp("phones") / "nine.json", made.device_report([made.device_row(document)]))
-    code, out, _ = reported(folder, "--device", elsewhere, "--device", elsewhere, "--json")
-    assert code == EXIT_OK
-    assert len(json.loads(out)["files"][0]["devices"]) == 1
-
-
-# -- what is refused
-
-
-def test_no_artifacts(tmp_path, reported):
-    code, _, err = reported(tmp_path)
-    assert code == EXIT_UNUSABLE
-    assert "no artifacts" in err
-    code, _, err = reported(tmp_path / "nowhere")
-    assert code == EXIT_UNUSABLE
-    assert "no such folder" in err
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"{", b"\xff\xfe", b'{"a": NaN}', b'{"a": 1e999}', b'{"a": ' + b"9" * 400 + b"}", b'{"a": "\\ud800"}', b"[" * 100_000],
-    ids=["half", "not UTF-8", "NaN", "infinite", "huge", "half a letter", "deep"],
-)
-def test_unreadable_json(one, reported, content):
-    (one[0] / "broken.json").write_bytes(content)
-    code, out, err = reported(one[0])
-    assert code == EXIT_UNUSABLE
-    assert "unreadable JSON" in err
-    assert "broken.json" in err
-    assert len(err.strip().splitlines()) == 4
-    assert out == ""
-    assert not (one[0] / "report.html").exists()
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "where"),
-    [
-        ("device.kind", "toaster", "$.device.kind"),
-        ("device", {}, "$.device.manufacturer"),
-        ("schema_version", 2, "$.schema_version"),
-        ("results", [{}], "$.results[0].name"),
-        ("app", None, "$.app"),
-    ],
-)
-def test_an_invalid_device_report(one, reported, path, value, where):
-    folder, document = one
-    report = made.changed(made.device_report([made.device_row(document)]), path, value)
-    code, _, err = reported(folder, "--device", made.save(folder / "phone.json", report))
-    assert code == EXIT_UNUSABLE
-    assert "invalid device report" in err
-    assert f"{where}:" in err
-
-
-def test_every_field_of_a_device_row_is_checked(one):
-    folder, document = one
-    row = made.device_row(document)
-    assert documents.schema("device_report")["properties"]["results"]["items"]["required"] == list(row)
-    for name in row:
-        path = made.save(folder / "phone.json", made.device_report([{**row, name: object.__name__ * 3}]))
-        if name in ("name", "backend_reason"):
-            continue  # any text will do
-        with pytest.raises(InputError) as raised:
-            documents.read_document(path, "phone.json")
-        assert raised.value.json_path == f"$.results[0].{name}"
-
-
-@pytest.mark.parametrize("kind", ["manifest", "benchmark", "validation", "calibration"])
-def test_invalid_documents_are_named_with_the_place(one, reported, kind):
-    folder, document = one
-    whole, path = {
-        "manifest": (document, "drift.limits.min_snr_db"),
-        "benchmark": (made.benchmark([made.row(document)]), "environment.cores"),
-        "validation": (made.validation(document), "gate.passed"),
-        "calibration": (made.calibration(), "images.found"),
-    }[kind]
-    made.save(folder / "other.json", made.changed(whole, path, "nonsense"))
-    code, _, err = reported(folder)
-    assert code == EXIT_UNUSABLE
-    assert f"invalid {kind}" in err
-    assert f"$.{path}:" in err
-
-
-def test_device_takes_device_reports_alone(one, reported):
-    folder, document = one
-    code, _, err = reported(folder, "--device", made.save(folder / "benchmark.json", made.benchmark([made.row(document)])))
-    assert code == EXIT_UNUSABLE
-    assert "invalid device report" in err
-    code, _, err = reported(folder, "--device", folder / "missing.json")
-    assert code == EXIT_UNUSABLE
-    assert "unreadable file" in err
-
-
-def test_other_files_are_noted(one, reported):
-    folder, _ = one
-    made.save(folder / "package.json", {"name": "app"})
-    (folder / "other.tflite").write_bytes(b"....TFL3")
-    (folder / ".hidden").mkdir()
-    (folder / ".hidden" / "broken.json").write_bytes(b"{")
-    code, out, _ = reported(folder, "--json")
-    assert code == EXIT_OK
-    assert {"package.json is none of the documents a report is made from", "other.tflite has no manifest and is left out"} <= set(
-        json.loads(out)["warnings"]
-    )
-
-
-def test_names_that_are_no_utf8(one, reported):
-    folder, document = one
-    (folder / os.fsdecode(b"caf\xe9.json")).write_text(json.dumps(made.benchmark([made.row(document)])), encoding="utf-8")
-    assert reported(folder)[0] == EXIT_OK
-    assert r"caf\xe9.json" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_files_of_others_are_not_overwritten(one, reported):
