@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from tests.edge import report_documents as made
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 
 ROOT = Path(__file__).parents[3]
-MOST_HELP_SECONDS = 1.0  # 0.3 s on an idle machine
 
 
 @pytest.fixture(scope="module")
@@ -250,17 +248,12 @@ def test_wrong_usage(one, reported, tmp_path):
     assert reported(folder, "-o", tmp_path / "no" / "report.html")[0] == EXIT_UNUSABLE
 
 
-def test_help_answers_at_once():
+def test_help_loads_nothing_heavy():
     code = "import sys\nfrom edge.report.__main__ import main\nmain(['--help'])\n"
     code += "print(sorted({'tensorflow', 'keras', 'matplotlib', 'jinja2', 'jsonschema'} & set(sys.modules)), file=sys.__stderr__)"
-    seconds = []
-    for _ in range(2):
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-        seconds.append(time.perf_counter() - start)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stderr.splitlines()[-1] == "[]"
     assert "exit codes:" in done.stdout
-    assert min(seconds) < MOST_HELP_SECONDS
 
 
 def test_the_module_runs(one):
