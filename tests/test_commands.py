@@ -32,7 +32,7 @@ def _commands() -> dict[str, str]:
         for path in sorted((ROOT / package).rglob("*.py")):
             module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             names = {node.name for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)}
-            if "main" in names and module not in NOT_FOR_PEOPLE:
+            if "main" in names and module not in NOT_FOR_PEOPLE and module != "edge.__main__":
                 found[module.removesuffix(".__main__")] = module
     return found
 
@@ -50,6 +50,20 @@ def test_help_names_the_way_it_was_called(script, monkeypatch):
     assert module.parser().format_usage().startswith(f"usage: python -m {script.replace('-', '.')} ")
     monkeypatch.setattr(sys, "argv", [os.path.join("bin", script)])
     assert module.parser().format_usage().startswith(f"usage: {script} ")
+
+
+def test_the_commands_are_listed():
+    """`python -m edge`, with the first line of each command's help."""
+    done = subprocess.run([sys.executable, "-m", "edge"], capture_output=True, text=True, cwd=ROOT, check=True)
+    listed = re.findall(r"^  (edge\.\w+) +\S", done.stdout, re.MULTILINE)
+    assert sorted(listed) == sorted(name for name in _commands() if name.startswith("edge."))
+
+
+@pytest.mark.parametrize("script", sorted(SCRIPTS))
+def test_version(script, capsys):
+    module = importlib.import_module(SCRIPTS[script].removesuffix(":main"))
+    assert module.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"tfvit {PROJECT['version']}\n"
 
 
 def test_help_loads_no_framework():

@@ -35,6 +35,7 @@ class Parser(argparse.ArgumentParser):
         started = os.path.splitext(os.path.basename(sys.argv[0]))[0]
         prog = script if started == script else prog
         super().__init__(prog=prog, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+        self.add_argument("--version", action=_Version, help="print the release and exit")
         output = self.add_argument_group("output")
         output.add_argument("--json", action="store_true", help="print one JSON document on stdout instead of the table")
         output.add_argument("--quiet", action="store_true", help="no progress on stderr")
@@ -126,6 +127,19 @@ def _bars(console: Any) -> Any:
 
 def _label(name: str, total: int | None, subject: str) -> str:
     return printable(f"{subject}: {name}" if subject else name) + (f" ({total})" if total else "")
+
+
+class _Version(argparse.Action):
+    """Prints the release; looked up only where it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *arguments: Any) -> NoReturn:
+        from tfvit import __version__
+
+        print(f"tfvit {__version__}")
+        parser.exit()
 
 
 class Terminal:
