@@ -21,7 +21,7 @@ from typing import Any
 
 from edge.android.package import KIND, PACKAGE_FILE, zip_bytes
 from edge.artifacts import atomic_files
-from tfvit.errors import EnvironmentUnusableError, InputError
+from tfvit.errors import EnvironmentUnusableError, InputError, in_the_way, no_such_folder
 from tfvit.hashing import sha256
 
 FOLDER = "edge"
@@ -115,16 +115,11 @@ def save_zip(path: Path, files: Mapping[str, bytes], force: bool = False) -> Cha
         EnvironmentUnusableError: the folder or the disk refuses.
     """
     if not path.parent.is_dir():
-        raise InputError("no such folder", expected="an existing folder", received=str(path.parent), action="create it, or choose another")
+        raise no_such_folder(path.parent)
     own = _zip_contents(path)
     there = path.exists() or path.is_symlink()
     if own is None and there and (not force or not path.is_file()):
-        raise InputError(
-            "another file is in the way",
-            expected=f"no {path.name}, or an older package of ours",
-            received=str(path),
-            action="move it away, choose another name, or overwrite it with --force",
-        )
+        raise in_the_way(path, "an older package of ours", action="move it away, choose another name, or overwrite it with --force")
     atomic_files.save_bytes(path, zip_bytes(files), "bundle")
     changes = _changes(own or {}, files, [])
     return dataclasses.replace(changes, overwritten=(path.name,)) if own is None and there else changes

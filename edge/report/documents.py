@@ -14,7 +14,7 @@ from typing import Any
 from edge.artifacts import strict_json
 from edge.artifacts.artifact import manifest_schema
 from edge.artifacts.json_schema import violation
-from tfvit.errors import InputError
+from tfvit.errors import InputError, reading
 
 MANIFEST, BENCHMARK, VALIDATION, CALIBRATION, DEVICE_REPORT = "manifest", "benchmark", "validation", "calibration", "device_report"
 # Written by the command itself
@@ -58,21 +58,10 @@ def read_document(path: Path, label: str, demanded: str | None = None) -> Docume
     Raises:
         InputError: unreadable, no JSON, of another kind than demanded, or not as its kind's schema has it.
     """
-    try:
+    with reading(path, "a JSON file"):
         data = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            "unreadable file", expected="a JSON file", received=f"{path}: {error.strerror or error}", action="check the path"
-        ) from error
-    try:
+    with reading(path, "a JSON document in UTF-8, of numbers that are finite", "JSON", "write it again, or move it out of the folder"):
         content = strict_json.loads(data)
-    except ValueError as error:
-        raise InputError(
-            "unreadable JSON",
-            expected="a JSON document in UTF-8, of numbers that are finite",
-            received=f"{path}: {error}",
-            action="write it again, or move it out of the folder",
-        ) from error
     kind = demanded or kind_of(content)
     if kind in KINDS:
         _check(content, kind, path)

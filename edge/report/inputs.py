@@ -12,7 +12,7 @@ from edge.artifacts.atomic_files import utf8_name
 from edge.report import device, documents
 from edge.report.documents import Document, read_document
 from edge.report.rules import is_whole_on_xnnpack
-from tfvit.errors import InputError
+from tfvit.errors import InputError, no_such_folder, reading
 from tfvit.hashing import sha256
 
 INTACT, TAMPERED, MISSING = "intact", "tampered", "missing"
@@ -132,7 +132,7 @@ def read_inputs(folder: Path, device_files: Sequence[Path] = ()) -> Inputs:
         InputError: no such folder, no artifact in it, unreadable JSON, or a document that is not as its schema has it.
     """
     if not folder.is_dir():
-        raise InputError("no such folder", expected="a folder of artifacts", received=str(folder), action="check the path")
+        raise no_such_folder(folder, "a folder of artifacts", "check the path")
     found = [read_document(path, _label(path, folder)) for path in _files(folder, ".json")]
     known = {document.path.resolve() for document in found if document.kind == documents.DEVICE_REPORT}
     for path in device_files:
@@ -186,12 +186,8 @@ def _file(document: Document) -> FileFacts:
     label, recorded = document.label.removesuffix(".json"), document.content["file"]["sha256"]
     if not path.is_file():
         return FileFacts(label, document.content, MISSING, None)
-    try:
+    with reading(path, "a .tflite file", action="check its permissions"):
         found = sha256(path.read_bytes())
-    except OSError as error:
-        raise InputError(
-            "unreadable file", expected="a .tflite file", received=f"{path}: {error.strerror or error}", action="check its permissions"
-        ) from error
     return FileFacts(label, document.content, INTACT if found == recorded else TAMPERED, found)
 
 
