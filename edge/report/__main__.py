@@ -15,37 +15,36 @@ from tfvit.terminal import Parser, Terminal, run
 # flag, its default, the field of compare.Tolerances it sets, what it says
 _TOLERANCES = (
     ("--max-growth", 2.0, "size_percent", "percent that a file may grow"),
-    ("--max-more-ops", 5.0, "ops_percent", "percent more operations"),
-    ("--max-more-partitions", 0.0, "partitions", "more XNNPACK partitions"),
-    ("--max-snr-loss", 1.0, "snr_db", "dB of logits SNR lost"),
-    ("--max-agreement-loss", 1.0, "agreement_points", "points of equal top-1 lost"),
-    ("--max-top1-loss", 0.5, "top1_points", "points of validated top-1 lost"),
-    ("--max-slowdown", 10.0, "latency_percent", "percent slower, where both were measured on the same machine"),
+    ("--max-more-ops", 5.0, "ops_percent", "percent of operations that may be added"),
+    ("--max-more-partitions", 0.0, "partitions", "XNNPACK partitions that may be added"),
+    ("--max-snr-loss", 1.0, "snr_db", "dB of logits SNR that may be lost"),
+    ("--max-agreement-loss", 1.0, "agreement_points", "points of equal top-1 that may be lost"),
+    ("--max-top1-loss", 0.5, "top1_points", "points of validated top-1 that may be lost"),
+    ("--max-slowdown", 10.0, "latency_percent", "percent that a file may be slower, where both were measured on the same machine"),
 )
 
-_EPILOG = """Read in DIR and below it, told apart by content: manifests (edge.convert), edge.benchmark --json, edge.validate --json,
-calibration.inspect --json, and reports of the Android app (also with --device).
+_EPILOG = """DIR and the folders below it may hold manifests (edge.convert), the JSON of edge.benchmark, edge.validate and
+calibration.inspect, and reports of the Android app (also with --device). Each document is recognised by its content.
 exit codes: 0 all checks passed, 1 a check failed (--compare: something got worse), 2 wrong usage, 3 unusable input
 """
 
 
 def parser() -> Parser:
-    """The command line of CONTRACT."""
     parser = Parser(prog="python -m edge.report", description=__doc__, epilog=_EPILOG)
-    parser.add_argument("directory", nargs="?", type=Path, metavar="DIR", help="folder of artifacts and of what was measured of them")
+    parser.add_argument("directory", nargs="?", type=Path, metavar="DIR", help="folder with artifacts and their measurements")
     parser.add_argument(
         "--device", action="append", type=Path, default=[], metavar="FILE", help="a phone's report; may be given several times"
     )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="the page (DIR/report.html), NAME.json beside it; with --compare a Markdown file"
     )
-    parser.add_argument("--force", action="store_true", help="overwrite files that are not of ours")
+    parser.add_argument("--force", action="store_true", help="overwrite files that edge.report did not write")
     comparison = parser.add_argument_group("what changed between two folders")
     comparison.add_argument(
         "--compare", nargs=2, type=Path, metavar=("A", "B"), help="size, operations, delegates, drift, latency of B against A"
     )
     for flag, default, field, words in _TOLERANCES:
-        comparison.add_argument(flag, type=float, default=default, dest=field, metavar="N", help=f"{words} that is not worse (%(default)g)")
+        comparison.add_argument(flag, type=float, default=default, dest=field, metavar="N", help=f"{words} (%(default)g)")
     return parser
 
 
