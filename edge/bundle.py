@@ -1,7 +1,7 @@
 """`python -m edge.bundle FILE... (--app DIR | --zip FILE)`: models, labels and `edge_package.json` into an Android app.
 
-`edge_package.json` says what to feed each model and what it must answer on a golden image, so that an app can check itself on the device
-it runs on. What must not ship is refused: random weights, a failed drift check, a file that is not the one its manifest describes.
+`edge_package.json` says what to feed each model and what it must answer on a golden image, so that an app can check itself on its device.
+Random weights, a failed drift check and a file that is not the one its manifest describes are refused.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ _EPILOG = """exit codes: 0 written, 1 something must not ship (nothing is writte
 
 
 def parser() -> Parser:
-    """The command line of CONTRACT."""
     parser = Parser(prog="python -m edge.bundle", description=__doc__, epilog=_EPILOG)
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help=".tflite with its manifest beside it")
     parser.add_argument("--app", type=Path, metavar="DIR", help="Android project, or one of its modules: goes to src/main/assets/edge")
     parser.add_argument("--zip", type=Path, metavar="FILE", help="the same files as a zip, its bytes equal for equal artifacts")
     parser.add_argument("--allow-random", action="store_true", help="bundle random weights: to try an app out, not to ship it")
-    parser.add_argument("--force", action="store_true", help="go on where files are not ours; those whose names are needed are overwritten")
+    parser.add_argument("--force", action="store_true", help="go on where there are files of others; those in the way are overwritten")
     return parser
 
 

@@ -1,6 +1,6 @@
 """`python -m edge.device [FILE...]`: the benchmark and the parity check of the Android app on a phone, through adb.
 
-FILE: pushed to the app for this run; without any, the bundle inside the app is measured. The report goes to --out as NAME.device.json,
+FILE is pushed to the app for this run. Without FILE the bundle inside the app is measured. The report goes to --out as NAME.device.json,
 where edge.report finds it.
 """
 
@@ -35,16 +35,15 @@ The phone: USB debugging on, the app of android_demo installed, awake and unlock
 
 
 def parser() -> Parser:
-    """The command line of CONTRACT."""
     parser = Parser(prog="python -m edge.device", description=__doc__, epilog=_EPILOG)
     parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help=".tflite with its manifest beside it")
     parser.add_argument("--serial", metavar="S", help="which device, where there are several: as adb devices lists it")
     parser.add_argument("--out", type=Path, default=Path("artifacts"), metavar="DIR", help="where the report goes (%(default)s)")
     parser.add_argument("--preset", choices=PRESETS, default="default", help="how long to measure (%(default)s)")
     parser.add_argument(
-        "--timeout", type=_minutes, default=TIMEOUT_MINUTES, metavar="MINUTES", help="how long nothing may move (%(default)g)"
+        "--timeout", type=_minutes, default=TIMEOUT_MINUTES, metavar="MINUTES", help="longest time without progress (%(default)g)"
     )
-    parser.add_argument("--adb", type=Path, metavar="PATH", help="the program (PATH, then the Android SDK's)")
+    parser.add_argument("--adb", type=Path, metavar="PATH", help="the program (else the one on PATH, then the Android SDK's)")
     parser.add_argument("--allow-random", action="store_true", help="measure random weights")
     return parser
 
@@ -97,7 +96,7 @@ def _measured_on_phone(arguments: argparse.Namespace, terminal: Terminal, clock:
 
 
 def _measured(phone: Phone, made: Any, hashes: set[str] | None, arguments: argparse.Namespace, progress: Progress) -> tuple[Any, Any]:
-    """Runs the benchmark; whatever happens, the app is not left measuring and the pushed files do not stay."""
+    """Runs the benchmark. Afterwards, also after an error, the app no longer measures and the pushed files are removed."""
     from edge.android.phone_benchmark import wait
 
     name = secrets.token_hex(8)
@@ -127,7 +126,7 @@ def _measured(phone: Phone, made: Any, hashes: set[str] | None, arguments: argpa
 
 
 def _checked(path: Path, name: str, hashes: set[str] | None) -> Any:
-    """The report, if it is what it should be.
+    """The report, checked: of this run, and about the files of its bundle.
 
     Raises:
         InputError: no JSON, not as its schema has it, of another run, or about other files.
@@ -139,7 +138,7 @@ def _checked(path: Path, name: str, hashes: set[str] | None) -> Any:
     except InputError as error:
         raise _unusable(error.received.removeprefix(f"{path}: ")) from error
     if report.content.get("run") != name:
-        raise _unusable(f"that of another run ({report.content.get('run')!r}, not {name!r})")
+        raise _unusable(f"the report of another run ({report.content.get('run')!r}, not {name!r})")
     foreign = [result for result in report.content["results"] if hashes is not None and result["sha256"] not in hashes]
     if foreign:
         raise _unusable(f"a result about another file: {foreign[0]['name']}, SHA-256 {foreign[0]['sha256']}")

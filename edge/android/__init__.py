@@ -1,1 +1,1 @@
-"""What an Android app gets: package, assets, Kotlin, adb."""
+"""Android: the package an app gets, the folder it goes to, the Kotlin to paste, and phones through adb."""

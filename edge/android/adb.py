@@ -1,6 +1,6 @@
-"""adb: where it is, which devices it knows, and one command at a time, with what its failures mean.
+"""adb: finds the program, lists devices, runs one command at a time and explains its failures.
 
-What adb prints is parsed by functions of its text alone; `Adb` runs it.
+What adb prints is parsed by functions that take text; only `Adb` runs anything.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from tfvit.errors import EnvironmentUnusableError
 
 READY = "device"
 COMMAND_SECONDS = 30.0
-# Of what one command prints: a phone's answer is small, and what is not is not an answer
+# The most that is kept of a command's output; a phone's answers are small
 MOST_OUTPUT_BYTES = 4 << 20
-# of adb shell, when the device goes away under a command
+# Exit code of adb shell where the device disconnects during a command
 _BROKEN_OFF = 255
 
-# kinds of failure of the connection
+# How a connection fails
 NONE, SEVERAL, UNAUTHORIZED, OFFLINE, GONE, NO_PERMISSIONS, LOST, SERVER = (
     "none", "several", "unauthorized", "offline", "gone", "no permissions", "lost", "server",
 )  # fmt: skip
-# What a phone is for a moment when its cable is moved
+# For a moment, when a cable is moved
 PASSING = (NONE, OFFLINE, GONE, LOST)
 
 _ALLOW = (
@@ -69,7 +69,7 @@ _FACT = re.compile(r"(?:^|\s)(usb|product|model|device|features|transport_id):\S
 
 
 class AdbError(EnvironmentUnusableError):
-    """adb, or the way to the device, does not work; `kind` says how."""
+    """adb, or the connection to the device, does not work; `kind` says how."""
 
     kind: str = ""
 
@@ -94,7 +94,7 @@ class Device:
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """What a command left."""
+    """What a command printed."""
 
     code: int
     stdout: str
@@ -102,13 +102,13 @@ class Output:
 
     @property
     def last_line(self) -> str:
-        """The last thing it said, for a message."""
+        """The last line it printed, for a message."""
         lines = [line.strip() for line in f"{self.stdout}\n{self.stderr}".splitlines() if line.strip()]
-        return lines[-1][:300] if lines else f"exit code {self.code} and no word"
+        return lines[-1][:300] if lines else f"exit code {self.code} and no output"
 
 
 def parse_devices(text: str) -> list[Device]:
-    """The devices that `adb devices -l` lists; lines of anything else are skipped."""
+    """The devices that `adb devices -l` lists; other lines are skipped."""
     devices, listed = [], False
     for line in text.splitlines():
         if line.startswith("List of devices attached"):
@@ -159,7 +159,7 @@ def choose(devices: Sequence[Device], serial: str | None = None) -> Device:
 
 
 def failure(output: Output) -> str | None:
-    """What is wrong with the way to the device, if that is why a command failed: one of the kinds above."""
+    """How the connection failed, if that is why the command failed; else None."""
     if output.code == 0:
         return None
     for line in f"{output.stderr}\n{output.stdout}".splitlines():
@@ -196,7 +196,7 @@ class Adb:
 
     Args:
         path: of the program.
-        serial: of the device; None for commands that need none.
+        serial: None for commands that need no device.
     """
 
     def __init__(self, path: str, serial: str | None = None) -> None:
@@ -217,11 +217,10 @@ class Adb:
         """Runs one command to its end; what it prints is kept up to `MOST_OUTPUT_BYTES`.
 
         Args:
-            arguments: of adb, each one argument.
-            seconds: it is given up after these; `COMMAND_SECONDS` where None.
+            seconds: time limit; `COMMAND_SECONDS` where None.
 
         Raises:
-            AdbError: the way to the device does not work, or adb does not answer. A command that failed on the device is an `Output`.
+            AdbError: the connection does not work, or adb does not answer. A command that fails on the device raises nothing.
         """
         limit = COMMAND_SECONDS if seconds is None else seconds
         command = [self.path, *(("-s", self.serial) if self.serial else ()), *arguments]
@@ -234,7 +233,7 @@ class Adb:
             except subprocess.TimeoutExpired as error:
                 raise AdbError(
                     "adb does not answer",
-                    expected=f"an end of adb {arguments[0]} within {limit:g} s",
+                    expected=f"an answer of adb {arguments[0]} within {limit:g} s",
                     received="none",
                     action="plug the phone in again, run adb kill-server, and try again",
                     kind=LOST,
@@ -253,10 +252,10 @@ class Adb:
         return output
 
     def shell(self, *words: str, seconds: float | None = None) -> Output:
-        """Runs a command on the device; every word reaches it as it is.
+        """Runs a command on the device. Words reach it unchanged.
 
         Raises:
-            AdbError: as `run`, or the connection broke off while the command ran.
+            AdbError: as `run`, or the connection broke off during the command.
         """
         output = self.run("shell", shlex.join(words), seconds=seconds)
         if output.code == _BROKEN_OFF and not (output.stdout + output.stderr).strip():

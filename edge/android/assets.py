@@ -1,8 +1,8 @@
-"""Where packages go: the folder `edge` of an Android project's assets, or a zip. Swapped whole, and never over anything that is not ours.
+"""Writes a package into the folder `edge` of an Android project's assets, or into a zip.
 
-Ours is a file that the `edge_package.json` beside it names with the hash it has. The new folder is made beside the old one, under a name
-that Android's packager leaves out, and the two change places: in one step where the system can (Linux, macOS), else in two, and what a
-kill leaves between them is put back by the next run.
+Files of others are not overwritten: a file is ours where the `edge_package.json` beside it names it with its hash. The new folder is made
+beside the old one, under a name that Android's packager leaves out, and the two change places: in one step where the system can (Linux,
+macOS), else in two. Where a run is killed between the two, the next run puts the old folder back.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _CURRENT_FOLDER = -100  # AT_FDCWD
 
 @dataclasses.dataclass(frozen=True)
 class Changes:
-    """What a package changed where it went: names of files, sorted.
+    """What writing a package changed, as sorted names of files.
 
     Attributes:
-        added, replaced, unchanged, removed: of the package's own files; removed are those of the old one that the new one has not.
-        kept, overwritten: of files that are not ours, with `force`.
+        added, replaced, unchanged, removed: our own files; `removed` were in the old package and are not in the new one.
+        kept, overwritten: files of others, with `force`.
     """
 
     added: tuple[str, ...]
@@ -69,15 +69,15 @@ def assets_folder(project: Path) -> Path:
 
 
 def save_in_assets(assets: Path, files: Mapping[str, bytes], force: bool = False) -> Changes:
-    """Makes ASSETS/edge hold these files: all of them, or what was there before.
+    """Writes files to ASSETS/edge. Where that fails, all of the old files are there.
 
     Args:
-        assets: of `assets_folder`.
+        assets: as `assets_folder` gives it.
         files: name -> bytes.
-        force: go on where files are not ours: they are kept, but for those whose names are taken.
+        force: go on where there are files of others: those in the way are overwritten, the others kept.
 
     Raises:
-        InputError: there are files that are not ours and `force` is off; or ASSETS/edge is a link or a file.
+        InputError: there are files of others and `force` is off; or ASSETS/edge is a link or a file.
         EnvironmentUnusableError: the folder or the disk refuses.
     """
     folder, staged, replaced = assets / FOLDER, assets / _STAGED, assets / _REPLACED
@@ -126,7 +126,7 @@ def save_zip(path: Path, files: Mapping[str, bytes], force: bool = False) -> Cha
 
 
 def _tidy(folder: Path, staged: Path, replaced: Path) -> None:
-    """Ends what a killed run began: back to the old package where the new one was not in its place yet."""
+    """Cleans up after a killed run: puts the old package back where the new one was not in its place yet."""
     if replaced.exists() and not folder.exists():
         os.rename(replaced, folder)
     for leftover in (staged, replaced):
@@ -187,13 +187,13 @@ def _in_the_way(folder: Path, foreign: list[str]) -> InputError:
         "files that edge.bundle did not write are in the way",
         expected=f"in {folder} nothing but an older bundle, unchanged",
         received=", ".join(foreign[:_NAMED]) + more,
-        action="move them away, or use --force: it keeps them, but for those whose names the bundle needs",
+        action="move them away, or use --force: it overwrites those whose names the bundle needs and keeps the others",
         foreign=tuple(foreign),
     )
 
 
 def _stage(staged: Path, files: Mapping[str, bytes], kept: Iterable[Path]) -> None:
-    """Makes the new folder, on the disk for good before it is anywhere anyone looks."""
+    """Makes the new folder and flushes it to the disk before it goes to its place."""
     staged.mkdir()
     for path in kept:
         if path.is_dir() and not path.is_symlink():
@@ -209,7 +209,7 @@ def _stage(staged: Path, files: Mapping[str, bytes], kept: Iterable[Path]) -> No
 
 
 def _swap(staged: Path, folder: Path, replaced: Path) -> None:
-    """Puts the new folder in its place. What was there is then at `staged`, or gone."""
+    """Puts the new folder in its place. The old one is then at `staged`, or removed."""
     if not folder.exists():
         os.rename(staged, folder)
     elif not _exchange(staged, folder):
@@ -224,7 +224,7 @@ def _swap(staged: Path, folder: Path, replaced: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Has two folders change names in one step; False where the system or the file system cannot."""
+    """Exchanges the names of two folders in one step; False where the system or the file system cannot."""
     if sys.platform not in ("linux", "darwin"):
         return False
     library = ctypes.CDLL(None)

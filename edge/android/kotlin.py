@@ -97,7 +97,7 @@ def kotlin(model: Mapping[str, Any]) -> str:
 
 
 def geometry(preprocessing: Mapping[str, Any]) -> str:
-    """What to do with an image first, in words."""
+    """The preprocessing, in words."""
     resize, crop = preprocessing["resize_px"], preprocessing["crop_px"]
     how = f"{preprocessing['interpolation']}, antialiased"
     resized = f"its short side resized to {resize} ({how})" if preprocessing["keep_aspect"] else f"resized to {resize} x {resize} ({how})"

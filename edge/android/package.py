@@ -1,7 +1,7 @@
-"""What an app gets: models, labels and `edge_package.json`, which says what to feed them, what they must answer, and which is for what.
+"""The package an app gets: models, labels and `edge_package.json`.
 
-`edge_package.json` is described in docs/android.md. Equal artifacts give equal bytes, in whatever order they come: there is no clock time
-in it, and nothing depends on the version of a compression library.
+`edge_package.json` says what to feed each model, what it must answer and which model is for which target (docs/android.md). Equal
+artifacts give equal bytes, in any order: there is no clock time in a package, and nothing depends on the version of a compression library.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from tfvit.progress import step
 KIND, SCHEMA_VERSION = "edge_package", 1
 PACKAGE_FILE, GOLDEN_FILE = "edge_package.json", "golden.png"
 GOLDEN_WIDTH_PX, GOLDEN_HEIGHT_PX = 300, 200
-# Which scene of which built-in set: one that the shipped models have a clear answer to, and are not certain of
+# The scene of the built-in set: the shipped models have a clear answer to it, and are not certain
 _GOLDEN_INDEX, _GOLDEN_SEED = 0, 300200
 _TOP = 5
-# Largest difference of the golden top-1 score. Float kernels differ in the order of additions, 8-bit ones in how they round; GPUs compute
-# in float16.
+# Largest difference of the golden top-1 score. Float kernels differ in the order of additions, 8-bit kernels in rounding; GPUs compute in
+# float16.
 _FLOAT_TOLERANCE, _EIGHT_BIT_TOLERANCE, _GPU_TOLERANCE = 0.001, 0.05, 0.05
 _FLOAT_RECIPES = ("float32", "float16")
 # Android's packager leaves out assets that begin with a dot; everything else here has a meaning to some shell, zip or file system
@@ -49,7 +49,7 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclasses.dataclass(frozen=True)
 class Package:
-    """What is to be written, or why it must not be.
+    """The files to write, or why they must not be written.
 
     Attributes:
         document: `edge_package.json`; None where something is refused.
@@ -70,9 +70,8 @@ def build(artifacts: Sequence[Artifact], allow_random: bool = False) -> Package:
         allow_random: whether random weights may ship.
 
     Raises:
-        InputError: a manifest without something that an app needs, or a name that cannot be an asset's.
-        EnvironmentUnusableError: the runtime cannot load a file, or there is none.
-        InputError: the runtime crashes on a file.
+        InputError: a manifest that cannot be used, a name that cannot be an asset's, or a file that crashes the runtime.
+        EnvironmentUnusableError: the runtime cannot load a file, or there is no runtime.
     """
     artifacts = sorted(artifacts, key=lambda one: one.name)
     for artifact in artifacts:
@@ -155,14 +154,14 @@ def _require_name(name: str) -> None:
     if not _SAFE_NAME.fullmatch(name):
         raise InputError(
             "a name that cannot be an asset's",
-            expected="letters, digits, and . _ - behind the first of them",
+            expected="a letter or a digit, then letters, digits, . _ and -",
             received=repr(name),
             action="rename the .tflite, .json and .labels.txt together",
         )
 
 
 def _refusals(artifacts: Sequence[Artifact], allow_random: bool) -> list[str]:
-    """What can be told without running anything."""
+    """Reasons against a package that are known before any file is run."""
     found, seen = [], set()
     for artifact in artifacts:
         name, manifest = artifact.name, artifact.manifest
@@ -172,7 +171,7 @@ def _refusals(artifacts: Sequence[Artifact], allow_random: bool) -> list[str]:
         if sha256(artifact.file) != manifest["file"]["sha256"]:
             found.append(f"{name}: SHA-256 {sha256(artifact.file)} is not the one in its manifest, {manifest['file']['sha256']}")
         if manifest["weights"]["random"] and not allow_random:
-            found.append(f"{name}: random weights, its answers mean nothing (--allow-random ships it all the same)")
+            found.append(f"{name}: random weights, its answers mean nothing (--allow-random bundles it all the same)")
         if not manifest["drift"]["passed"]:
             found.append(f"{name}: its drift check failed when it was converted")
         if artifact.labels is not None and len(artifact.labels) != manifest["classes"]:
@@ -181,7 +180,7 @@ def _refusals(artifacts: Sequence[Artifact], allow_random: bool) -> list[str]:
 
 
 def _model(artifact: Artifact, golden: Image.Image) -> tuple[dict[str, Any], list[str]]:
-    """An entry of `models`, and what its file says against it."""
+    """An entry of `models`, and the reasons against it that its file gives."""
     name, manifest = artifact.name, artifact.manifest
     sandbox.require_runs(artifact.file)
     interpreter = Interpreter(artifact.file)
@@ -222,7 +221,7 @@ def _model(artifact: Artifact, golden: Image.Image) -> tuple[dict[str, Any], lis
 
 
 def _golden_answer(artifact: Artifact, interpreter: Interpreter, pixels: np.ndarray) -> dict[str, Any] | None:
-    """The block `golden`; None where the file gives no numbers."""
+    """The block `golden`; None where the file answers NaN or infinity."""
     scores = np.asarray(interpreter.run(pixels[None]), np.float64)
     if artifact.manifest["output"]["activation"] is None:
         scores = softmax(scores)
@@ -241,7 +240,7 @@ def _golden_answer(artifact: Artifact, interpreter: Interpreter, pixels: np.ndar
 
 
 def _is_described(block: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bool:
-    """Whether a file has one such tensor, of the manifest's shape, type and scale."""
+    """Whether there is exactly one tensor, with the shape, type and scale of the manifest."""
     if len(tensors) != 1:
         return False
     tensor = next(iter(tensors.values()))
@@ -267,7 +266,7 @@ def _label_bytes(labels: Sequence[str]) -> bytes:
 
 
 def _png(pixels: np.ndarray) -> bytes:
-    """[H, W, 3] uint8 as a PNG that is stored, not compressed: compressed bytes would differ between versions of zlib."""
+    """[H, W, 3] uint8 as a PNG that is not compressed: compressed bytes would differ between versions of zlib."""
     height, width, _ = pixels.shape
     rows = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1).tobytes()
     most = 0xFFFF

@@ -1,7 +1,7 @@
-"""The app on a phone, through adb: is it there and can it run, its bundle, a benchmark's start, status and report.
+"""The app on a phone, through adb: checks that it can run, pushes a bundle, starts a benchmark, reads its status and report.
 
-The protocol is the one of android_demo (docs/device.md): an intent starts a benchmark under a name, the app says in a status file how far
-it is, and the report carries the same name.
+The protocol is that of android_demo (docs/device.md): an intent starts a benchmark under a name, the app writes its progress to a status
+file, and the report has the same name.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ ASSET = "assets/edge/edge_package.json"
 POLL_SECONDS = 1.0
 _FOLDER_SECONDS = 20.0
 _MOST_REPORT_BYTES = 8 << 20
-# A slow cable moves more than this
+# Even a slow cable moves more
 _PUSH_BYTES_PER_SECOND, _PUSH_SECONDS = 1 << 20, 60.0
 
-# the first is the phone's; those of single screens follow
+# The first match is the phone's; matches of single screens follow
 _WAKEFULNESS = re.compile(r"mWakefulness=(\w+)")
 _ASLEEP = ("Asleep", "Dozing", "Dreaming")
 _LOCKED = re.compile(
@@ -44,25 +44,20 @@ INSTALL = "install it (android_demo/README.md): ./gradlew :app:installDebug in a
 
 @dataclasses.dataclass(frozen=True)
 class Clock:
-    """Seconds, and waiting for them."""
+    """The time in seconds, and how to wait."""
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
 
 class Phone:
-    """A device with the app on it.
-
-    Args:
-        adb: with the device's serial.
-        clock: for the time that passes between two looks.
-    """
+    """A device with the app on it; `adb` has the device's serial."""
 
     def __init__(self, adb: Adb, clock: Clock) -> None:
         self._adb, self.clock = adb, clock
 
     def name(self) -> str:
-        """What its reports' files are called: manufacturer, model and a hash of the serial, of safe characters alone."""
+        """The name of its report's file: manufacturer, model and a hash of the serial, in characters that are safe in file names."""
         words = [self._adb.shell("getprop", f"ro.product.{name}").stdout.strip() for name in ("manufacturer", "model")]
         serial = hashlib.sha256((self._adb.serial or "").encode()).hexdigest()[:8]
         safe = re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")[:60].strip("-")
@@ -83,7 +78,7 @@ class Phone:
         return paths[0]
 
     def require_screen(self) -> None:
-        """Checks that an activity would be seen: one behind a lock screen is stopped at once.
+        """Checks that the screen is on and unlocked: Android stops an activity behind a lock screen at once.
 
         Raises:
             EnvironmentUnusableError: the screen is off, or locked.
@@ -106,7 +101,7 @@ class Phone:
             )
 
     def own_bundle(self, apk: str) -> set[str] | None:
-        """SHA-256 of the models in the app's own bundle; None where the phone cannot look into an APK."""
+        """SHA-256 of the models in the app's own bundle; None where the phone cannot read an APK."""
         output = self._adb.shell("unzip", "-p", apk, ASSET)
         try:
             return bundle_hashes(json.loads(output.stdout)) if output.code == 0 else None
@@ -114,7 +109,7 @@ class Phone:
             return None
 
     def prepare_folder(self) -> None:
-        """Has the app make its folder on shared storage: one that adb made would not be the app's.
+        """Makes the app create its folder on shared storage: a folder that adb creates would not belong to the app.
 
         Raises:
             EnvironmentUnusableError: it does not.
@@ -138,7 +133,7 @@ class Phone:
         """Puts a package where the app looks for it.
 
         Raises:
-            EnvironmentUnusableError: it may not be written there, or there is no room.
+            EnvironmentUnusableError: adb may not write there, or the phone is full.
         """
         self.remove_package()
         with tempfile.TemporaryDirectory(prefix="edge-device-") as folder:
@@ -150,7 +145,7 @@ class Phone:
             output = self._adb.run("push", str(local), f"{FILES}/", seconds=seconds)
         said = f"{output.stdout}\n{output.stderr}"
         if output.code == 0 and "error:" not in said:
-            # on some versions of Android what adb writes is the shell's alone
+            # on some versions of Android only the shell may read what adb writes
             self._adb.shell("chmod", "-R", "a+rX", PACKAGE)
             return
         if "No space left" in said:
@@ -164,7 +159,7 @@ class Phone:
         raise _unpushed("the package could not be pushed", output, "run this again; if it fails again, try another cable")
 
     def remove_package(self) -> None:
-        """Removes what `push` put there."""
+        """Removes what `push` wrote."""
         self._adb.shell("rm", "-rf", PACKAGE)
 
     def start(self, preset: str, run: str, pushed: bool) -> None:
@@ -206,7 +201,7 @@ class Phone:
         self._adb.shell("am", "force-stop", APP)
 
     def asleep(self) -> str | None:
-        """The word for how the phone sleeps; None where it is awake, or does not say."""
+        """Android's word for the sleeping phone; None where it is awake, or does not say."""
         found = _WAKEFULNESS.search(self._adb.shell("dumpsys", "power").stdout)
         return found.group(1) if found and found.group(1) in _ASLEEP else None
 
@@ -246,7 +241,7 @@ class Phone:
     def is_alive(self) -> bool:
         """Whether the app has a process."""
         output = self._adb.shell("pidof", APP)
-        # some phones have no pidof: then only the time without a change counts
+        # some phones have no pidof (127): then only the time without progress counts
         return bool(output.stdout.strip()) or output.code == 127
 
 

@@ -1,7 +1,7 @@
-"""The wait for a benchmark on a phone: how far it is, and every way in which it can end.
+"""Waits for a benchmark on a phone, and says how it ended.
 
-The app says in its status file how far it is (edge/android/phone_status.py); a process that is gone, a cable that was moved and a file
-that no longer changes are told apart.
+The app writes its progress to a status file (edge/android/phone_status.py). A process that is gone, a cable that was moved and a file that
+no longer changes end in errors of their own.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from edge.android.phone_status import DONE, FAILED, LEFT, STOPPED, Status
 from tfvit.errors import EnvironmentUnusableError
 from tfvit.progress import Progress
 
-# From the intent to the first word of the app; a phone that is busy starts an app in a few seconds
+# From the intent to the first status; even a busy phone starts an app in a few seconds
 START_SECONDS = 60.0
-# So long a phone may be away: its cable is moved, its USB port resets
+# How long a phone may be away, while its cable is moved or its USB port resets
 AWAY_SECONDS = 20.0
 # A process that was just started may not be listed yet
 _SETTLING_SECONDS = 5.0
@@ -28,10 +28,8 @@ def wait(phone: Phone, run: str, patience_seconds: float, progress: Progress) ->
     """Waits until the benchmark has ended by itself.
 
     Args:
-        phone: where the app measures.
-        run: the name that it was started with.
-        patience_seconds: how long nothing may change.
-        progress: its bar follows the share.
+        run: the name the benchmark was started with.
+        patience_seconds: the longest time without progress.
 
     Raises:
         AdbError: the phone is gone.

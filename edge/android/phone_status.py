@@ -1,4 +1,4 @@
-"""What the app says of a benchmark that a computer has started: JSON of kind "device_status"."""
+"""The status file that the app writes while it measures: JSON of kind "device_status"."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Status:
     """How far a benchmark is.
 
     Attributes:
-        run: the name that it was started with.
-        tasks, finished: models times backends, and how many of them are done.
-        share: of everything, 0 to 1.
-        current: what is done now, in words.
+        run: the name the benchmark was started with.
+        tasks, finished: models times backends, and how many are done.
+        share: progress of the whole benchmark, 0 to 1.
+        current: what is measured now, in words.
         ending: None while it runs, then `DONE`, `STOPPED`, `LEFT` or `FAILED`.
         failures: sentences.
     """
@@ -39,7 +39,7 @@ def parse_status(text: str) -> Status:
     """The status in a text.
 
     Raises:
-        ValueError: it is none; the message says why.
+        ValueError: the text is no status; the message says why.
     """
     document = strict_json.loads(text.encode("utf-8", "replace"))
     if not isinstance(document, dict) or (document.get("kind"), document.get("schema_version")) != (KIND, SCHEMA_VERSION):

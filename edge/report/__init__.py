@@ -14,12 +14,12 @@ from tfvit.extras import require_extra
 # argument (the flag's name), its default, the field of compare.Tolerances it sets, what it says
 TOLERANCES = (
     ("max_growth", 2.0, "size_percent", "percent that a file may grow"),
-    ("max_more_ops", 5.0, "ops_percent", "percent more operations"),
-    ("max_more_partitions", 0.0, "partitions", "more XNNPACK partitions"),
-    ("max_snr_loss", 1.0, "snr_db", "dB of logits SNR lost"),
-    ("max_agreement_loss", 1.0, "agreement_points", "points of equal top-1 lost"),
-    ("max_top1_loss", 0.5, "top1_points", "points of validated top-1 lost"),
-    ("max_slowdown", 10.0, "latency_percent", "percent slower, where both were measured on the same machine"),
+    ("max_more_ops", 5.0, "ops_percent", "percent of operations that may be added"),
+    ("max_more_partitions", 0.0, "partitions", "XNNPACK partitions that may be added"),
+    ("max_snr_loss", 1.0, "snr_db", "dB of logits SNR that may be lost"),
+    ("max_agreement_loss", 1.0, "agreement_points", "points of equal top-1 that may be lost"),
+    ("max_top1_loss", 0.5, "top1_points", "points of validated top-1 that may be lost"),
+    ("max_slowdown", 10.0, "latency_percent", "percent that a file may be slower, where both were measured on the same machine"),
 )
 
 

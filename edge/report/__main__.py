@@ -12,29 +12,28 @@ from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK
 from tfvit.progress import reporting
 from tfvit.terminal import Parser, Terminal, run
 
-_EPILOG = """Read in DIR and below it, told apart by content: manifests (edge.convert), edge.benchmark --json, edge.validate --json,
-calibration.inspect --json, and reports of the Android app (also with --device).
+_EPILOG = """DIR and the folders below it may hold manifests (edge.convert), the JSON of edge.benchmark, edge.validate and
+calibration.inspect, and reports of the Android app (also with --device). Each document is recognised by its content.
 exit codes: 0 all checks passed, 1 a check failed (--compare: something got worse), 2 wrong usage, 3 unusable input
 """
 
 
 def parser() -> Parser:
-    """The command line of CONTRACT."""
     parser = Parser(prog="python -m edge.report", description=__doc__, epilog=_EPILOG)
-    parser.add_argument("directory", nargs="?", type=Path, metavar="DIR", help="folder of artifacts and of what was measured of them")
+    parser.add_argument("directory", nargs="?", type=Path, metavar="DIR", help="folder with artifacts and their measurements")
     parser.add_argument(
         "--device", action="append", type=Path, default=[], metavar="FILE", help="a phone's report; may be given several times"
     )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="the page (DIR/report.html), NAME.json beside it; with --compare a Markdown file"
     )
-    parser.add_argument("--force", action="store_true", help="overwrite files that are not of ours")
+    parser.add_argument("--force", action="store_true", help="overwrite files that edge.report did not write")
     comparison = parser.add_argument_group("what changed between two folders")
     comparison.add_argument(
         "--compare", nargs=2, type=Path, metavar=("A", "B"), help="size, operations, delegates, drift, latency of B against A"
     )
     for name, default, _, words in TOLERANCES:
-        flag, said = f"--{name.replace('_', '-')}", f"{words} that is not worse (%(default)g)"
+        flag, said = f"--{name.replace('_', '-')}", f"{words} (%(default)g)"
         comparison.add_argument(flag, type=float, default=default, metavar="N", help=said)
     return parser
 

@@ -1,4 +1,4 @@
-"""Every check a report vouches for, file by file: pure, from what was read."""
+"""The checks of a report, file by file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ class Check:
     """One check of one file.
 
     Attributes:
-        file: the label of the file.
-        name: what was checked.
-        passed: whether it held.
+        file: the file's label.
         detail: what was found, as a sentence.
     """
 
@@ -28,7 +26,6 @@ class Check:
 
 
 def checks(inputs: Inputs) -> list[Check]:
-    """All checks of all files."""
     return [check for facts in inputs.files for check in file_checks(facts, inputs)]
 
 
@@ -37,7 +34,7 @@ def failures(found: Iterable[Check]) -> list[Check]:
 
 
 def file_checks(facts: FileFacts, inputs: Inputs) -> list[Check]:
-    """The checks of one file."""
+    """Integrity and drift; the others where the folder has documents about the file."""
     found = [_integrity(facts), _drift(facts)]
     for document in facts.validations:
         content = document.content

@@ -1,4 +1,4 @@
-"""What changed between two folders of artifacts, what of it is worse, and what cannot be compared: pure, and as Markdown."""
+"""What changed between two folders of artifacts: figures that got worse, others, and those that cannot be compared. Also as Markdown."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MACHINE = ("cpu", "cores", "machine")
 
 @dataclasses.dataclass(frozen=True)
 class Tolerances:
-    """How much is not yet worse."""
+    """The largest changes that do not count as worse."""
 
     size_percent: float = 2.0
     ops_percent: float = 5.0
@@ -54,13 +54,7 @@ class Change:
 
 
 def comparison(before: Inputs, after: Inputs, tolerances: Tolerances) -> dict[str, Any]:
-    """The document of `--compare`: every figure of every file of both folders.
-
-    Args:
-        before: what to compare with.
-        after: what is compared.
-        tolerances: beyond these a change is worse.
-    """
+    """The document of `--compare`: every figure of every file. A change beyond the tolerances is worse."""
     old, new = ({facts.label: facts for facts in inputs.files} for inputs in (before, after))
     changes = []
     for label in sorted(old.keys() | new.keys()):
@@ -133,7 +127,7 @@ def _checked(old: FileFacts, new: FileFacts, before: Inputs, after: Inputs) -> C
 
 
 def _percent(label: str, what: str, before: float, after: float, tolerance: float, form: str) -> Change:
-    """Less is better; judged by the share of growth."""
+    """A figure of which less is better; worse where it grew by more than `tolerance` per cent."""
     growth = 100.0 * (after - before) / before if before else (0.0 if after == before else float("inf"))
     status = SAME if after == before else BETTER if growth < 0 else WORSE if growth > tolerance else CHANGED
     why = f"more than {tolerance:g} %" if status == WORSE else ""
@@ -142,7 +136,7 @@ def _percent(label: str, what: str, before: float, after: float, tolerance: floa
 
 
 def _points(label: str, what: str, before: float | None, after: float | None, tolerance: float, better: int, form: str) -> Change:
-    """Judged by the difference; `better` is +1 where more is better, -1 where less is."""
+    """A figure judged by its difference; `better` is 1 where more is better, -1 where less is."""
     shown = _shown(before, form), _shown(after, form)
     if before is None or after is None:
         if before is None and after is None:
@@ -291,5 +285,5 @@ def markdown(document: Mapping[str, Any]) -> str:
 
 
 def _text(text: str) -> str:
-    """Names are text: no markup, no cell, no link of theirs."""
+    """Escaped: a name makes no markup, no table cell and no link."""
     return re.sub(r"([\\`*_{}\[\]|#~!])", r"\\\1", html.escape(" ".join(text.split()), quote=False))

@@ -1,4 +1,4 @@
-"""What an Android app's benchmark says: which file a row is about, what it ran on, and what it must be labelled with."""
+"""The rows of an Android app's report: the backend that ran, and the warnings that belong to a row."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class DeviceRow:
     """One measurement of one file on one device.
 
     Attributes:
-        document: the label of the report it is from.
+        document: label of the report.
         device: manufacturer and model, and whether it is a phone at all.
         is_phone: false for emulators, JVMs on a computer, and boards.
-        result: the row as the report has it.
+        result: the row in the report.
     """
 
     document: str
@@ -35,7 +35,7 @@ class DeviceRow:
 
     @property
     def remarks(self) -> list[str]:
-        """Why something else ran than was asked for, and why not to rely on it."""
+        """Why another backend ran than was asked for, and why the figures are not reliable."""
         fallback = (
             [] if self.as_asked else [f"asked for {self.result['backend_requested']}: {self.result['backend_reason'] or 'no reason given'}"]
         )
@@ -49,7 +49,7 @@ class DeviceRow:
 
 
 def rows(document: Document) -> list[DeviceRow]:
-    """Every result of a report."""
+    """One row for each result of a report."""
     device = document.content["device"]
     name = " ".join(part for part in (device["manufacturer"], device["model"]) if part)
     is_phone = device["kind"] == PHONE
@@ -59,7 +59,7 @@ def rows(document: Document) -> list[DeviceRow]:
 
 
 def description(document: Document) -> list[tuple[str, str]]:
-    """What the report says of its device and app, as name and value."""
+    """Names and values of the device and the app."""
     device, app = document.content["device"], document.content["app"]
     said = {
         "device": f"{device['manufacturer']} {device['model']}",

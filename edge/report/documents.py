@@ -1,4 +1,4 @@
-"""JSON documents told apart by their content and checked against a schema before anything reads a field of them."""
+"""JSON documents: each is recognised by its content and checked against a schema before any field is read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edge.artifacts.json_schema import violation
 from tfvit.errors import InputError, reading
 
 MANIFEST, BENCHMARK, VALIDATION, CALIBRATION, DEVICE_REPORT = "manifest", "benchmark", "validation", "calibration", "device_report"
-# Written by the command itself
+# What edge.report itself writes
 REPORT, COMPARISON = "report", "comparison"
 KINDS = {
     MANIFEST: "edge.convert",
@@ -34,9 +34,9 @@ class Document:
 
     Attributes:
         path: where it is.
-        label: how the report names it: relative to the folder, or the name of a file from elsewhere.
-        kind: of `KINDS`, `REPORT`, `COMPARISON`, or None for a document of someone else's.
-        content: what it says, checked against the schema of its kind.
+        label: its name in the report: relative to the folder, or the file's name where it is from elsewhere.
+        kind: of `KINDS`, `REPORT`, `COMPARISON`, or None for any other document.
+        content: the JSON value, checked against the schema of its kind.
         sha256: of its bytes.
     """
 
@@ -48,19 +48,18 @@ class Document:
 
 
 def read_document(path: Path, label: str, demanded: str | None = None) -> Document:
-    """Reads a JSON file, tells what it is and checks it.
+    """Reads a JSON file, recognises its kind and checks it.
 
     Args:
-        path: the file.
-        label: how messages and the report name it.
+        label: its name in messages and in the report.
         demanded: the kind it has to be.
 
     Raises:
-        InputError: unreadable, no JSON, of another kind than demanded, or not as its kind's schema has it.
+        InputError: unreadable, no JSON, or not as the schema of its kind has it.
     """
     with reading(path, "a JSON file"):
         data = path.read_bytes()
-    with reading(path, "a JSON document in UTF-8, of numbers that are finite", "JSON", "write it again, or move it out of the folder"):
+    with reading(path, "a JSON document in UTF-8 with finite numbers", "JSON", "write it again, or move it out of the folder"):
         content = strict_json.loads(data)
     kind = demanded or kind_of(content)
     if kind in KINDS:
@@ -69,7 +68,7 @@ def read_document(path: Path, label: str, demanded: str | None = None) -> Docume
 
 
 def kind_of(content: Any) -> str | None:
-    """What a document is, by what is in it; None for anything else."""
+    """The kind of a document, recognised by its fields; None for any other document."""
     if not isinstance(content, Mapping):
         return None
     named = content.get("kind")
@@ -87,7 +86,6 @@ def kind_of(content: Any) -> str | None:
 
 @functools.cache
 def schema(kind: str) -> dict[str, Any]:
-    """The JSON Schema of a kind of document."""
     if kind == MANIFEST:
         return manifest_schema()
     return json.loads(resources.files("edge.report").joinpath(f"{kind}.schema.json").read_text(encoding="utf-8"))

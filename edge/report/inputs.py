@@ -1,4 +1,4 @@
-"""What a folder holds about its artifacts: manifests, measurements and phone reports, each joined to the file it is really about."""
+"""The documents in a folder of artifacts: manifests, measurements and phone reports, each joined to the file it is about."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ INTACT, TAMPERED, MISSING = "intact", "tampered", "missing"
 
 @dataclasses.dataclass(frozen=True)
 class HostRow:
-    """One row of a benchmark run on this side of the cable.
+    """One row of an `edge.benchmark` document.
 
     Attributes:
-        run: the label of the benchmark document; rows of one run and one group took turns.
+        run: label of the document. Rows of one run and group were measured in turns.
         environment: the machine.
-        result: the row as the document has it.
-        first: file name of the run's first row of this group, which the ratio is to.
+        result: the row in the document.
+        first: file name of the first row of this run and group; ratios are to it.
     """
 
     run: str
@@ -36,7 +36,7 @@ class HostRow:
 
     @property
     def group(self) -> tuple[str, str, int]:
-        """Rows with the same are compared with each other: same run, delegate, threads."""
+        """Run, delegate and threads. Rows of one group can be compared with each other."""
         return self.run, self.result["delegate"], self.result["threads"] or 0
 
     @property
@@ -45,19 +45,19 @@ class HostRow:
 
     @property
     def remarks(self) -> list[str]:
-        """Why it did not run, or why not to rely on it."""
+        """Why the file did not run, or why the figures are not reliable."""
         reason = self.result["reason"]
         return ([reason] if reason else []) + list(self.result["invalid_reasons"])
 
     @property
     def usable(self) -> bool:
-        """Whether its milliseconds mean something."""
+        """Whether the measurement is valid, and not of a software GPU."""
         return self.measured and self.result["valid"] and self.result["status"] == "ok" and not self.result["software_gpu"]
 
 
 @dataclasses.dataclass(frozen=True)
 class FileFacts:
-    """One artifact with everything that was found about it.
+    """One artifact and everything that was found about it.
 
     Attributes:
         label: path of the file without its ending, relative to the folder.
@@ -107,7 +107,7 @@ class Inputs:
         files: the artifacts, by label.
         benchmarks, devices, calibrations: the documents themselves.
         apart: (document, what, why) of rows and documents that belong to none of the files.
-        notes: sentences on what was found and is not used.
+        notes: sentences about files that are not used.
         sources: (label, kind, SHA-256) of every document that was read.
     """
 
@@ -122,7 +122,7 @@ class Inputs:
 
 
 def read_inputs(folder: Path, device_files: Sequence[Path] = ()) -> Inputs:
-    """Reads everything in a folder and below it that is about its artifacts.
+    """Reads a folder of artifacts, and the folders below it.
 
     Args:
         folder: with manifests beside their files.
@@ -168,12 +168,12 @@ def read_inputs(folder: Path, device_files: Sequence[Path] = ()) -> Inputs:
 
 
 def _label(path: Path, folder: Path) -> str:
-    """How the report names a file."""
+    """The name of a file in the report."""
     return utf8_name(path.relative_to(folder))
 
 
 def _files(folder: Path, ending: str) -> list[Path]:
-    """Below a folder, in order; hidden folders are left alone, links to folders not followed."""
+    """Files below a folder, sorted. Hidden files and folders are left out, links to folders are not followed."""
     found = []
     for where, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -192,7 +192,7 @@ def _file(document: Document) -> FileFacts:
 
 
 def _with_models(files: Sequence[FileFacts]) -> list[FileFacts]:
-    """The same, knowing their model; weights of the same name that are not the same are told apart by their hash."""
+    """The files with their model. Weights of one name that differ are told apart by their hash."""
     named: dict[str, set[str]] = {}
     words = []
     for facts in files:
@@ -207,7 +207,7 @@ def _with_models(files: Sequence[FileFacts]) -> list[FileFacts]:
 
 
 def _joined(files: list[FileFacts], of_kind: Mapping[str, list[Document]]) -> tuple[list[FileFacts], list[tuple[str, str, str]]]:
-    """The files with their rows and validations, and what belongs to none of them."""
+    """The files with their rows and validations, and what belongs to no file."""
     host: dict[str, list[HostRow]] = {facts.label: [] for facts in files}
     phone: dict[str, list[device.DeviceRow]] = {facts.label: [] for facts in files}
     validations: dict[str, list[Document]] = {facts.label: [] for facts in files}
@@ -251,7 +251,7 @@ def _host_rows(document: Document) -> list[HostRow]:
 
 
 def _measured_files(row: HostRow, files: Sequence[FileFacts]) -> tuple[list[FileFacts], str]:
-    """The file that was measured: by name and size, and by hash where the benchmark has it; else none, and why."""
+    """The file that was measured, by name and size, and by hash where the benchmark has one; else no file, and why."""
     path = PurePosixPath(row.result["file"].replace("\\", "/"))
     named = [facts for facts in files if facts.file_name == path.name]
     if not named:

@@ -1,4 +1,4 @@
-"""The HTML page, rendered from its parts."""
+"""The HTML page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edge.report.summary import verdict, warnings
 
 
 def render(inputs: Inputs, found: Sequence[Check], recommended: Sequence[Recommendation], version: str) -> str:
-    """The HTML page. Equal inputs give equal pages."""
+    """The text of the page. Equal inputs give equal text."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 

@@ -1,5 +1,7 @@
-"""The report's plots: matplotlib's SVG, drawn in place-holder colours that the page's style sheet replaces, so that one drawing is right in
-light, dark and print. Every plot is as wide as a phone's column; text is 12 px and stays so.
+"""The report's plots, as SVG by matplotlib.
+
+They are drawn in place-holder colours, which the page's style sheet replaces: one drawing is right in light, dark and print. Every plot is
+as wide as a phone's column, and its text is 12 px.
 """
 
 from __future__ import annotations
@@ -16,10 +18,10 @@ from typing import Any
 _WIDTH_PT, _FONT_PT = 240, 9
 _ROW_PT, _FRAME_PT, _LETTER_PT = 19, 54, 5.4
 _MOST_LETTERS = 22
-LIMIT_NOTE = "Upright: the least allowed."
-# beyond this ratio, what is fast would be dots on the axis
+LIMIT_NOTE = "Upright line: the least allowed."
+# Beyond this ratio the axis is logarithmic: fast files would be dots on a linear one
 _LOG_FROM = 8
-# drawn with, and what the page shows instead
+# Place-holder colours, and what the page shows instead
 _INK, _LINE, _FIRST, _SECOND, _BAD = "#010101", "#020202", "#030303", "#040404", "#050505"
 _SHOWN = {_INK: "currentColor", _LINE: "var(--line)", _FIRST: "var(--first)", _SECOND: "var(--second)", _BAD: "var(--bad)"}
 
@@ -35,7 +37,7 @@ class Plot:
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """One row: what it is called, how long it is, what is written behind it, whether it is marked, where its limit is."""
+    """One row of bars. `text` is written behind the bar; `strong` bars are in colour."""
 
     label: str
     value: float | None
@@ -47,7 +49,7 @@ class Bar:
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One row: a share in per cent with its interval, if it has one, and its limit."""
+    """One row of dots: a share in per cent, with its interval and limit where it has them."""
 
     label: str
     value: float | None
@@ -61,7 +63,7 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
-    """A distribution: five numbers in milliseconds and whether they are to be believed."""
+    """A latency distribution in milliseconds, and whether the measurement is valid."""
 
     label: str
     p5: float
@@ -73,20 +75,13 @@ class Spread:
 
 
 class Plots:
-    """Draws; numbers the drawings of one page, so that no two share an id."""
+    """Draws the plots of one page, and numbers them so that no two share an id."""
 
     def __init__(self) -> None:
         self._drawn = 0
 
     def bars(self, title: str, unit: str, bars: Sequence[Bar], note: str = "") -> Plot:
-        """Horizontal bars from zero with their figures; a limit is a short upright line.
-
-        Args:
-            title: of the plot.
-            unit: of the axis.
-            bars: from top to bottom.
-            note: what the reader has to know.
-        """
+        """Horizontal bars from zero with their figures, from top to bottom. A limit is a short upright line."""
         with self._axes(len(bars)) as (figure, axes):
             values = [bar.value for bar in bars if bar.value is not None] + [bar.limit for bar in bars if bar.limit is not None]
             most, least = max(values, default=1.0), min(0.0, *values, 0.0)
@@ -102,15 +97,7 @@ class Plots:
             return self._plot(figure, title, note, [f"{bar.label} {bar.text}" for bar in bars])
 
     def points(self, title: str, unit: str, points: Sequence[Point], note: str, reference: float | None = None) -> Plot:
-        """Dots with their intervals on an axis that shows their differences; the reference is a broken line through all rows.
-
-        Args:
-            title: of the plot.
-            unit: of the axis.
-            points: from top to bottom.
-            note: what the reader has to know.
-            reference: a value that all are compared with.
-        """
+        """Dots with their intervals, on an axis that shows their differences. `reference` is a broken line through all rows."""
         with self._axes(len(points)) as (figure, axes):
             known = [value for one in points for value in (one.value, one.low, one.high, one.limit) if value is not None]
             known += [] if reference is None else [reference]
@@ -134,7 +121,7 @@ class Plots:
             return self._plot(figure, title, note, [f"{one.label} {one.text}" for one in points])
 
     def spreads(self, title: str, spreads: Sequence[Spread]) -> Plot:
-        """Latency: thin from the least to p95, thick from p5 to p90, a dot at the median; hollow where not valid."""
+        """Latency: a thin line from the least to p95, a thick one from p5 to p90, a dot at the median, hollow where not valid."""
         with self._axes(len(spreads)) as (figure, axes):
             for position, one in enumerate(spreads):
                 color = _FIRST if one.valid else _SECOND
@@ -170,7 +157,7 @@ class Plots:
             return self._plot(figure, title, "", [f"{label} {taken} of {total}" for label, taken, total in rows])
 
     def reliability(self, title: str, reference: Sequence[Mapping[str, Any]], target: Sequence[Mapping[str, Any]]) -> Plot:
-        """Confidence against accuracy of both sides; on the diagonal a model is as sure as it is right."""
+        """Confidence against accuracy of both sides. On the diagonal a model is as sure as it is right."""
         with self._axes(9) as (figure, axes):
             axes.plot([0, 1], [0, 1], color=_LINE, linewidth=1)
             words = []
@@ -252,7 +239,7 @@ def _write(axes: Any, text: str, behind: float, position: int) -> None:
 
 
 def _room(rows: Sequence[Bar | Point]) -> float:
-    """What an axis needs behind its longest row for the longest figure, as a share of the longest row."""
+    """The space for the longest text behind the longest row, as a share of that row."""
     letters = max((len(_short(row.label)) for row in rows), default=0)
     width = _WIDTH_PT - 14 - _LETTER_PT * letters
     part = min((10 + _LETTER_PT * max((len(row.text) for row in rows), default=0)) / width, 0.6)
@@ -279,13 +266,13 @@ def _rows(axes: Any, labels: Sequence[str]) -> None:
 
 
 def _short(label: str) -> str:
-    """Long names lose their middle; the table beside the plot has them in full."""
+    """A long name without its middle; the table beside the plot has it in full."""
     label = " ".join(label.split())
     return label if len(label) <= _MOST_LETTERS else f"{label[: _MOST_LETTERS // 2 - 1]}…{label[-(_MOST_LETTERS // 2) :]}"
 
 
 def _inline(svg: str, prefix: str, words: str) -> str:
-    """An SVG for the inside of a page: ids of its own, the page's fonts and colours, named for who cannot see it."""
+    """An SVG to put into a page: with ids of its own, the page's fonts and colours, and `words` for screen readers."""
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r"<[^>]+>", lambda tag: _inline_tag(tag[0], prefix), svg)  # tags alone: what stands between them is names
     svg = "\n".join(line.strip() for line in svg.splitlines() if line.strip())

@@ -102,13 +102,13 @@ def _made(
 
 
 def _cpu_group(fitting: Sequence[FileFacts]) -> tuple[str, str, int] | None:
-    """The run to choose by: the one that has most of the files; of equals fewest threads, then the first."""
+    """The run to choose by: the one with most of the files. Ties go to fewer threads, then to the first."""
     groups = [group for facts in fitting for group in {row.group for row in facts.host if row.usable and row.result["delegate"] == "cpu"}]
     return min(groups, key=lambda group: (-groups.count(group), group[2], group[0])) if groups else None
 
 
 def _cpu_runs(fitting: Sequence[FileFacts], group: tuple[str, str, int] | None) -> list[_Run]:
-    """The valid measurements of that run, fastest first."""
+    """The valid measurements of one run, fastest first."""
     runs = []
     for facts in fitting:
         row = next((row for row in facts.host if row.usable and row.group == group), None)
@@ -227,7 +227,7 @@ def _megabytes(facts: FileFacts) -> str:
 
 
 def _accuracy(facts: FileFacts) -> list[str]:
-    """What is known of its answers: from validations with labels, validations without, or the manifest's drift."""
+    """How good the answers are: by validations with labels, validations without, or the manifest's drift."""
     sentences = []
     for document in facts.validations:
         content = document.content

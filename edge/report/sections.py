@@ -16,7 +16,6 @@ from edge.report.validation_section import validation_section
 
 
 def sections(inputs: Inputs, found: Sequence[Check], recommended: Sequence[Recommendation]) -> list[Section]:
-    """Everything behind the verdict."""
     plots = Plots()
     made = [
         Section(
@@ -65,7 +64,7 @@ def _overview(inputs: Inputs, recommended: Sequence[Recommendation], plots: Plot
                 bars.append(bar(facts, row.result["median_ms"] if row else None, text))
             drawn.append(plots.bars(f"Latency, CPU, {_threads(group[2])}", "ms, median", bars, f"From {group[0]}."))
         drawn.append(_accuracy_plot(files, bar, plots))
-        words = ["In colour and with a ★: recommended, for the targets behind it. The figures are in the table of files above."]
+        words = ["In colour, with a ★: recommended for the targets behind the ★. The figures are in the table of files above."]
         if files[0].random:
             words.append("RANDOM weights: accuracy means nothing here; the logits' SNR says how exact the arithmetic is.")
         blocks.append(Block(model, tuple(words), tuple(drawn)))
@@ -73,7 +72,7 @@ def _overview(inputs: Inputs, recommended: Sequence[Recommendation], plots: Plot
 
 
 def _accuracy_plot(files: Sequence[FileFacts], bar: Any, plots: Plots) -> Plot:
-    """Top-1 where every file was validated with labels, else the drift the manifests know."""
+    """Top-1 where every file was validated on the same labelled images, else the logits SNR of the manifests."""
     documents = {facts.label: next((d.content for d in facts.validations if d.content["accuracy"]), None) for facts in files}
     known = [content for content in documents.values() if content]
     if len(known) == len(files) and len({content["images"]["sha256"] for content in known}) == 1:
@@ -92,7 +91,7 @@ def _accuracy_plot(files: Sequence[FileFacts], bar: Any, plots: Plots) -> Plot:
 
 
 def _common_group(files: Sequence[FileFacts]) -> tuple[str, str, int] | None:
-    """The CPU run that has most of the files; of equals the one with fewest threads, then with most valid rows."""
+    """The CPU run with most of the files. Ties go to fewer threads, then to more valid rows."""
     counts: dict[tuple[str, str, int], tuple[int, int]] = {}
     for facts in files:
         for row in facts.host:
@@ -127,13 +126,12 @@ def _latency(inputs: Inputs, plots: Plots) -> Section:
             if software:
                 words.append("Software GPU: these milliseconds say nothing about a GPU, are not drawn and are compared with nothing.")
             preset = document.content["preset"]
-            words.append(
-                f"One inference, outputs read back; at least {preset['min_runs']} runs and {preset['min_seconds']:g} s, files in turns."
-            )
+            least = f"{preset['min_runs']} runs and {preset['min_seconds']:g} s a file"
+            words.append(f"A run is one inference with its outputs read back. At least {least}; files take turns.")
             drawings = (plots.spreads("Distribution", drawn),) if drawn else ()
             remarks = tuple(f"{facts.label}: {'; '.join(row.remarks)}" for facts, row in rows if row.remarks)
             blocks.append(Block(title, tuple(words), drawings, (tables.host_table(rows, f"Latency, {title}"),), remarks))
-    return Section("latency", "Latency on this side", tuple(blocks))
+    return Section("latency", "Latency (edge.benchmark)", tuple(blocks))
 
 
 def _drift(inputs: Inputs, plots: Plots) -> Section:
@@ -153,7 +151,7 @@ def _drift(inputs: Inputs, plots: Plots) -> Section:
     drawn = [plots.bars("Logits SNR", "dB", snr, LIMIT_NOTE)]
     if same:
         drawn.append(plots.points("Same top-1 as Keras", "% of images", same, LIMIT_NOTE))
-    words = ("Each file against the float Keras model, on images it was not calibrated on, when it was converted.",)
+    words = ("Each file against the float Keras model, measured when it was converted, on images it was not calibrated on.",)
     repaired = tables.repairs_table(inputs)
     blocks = [Block("", words, tuple(drawn), (tables.drift_table(inputs),))]
     if repaired:
@@ -201,7 +199,7 @@ def _devices(inputs: Inputs, plots: Plots) -> Section:
         words = [f"{document.label}: {', '.join(f'{what} {value}' for what, value in device.description(document))}."]
         if not rows[0][1].is_phone:
             words.append(f"{name}: these milliseconds are not a phone's.")
-        words.append("Measured by the app, beside the rows of this side and never mixed with them.")
+        words.append("Measured by the app on the device. These rows are never mixed with those of edge.benchmark.")
         remarks = tuple(f"{label}, {row.result['backend_used']}: {'; '.join(row.remarks)}" for label, row in rows if row.remarks)
         table = tables.phone_table(rows, f"Latency, {name}")
         blocks.append(Block(name, tuple(words), (plots.spreads("Distribution", drawn),), (table,), remarks))
@@ -276,7 +274,7 @@ def _sources(inputs: Inputs) -> Section:
 
 
 def _short_names(files: Sequence[FileFacts]) -> dict[str, str]:
-    """Recipes where they tell the files apart, else labels."""
+    """Label -> recipe where recipes tell the files apart, else label -> label."""
     recipes = [facts.recipe for facts in files]
     distinct = len(set(recipes)) == len(recipes)
     return {facts.label: facts.recipe if distinct else facts.label for facts in files}

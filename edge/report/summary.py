@@ -15,7 +15,7 @@ SCHEMA_VERSION = 1
 
 
 def report_document(inputs: Inputs, found: Sequence[Check], recommended: Sequence[Recommendation], version: str) -> dict[str, Any]:
-    """What `report.json` says: the verdict, what to ship, the checks, what it was made from."""
+    """The content of `report.json`: the verdict, what to ship, the checks, and the documents it was made from."""
     return {
         "kind": "report",
         "schema_version": SCHEMA_VERSION,
@@ -76,7 +76,7 @@ def _file_document(facts: FileFacts, found: Sequence[Check]) -> dict[str, Any]:
 
 
 def verdict(found: Sequence[Check], recommended: Sequence[Recommendation]) -> list[str]:
-    """In sentences: what passed, what failed, what to ship."""
+    """Sentences on what passed, what failed and what to ship."""
     failed = failures(found)
     files = {check.file for check in found}
     bad = sorted({check.file for check in failed})
@@ -96,13 +96,13 @@ def verdict(found: Sequence[Check], recommended: Sequence[Recommendation]) -> li
 
 
 def warnings(inputs: Inputs) -> list[str]:
-    """What a reader must not miss, beside failed checks."""
+    """Sentences that a reader must not miss, besides failed checks."""
     found = []
     random = [facts.label for facts in inputs.files if facts.random]
     if random:
         found.append(f"RANDOM weights: {', '.join(random)}. Size, operations and latency hold for real weights too; answers mean nothing.")
     if any(row.result["software_gpu"] for facts in inputs.files for row in facts.host):
-        found.append("A software GPU computes on the CPU: that it takes a file means something, its milliseconds do not.")
+        found.append("A software GPU computes on the CPU: it shows which files the delegate takes, its milliseconds mean nothing.")
     doubtful = sorted({facts.label for facts in inputs.files for row in facts.host if row.measured and not row.result["valid"]})
     if doubtful:
         found.append(f"Measurements that are not valid, with the reasons below: {', '.join(doubtful)}.")
@@ -118,5 +118,5 @@ def warnings(inputs: Inputs) -> list[str]:
 
 
 def to_json(document: Mapping[str, Any]) -> str:
-    """As `report.json` is written."""
+    """The text of `report.json`."""
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

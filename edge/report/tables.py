@@ -283,7 +283,7 @@ def calibration_table(inputs: Inputs) -> Table:
 
 
 def image_checks_table(content: Mapping[str, Any], caption: str) -> Table:
-    """What calibration.inspect found."""
+    """The checks of calibration.inspect."""
     marks = {"ok": GOOD, "warn": WARN, "fail": BAD}
     columns = [
         Column("check", "name"),
@@ -317,12 +317,10 @@ def operations_table(inputs: Inputs) -> Table:
 
 
 def pairs_table(caption: str, pairs: Iterable[tuple[str, Any]]) -> Table:
-    """Names and values."""
     return words_table(caption, ("what", "value"), [(name, "not known" if value is None else str(value)) for name, value in pairs])
 
 
 def words_table(caption: str, titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Columns of words."""
     return table(caption, [Column(title, operator.itemgetter(index)) for index, title in enumerate(titles)], rows)
 
 
@@ -362,7 +360,7 @@ def _top1(facts: FileFacts) -> float | str:
 
 
 def _median(facts: FileFacts) -> Cell:
-    """Of the CPU with the fewest threads."""
+    """The CPU median with the fewest threads."""
     rows = [row for row in facts.host if row.measured and row.result["delegate"] == "cpu"]
     if not rows:
         return Cell("not measured")
@@ -373,7 +371,7 @@ def _median(facts: FileFacts) -> Cell:
 
 
 def _ratio(result: Mapping[str, Any]) -> Cell | Mapping[str, float] | None:
-    """Of the medians, with its interval; 1 for the file that the others are compared with."""
+    """The ratio of medians with its interval; 1 for the file that the others are compared with."""
     ratio, low, high = (result.get(name) for name in ("ratio", "ratio_low", "ratio_high"))
     if ratio is None or low is None or high is None or result["software_gpu"]:
         return None

@@ -1,4 +1,4 @@
-"""The section on validations: a line for each, and folded behind it where the difference comes from, image by image and layer by layer."""
+"""The section on validations: one line for each, and folded below, where the difference comes from, by image and by layer."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from edge.report.inputs import FileFacts, Inputs
 from edge.report.plots import LIMIT_NOTE, Bar, Plots, Point
 from edge.report.tables import WARN, Block, Cell, Column, Section, Table, marked_label, passed_cell, table
 
-# what a picture may be: nothing that is fetched, nothing that holds a script
+# A picture must be data in the page: nothing is fetched, and nothing can hold a script
 _THUMBNAIL = re.compile(r"data:image/(?:png|jpeg|webp);base64,[A-Za-z0-9+/]+={0,2}")
 _MOST_LAYERS, _MOST_CLASSES = 16, 20
 
 
 def validation_section(inputs: Inputs, plots: Plots) -> Section:
-    """All validations of all files; without any, a section without blocks."""
+    """All validations of all files; a section without blocks where there are none."""
     rows = [(facts, document) for facts in inputs.files for document in facts.validations]
     if not rows:
         return Section("validation", "Validation on images", ())
@@ -30,7 +30,8 @@ def validation_section(inputs: Inputs, plots: Plots) -> Section:
             same.append(Point(facts.label, value, f"{value:.2f}", low, high, None if limit is None else 100 * limit, bad))
     drawn = (plots.points("Same top-1 as Keras", "% of images", same, f"Line: 95 % interval. {LIMIT_NOTE}"),) if same else ()
     every = validations_table([(facts, document.content) for facts, document in rows])
-    blocks = [Block("", ("Float Keras model against file, the whole way. Each file's share of it is below.",), drawn, (every,))]
+    words = "Float Keras model against file: preprocessing, export and quantization together. Each file has a part of its own below."
+    blocks = [Block("", (words,), drawn, (every,))]
     return Section("validation", "Validation on images", (*blocks, *(_validation(facts, d.label, d.content, plots) for facts, d in rows)))
 
 
@@ -100,7 +101,7 @@ def _classes(accuracy: Mapping[str, Any], plots: Plots) -> Block:
 def _layers(content: Mapping[str, Any], plots: Plots) -> Block:
     layers = content["layers"]
     finite = [row for row in layers["rows"] if row["own_snr_db"] is not None][:_MOST_LAYERS]
-    words = ["A layer's own error is what it adds, given the inputs it really got; the other column is what has piled up by there."]
+    words = ["A layer's own error is what it adds to the inputs that it got; the other columns have what has piled up by there."]
     if layers.get("worst"):
         words.append(f"Worst by itself: {layers['worst']}.")
     bars = [Bar(row["layer"], row["own_snr_db"], f"{row['own_snr_db']:.1f}") for row in finite]

@@ -517,8 +517,8 @@ def test_a_report_that_is_none(ran, phone, out, text):
     ("words", "received"),
     [
         ({"report_cut": 200}, "line 1 column"),
-        ({"report_changes": {"run": "another"}}, "that of another run ('another'"),
-        ({"report_changes": {"run": None}}, "that of another run (None"),
+        ({"report_changes": {"run": "another"}}, "the report of another run ('another'"),
+        ({"report_changes": {"run": None}}, "the report of another run (None"),
         ({"report_changes": {"results": []}}, "no results in it"),
         ({"row_changes": {"sha256": "0" * 64}}, "a result about another file: nano32-float16, SHA-256 0000"),
         ({"row_changes": {"median_ms": -1}}, "median_ms"),

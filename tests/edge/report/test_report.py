@@ -56,8 +56,9 @@ def test_everything_at_once(full):
     assert {file["file"] for file in document["files"]} == {f"{manifest['name']}.tflite" for manifest in manifests.values()}
     headings = re.findall(r"<h2>(.*?)</h2>", text)
     assert headings == [
-        "All checks passed", "What to ship", "Files", "Size, latency, accuracy", "Latency on this side", "Drift", "Validation on images",
-        "Delegate coverage", "Phones and other devices", "Calibration", "Environment and versions", "What this was made from",
+        "All checks passed", "What to ship", "Files", "Size, latency, accuracy", "Latency (edge.benchmark)", "Drift",
+        "Validation on images", "Delegate coverage",
+        "Phones and other devices", "Calibration", "Environment and versions", "What this was made from",
     ]  # fmt: skip
 
 
