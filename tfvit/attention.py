@@ -122,7 +122,8 @@ class _WindowAttention(layers.Layer):
         def compute() -> Any:
             return ops.reshape(self.position_bias(plan.window), (1, 1, self.num_heads, plan.tokens * plan.tokens))
 
-        bias = self.substitute(f"{POSITION_BIAS}{self.path}", compute) if self.substitute else compute()
+        name = f"{POSITION_BIAS}{self.path} {plan.window[0]}x{plan.window[1]}"
+        bias = self.substitute(name, compute) if self.substitute else compute()
         return ops.cast(bias, self.compute_dtype)
 
     def _mask(self, plan: WindowPlan) -> Any:
@@ -245,14 +246,33 @@ class CosineWindowAttention(_WindowAttention):
 def substituted_constants(model: keras.Model, substitute: Substitute) -> Iterator[None]:
     """While it lasts, every attention layer of `model` takes its position bias and mask from `substitute(name, compute)`.
 
-    For exporting: both depend on nothing but weights and shapes, and are large. The name is equal where the value is; `compute()` gives
-    the value itself.
+    For exporting: both depend on nothing but weights and shapes, and are large. The name is equal where the value is, and only there: two
+    layers of one path (two backbones in one model), and one layer on grids of two sizes, have names of their own. A layer that is used
+    twice on grids of one size has one. `compute()` gives the value itself.
     """
-    attentions = [layer for layer in model._flatten_layers() if isinstance(layer, _WindowAttention)]
+    attentions = list({id(layer): layer for layer in model._flatten_layers() if isinstance(layer, _WindowAttention)}.values())
+    met: dict[str, int] = {}
     for layer in attentions:
-        layer.substitute = substitute
+        number = met[layer.path] = met.get(layer.path, 0) + 1
+        layer.substitute = _told_apart(substitute, layer.path, number)
     try:
         yield
     finally:
         for layer in attentions:
             layer.substitute = None
+
+
+def _told_apart(substitute: Substitute, path: str, number: int) -> Substitute:
+    """The same for one layer, `number`th of its path. What is known of its own path is renamed; masks go by their shape and stay."""
+    windows_met: list[str] = []
+
+    def renamed(name: str, compute: Callable[[], Any]) -> Any:
+        if not name.startswith(f"{POSITION_BIAS}{path} "):
+            return substitute(name, compute)
+        plain, _, window = name.rpartition(" ")
+        if window not in windows_met:
+            windows_met.append(window)
+        own = f"{plain}{f' #{number}' if number > 1 else ''}{f' {window}' if window != windows_met[0] else ''}"
+        return substitute(own, compute)
+
+    return renamed

@@ -160,7 +160,8 @@ def _tfvit_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
 
 
 def _consumers(layer: keras.layers.Layer) -> list[Any]:
-    return [node.operation for node in layer._outbound_nodes]
+    """What reads a layer's output; a reader that is used elsewhere too counts as two, since its weights are not this layer's to change."""
+    return [node.operation for node in layer._outbound_nodes for _ in node.operation._inbound_nodes]
 
 
 def _head_behind_pooling(norm: LayerNorm) -> keras.layers.Dense | None:

@@ -14,7 +14,7 @@ from edge.latency.result import Turn, measured
 from edge.runtime import machine
 from edge.runtime.cpu import runtime_version
 from edge.runtime.process import DELEGATES
-from tfvit.errors import InputError, UsageError, unknown_name
+from tfvit.errors import InputError, UsageError, no_such_folder, reading, unknown_name
 from tfvit.extras import require_matplotlib
 
 KIND = "benchmark"
@@ -99,13 +99,8 @@ def _preset(name: str, min_runs: int | None, min_seconds: float | None, sustaine
 
 
 def _require_tflite(file: Path) -> None:
-    try:
-        with file.open("rb") as opened:
-            start = opened.read(8)
-    except OSError as error:
-        raise InputError(
-            "unreadable file", expected="a .tflite file", received=f"{file}: {error.strerror}", action="check the path"
-        ) from error
+    with reading(file, "a .tflite file"), file.open("rb") as opened:
+        start = opened.read(8)
     if start[4:] != b"TFL3":
         raise InputError(
             "not a TFLite file", expected="a flatbuffer with the identifier TFL3", received=str(file), action="pass a .tflite file"
@@ -116,5 +111,5 @@ def _require_picture(path: Path) -> None:
     if path.suffix.lower() != ".png":
         raise UsageError("pictures are PNG", expected="--plot NAME.png", received=str(path), action="give it the ending .png")
     if not path.parent.is_dir():
-        raise InputError("no such folder", expected="an existing folder", received=str(path.parent), action="create it, or choose another")
+        raise no_such_folder(path.parent)
     require_matplotlib("--plot")

@@ -38,7 +38,7 @@ def store_tables(model: schema.ModelT, from_window: int | None) -> None:
         if not flatbuffer.tensor_name(model, bias).startswith(POSITION_BIAS) or data is None or len(shape) != _LAST_AXIS + 1:
             continue
         side = math.isqrt(math.isqrt(shape[-1]))
-        if side < from_window:
+        if side < from_window or side**4 != shape[-1]:  # a window that is not square keeps its bias as it is
             continue
         values = np.frombuffer(data.tobytes(), np.float32).reshape(shape)
         index = position_index((side, side), (side, side), np).astype(np.int32)
