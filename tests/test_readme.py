@@ -25,7 +25,7 @@ SMALL = [line for line in LINES if line.startswith("python -m ")]
 
 def _run(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "TFVIT_CACHE": str(folder / ".cache"), **environment}
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), **environment}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     print(f"--- {command[-1]}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}")
     return done
