@@ -11,7 +11,8 @@ from edge.artifacts.artifact import Artifact
 from edge.artifacts.store import Store
 from edge.conversion import costs
 from edge.conversion.plan import Outcome, Plan, Settings, plan
-from edge.export.float_model import FloatModel, require_tensorflow_backend
+from edge.export.backend import require_tensorflow_backend
+from edge.export.float_model import FloatModel
 from edge.export.kept_model import KeptFloatModel
 from edge.export.source import Source
 from edge.quantization.recipes import Recipe

@@ -14,7 +14,8 @@ from edge.artifacts.artifact import Artifact
 from edge.artifacts.provenance import tool_versions
 from edge.conversion.plan import Settings, plan
 from edge.export import recorded_source
-from edge.export.float_model import FloatModel, require_tensorflow_backend
+from edge.export.backend import require_tensorflow_backend
+from edge.export.float_model import FloatModel
 from edge.quantization.recipes import DYNAMIC_SINCE, RECIPES, find_recipe
 from tfvit.errors import EnvironmentUnusableError, InputError, UsageError
 from tfvit.hashing import sha256

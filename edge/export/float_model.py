@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +15,9 @@ import numpy as np
 
 from edge.artifacts.artifact import canonical_json
 from edge.export import source as sources
+from edge.export.backend import require_tensorflow_backend
 from edge.export.source import Source
 from edge.quantization.recipes import Recipe
-from tfvit.errors import EnvironmentUnusableError
 from tfvit.preprocessing import Preprocessing
 from tfvit.progress import counted, step
 
@@ -159,14 +158,3 @@ class FloatModel:
             from edge.quantization import ranges
 
             return ranges.collect(graph, tensors, (image[None] for image in counted(pixels)), threads, patches)
-
-
-def require_tensorflow_backend() -> None:
-    backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    if backend != "tensorflow":
-        raise EnvironmentUnusableError(
-            "conversion needs Keras on TensorFlow",
-            expected="KERAS_BACKEND=tensorflow",
-            received=f"KERAS_BACKEND={backend}",
-            action="set KERAS_BACKEND=tensorflow for this command; models trained on another backend load there",
-        )

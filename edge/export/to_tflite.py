@@ -18,6 +18,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge.artifacts.atomic_files import scratch_folder
+from edge.export.backend import require_tensorflow_backend
 from edge.tflite.flatbuffer import make_constant, read_model, write_model
 from edge.tflite.versions import set_min_runtime_version
 from tfvit.attention import substituted_constants
@@ -100,13 +101,7 @@ def export_float(source: ExportableModel, input_dtype: str = "float32", output: 
     Raises:
         EnvironmentUnusableError: Keras does not run on TensorFlow, or the model is too large for one file.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise EnvironmentUnusableError(
-            "conversion needs Keras on TensorFlow",
-            expected="KERAS_BACKEND=tensorflow",
-            received=f"KERAS_BACKEND={keras.backend.backend()}",
-            action="set KERAS_BACKEND=tensorflow for this command; models trained on another backend load there",
-        )
+    require_tensorflow_backend()
     import tensorflow as tf
 
     def serve(pixels: Any) -> Any:
