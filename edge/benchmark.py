@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.front_door import Result, Table, make_callable, paths_of, progress_on_stderr
+from edge.front_door import Result, Table, called, make_callable, paths_of, progress_on_stderr
 from edge.runtime.process import DELEGATES, OK, UNAVAILABLE
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE
-from tfvit.progress import reporting
 from tfvit.terminal import Parser, Terminal, run
 
 _PRESETS = ("quick", "default", "mlperf")
@@ -49,9 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    given = {name: value for name, value in vars(arguments).items() if name not in ("json", "quiet", "debug")}
-    with reporting(terminal.progress):
-        found = benchmark(**given)
+    found = called(benchmark, arguments, terminal)
     terminal.result(found.document, *found.table())
     demanded_gpu = any(name.startswith("gpu") for name in arguments.delegate or ())
     if demanded_gpu and any(row["delegate"].startswith("gpu") and row["status"] == UNAVAILABLE for row in found.rows):

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.front_door import Result, Table, make_callable, paths_of, progress_on_stderr
+from edge.front_door import Result, Table, called, make_callable, paths_of, progress_on_stderr
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError
 from tfvit.extras import require_extra
-from tfvit.progress import reporting
 from tfvit.terminal import Parser, Terminal, run
 
 _EPILOG = """exit codes: 0 written, 1 something must not ship (nothing is written), 2 wrong usage, 3 unusable project, file or disk
@@ -37,9 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    given = {name: value for name, value in vars(arguments).items() if name not in ("json", "quiet", "debug")}
-    with reporting(terminal.progress):
-        made = bundle(**given)
+    made = called(bundle, arguments, terminal)
     if made.refusals:
         terminal.text(made.document, repr(made))
         return EXIT_CHECK_FAILED

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge import flags
-from edge.front_door import Result, Table, make_callable, progress_on_stderr
+from edge.front_door import Result, Table, called, make_callable, progress_on_stderr
 from edge.quantization.recipes import RECIPES, find_recipe
 from tfvit.errors import UsageError, unknown_name
 from tfvit.extras import require_extra, require_matplotlib
-from tfvit.progress import current, reporting
+from tfvit.progress import current
 from tfvit.terminal import Parser, Terminal, run
 from tfvit.variants import VARIANTS, find_variant
 
@@ -98,9 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    given = {name: value for name, value in vars(arguments).items() if name not in ("json", "quiet", "debug")}
-    with reporting(terminal.progress):
-        found = _converted(**given)
+    found = called(_converted, arguments, terminal)
     from edge.conversion.table import counts, exit_code
 
     seconds = [f"{line}; peak memory {found.document['peak_memory_mb']} MB" for line in terminal.progress.seconds_line()]
@@ -175,21 +173,15 @@ def convert(
     Raises:
         UserError: as the command prints it. Of several files, those that came before it are written.
     """
-    recipes = quant if isinstance(quant, str) else ",".join(quant)
+    given = {name: value for name, value in locals().items() if name not in ("model", "quant", "quiet")}
     own = not isinstance(model, str) or model.endswith(_SAVED)
-    given = {"variant": None, "model": model} if own else {"variant": model, "model": None}
+    recipes = quant if isinstance(quant, str) else ",".join(quant)
     with progress_on_stderr(quiet):
-        found = _converted(
-            **given, quant=recipes, weights=weights, calibration=calibration, calibration_samples=calibration_samples,
-            drift_samples=drift_samples, seed=seed, labels=labels, input=input, model_input=model_input, trust_model=trust_model,
-            output=output, out=out, gate=gate, max_top1_drop=max_top1_drop, min_agreement=min_agreement, min_snr=min_snr, repair=repair,
-            explain=explain, position_tables=position_tables, min_runtime=min_runtime, cache=cache, no_cache=no_cache, jobs=jobs,
-            cluster=cluster, memory_check=memory_check, save=save, force=force, name=name,
-        )  # fmt: skip
+        found = _converted(variant=None if own else model, model=model if own else None, quant=recipes, **given)
     for error in (cell.error for cell in found.cells if cell.error is not None):
         raise error
     artifacts = [_artifact(cell) for cell in found.cells]
-    return artifacts[0] if len(artifacts) == 1 and isinstance(quant, str) and "," not in quant and quant != "all" else artifacts
+    return artifacts[0] if len(artifacts) == 1 and isinstance(quant, str) and "," not in quant else artifacts
 
 
 def _artifact(cell: Any) -> Artifact:

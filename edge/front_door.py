@@ -14,10 +14,15 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfvit.errors import UsageError
 from tfvit.progress import heard_already, reporting
+
+if TYPE_CHECKING:
+    import argparse
+
+    from tfvit.terminal import Terminal
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]], Sequence[str]]
 """Column titles, rows, and the lines below them."""
@@ -66,6 +71,13 @@ def progress_on_stderr(quiet: bool) -> Iterator[None]:
 
     with reporting(TerminalProgress(sys.stderr)):
         yield
+
+
+def called(function: Callable[..., Any], arguments: argparse.Namespace, terminal: Terminal) -> Any:
+    """What the command's function gives, called with its flags; its progress goes to the terminal."""
+    given = {name: value for name, value in vars(arguments).items() if name not in ("json", "quiet", "debug")}
+    with reporting(terminal.progress):
+        return function(**given)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

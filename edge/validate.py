@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from edge import flags
-from edge.front_door import Result, Table, make_callable, progress_on_stderr
+from edge.front_door import Result, Table, called, make_callable, progress_on_stderr
 from edge.runtime.machine import usable_cores
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError
 from tfvit.extras import require_extra
-from tfvit.progress import reporting
 from tfvit.terminal import Parser, Terminal, run
 
 # --app-preprocessing -> in words
@@ -86,9 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    given = {name: value for name, value in vars(arguments).items() if name not in ("json", "quiet", "debug")}
-    with reporting(terminal.progress):
-        found = validate(**given)
+    found = called(validate, arguments, terminal)
     columns, rows, closing = found.table()
     terminal.result(found.document, columns, rows, [*closing, *terminal.progress.seconds_line()])
     return EXIT_OK if found.passed else EXIT_CHECK_FAILED

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge.front_door import called
 from edge.report import TOLERANCES, Comparison, report
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK
-from tfvit.progress import reporting
 from tfvit.terminal import Parser, Terminal, run
 
 _EPILOG = """DIR and the folders below it may hold manifests (edge.convert), the JSON of edge.benchmark, edge.validate and
@@ -43,9 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    given = {name: value for name, value in vars(arguments).items() if name not in ("json", "quiet", "debug")}
-    with reporting(terminal.progress):
-        found = report(**given)
+    found = called(report, arguments, terminal)
     if isinstance(found, Comparison):
         terminal.text(found.document, repr(found))
     else:
