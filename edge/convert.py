@@ -57,6 +57,7 @@ def parser() -> Parser:
         help="what --model takes: ImageNet-normalized floats, or pixels it normalizes itself (found from its graph)",
     )
     parser.add_argument("--trust-model", action="store_true", help="run Python code in --model (lambdas): only where you trust the file")
+    flags.add_import_flag(parser)
     parser.add_argument("--output", choices=OUTPUTS, default="probabilities", help="(%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("artifacts"), help="directory (%(default)s)")
     parser.add_argument("--gate", action=argparse.BooleanOptionalAction, default=True, help="refuse files that miss their drift limits")
@@ -84,7 +85,7 @@ def parser() -> Parser:
     )
     flags.add_cache_flags(parser)
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="models side by side, each in a process (%(default)s)")
-    parser.add_argument("--cluster", metavar="ADDRESS", help="convert on the workers of this dask scheduler (tfvit[cluster])")
+    parser.add_argument("--cluster", metavar="ADDRESS", help="convert on the workers of this dask scheduler (extra cluster)")
     parser.add_argument(
         "--memory-check", action=argparse.BooleanOptionalAction, default=True, help="refuse models that need more memory than there is"
     )
@@ -132,6 +133,7 @@ def convert(
     input: str = "float32",
     model_input: str = "auto",
     trust_model: bool = False,
+    imports: Sequence[str] = (),
     output: str = "probabilities",
     out: str | Path = "artifacts",
     gate: bool = True,
@@ -193,7 +195,8 @@ def _artifact(cell: Any) -> Artifact:
 
 def _converted(
     *, variant: str | None, model: Any, quant: str, weights: str | Path | None, calibration: str | Path, calibration_samples: int,
-    drift_samples: int | None, seed: int, labels: Any, input: str, model_input: str, trust_model: bool, output: str, out: str | Path,
+    drift_samples: int | None, seed: int, labels: Any, input: str, model_input: str, trust_model: bool,
+    imports: Sequence[str], output: str, out: str | Path,
     gate: bool, max_top1_drop: float | None, min_agreement: float | None, min_snr: float | None, repair: bool, explain: bool,
     position_tables: bool, min_runtime: tuple[int, ...] | None, cache: str | Path | None, no_cache: bool, jobs: int, cluster: str | None,
     memory_check: bool, save: str | Path | None, force: bool, name: str | None = None,
@@ -219,6 +222,8 @@ def _converted(
         raise UsageError(
             "nothing to trust", expected="--trust-model with --model FILE", received="no --model", action="leave --trust-model out"
         )
+    if imports and not isinstance(model, str | Path):
+        raise UsageError("nothing to import for", expected="--import with --model FILE", received="no --model", action="leave --import out")
     if jobs < 1:
         raise UsageError("nothing to do", expected="--jobs of at least 1", received=str(jobs), action="leave --jobs out")
     for value, allowed in ((input, INPUTS), (output, OUTPUTS), (model_input, flags.TAKES_PIXELS)):
@@ -239,7 +244,8 @@ def _converted(
     }  # fmt: skip
     cells = command.convert(
         variants=variants, weights=str(weights or "auto"), model=model, model_name=name, takes_pixels=flags.TAKES_PIXELS[model_input],
-        trusted=trust_model, recipes=recipes, labels=labels, drift_samples=drift_samples, settings=settings, store=store, jobs=jobs,
+        trusted=trust_model,
+        imports=imports, recipes=recipes, labels=labels, drift_samples=drift_samples, settings=settings, store=store, jobs=jobs,
         cluster=cluster, check_memory=memory_check, save=Path(save) if save else None,
     )  # fmt: skip
     table.require_some(cells)

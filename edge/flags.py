@@ -13,6 +13,18 @@ from tfvit.errors import UsageError
 TAKES_PIXELS = {"auto": None, "normalized": False, "pixels": True}
 
 
+def add_import_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds --import, whose argument is called `imports`: `import` is a word of Python's."""
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import this module before --model is loaded: it registers layers of your own; may be given several times",
+    )
+
+
 def add_cache_flags(parser: argparse.ArgumentParser) -> None:
     """Adds --cache and --no-cache."""
     parser.add_argument("--cache", type=Path, metavar="DIR", help="folder for results that another run can use (the user's cache folder)")

@@ -48,6 +48,7 @@ def parser() -> Parser:
     parser.add_argument("--weights", type=Path, help="the checkpoint FILE was made from, where the manifest names a file of yours")
     parser.add_argument("--model", type=Path, help="the saved .keras model FILE was made from, where the manifest names one")
     parser.add_argument("--trust-model", action="store_true", help="run Python code in --model (lambdas): only where you trust the file")
+    flags.add_import_flag(parser)
     parser.add_argument("--model-input", choices=flags.TAKES_PIXELS, default="auto", help="as given to edge.convert (auto)")
     parser.add_argument(
         "--app-preprocessing",
@@ -120,6 +121,7 @@ def validate(
     weights: Path | str | None = None,
     model: Any = None,
     trust_model: bool = False,
+    imports: Sequence[str] = (),
     model_input: str = "auto",
     app_preprocessing: str = "manifest",
     float32_samples: int | None = FLOAT32_SAMPLES,
@@ -168,6 +170,7 @@ def validate(
                 weights=weights,
                 model=model,
                 trust_model=trust_model,
+                imports=imports,
                 takes_pixels=flags.TAKES_PIXELS[model_input],
                 app_preprocessing=app_preprocessing,
                 float32_samples=float32_samples,

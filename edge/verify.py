@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge import flags
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError
 from tfvit.extras import require_extra
 from tfvit.progress import reporting
@@ -28,6 +29,7 @@ def parser() -> Parser:
     parser.add_argument("--weights", type=Path, help="the checkpoint it was made from, if that was a file of yours")
     parser.add_argument("--model", type=Path, help="the saved .keras model it was made from, if any")
     parser.add_argument("--trust-model", action="store_true", help="run Python code in --model (lambdas); only for files that you trust")
+    flags.add_import_flag(parser)
     parser.add_argument("--calibration", type=Path, help="the folder or zip of calibration images, if they were yours")
     parser.add_argument("--labels", type=Path, help="text file with the class names, if those in the file are not the recorded ones")
     parser.add_argument("--other-tools", action="store_true", help="compare even if packages have other versions than the recorded ones")
@@ -49,7 +51,7 @@ def _verify(arguments: argparse.Namespace, terminal: Terminal) -> int:
     require_extra("edge", "verifying")
     from edge.conversion import rebuild, verification
 
-    files = rebuild.Given(arguments.weights, arguments.model, arguments.calibration, arguments.trust_model)
+    files = rebuild.Given(arguments.weights, arguments.model, arguments.calibration, arguments.trust_model, arguments.imports)
     with reporting(terminal.progress, arguments.file.name):
         document = verification.verify(arguments.file, files, arguments.labels, arguments.other_tools)
     terminal.text(document, verification.page(document))

@@ -2,13 +2,15 @@
 
     from tfvit import ViTTransformerTiny224, preprocess_input
 
-Importing the package does not import Keras; touching a constructor does.
+Importing the package does not import Keras; touching a constructor does. Where both are imported, in whatever order, Keras knows our
+layers: `keras.models.load_model` loads saved models that contain them.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from tfvit.registration import register
 from tfvit.variants import VARIANTS
 
 __version__ = "0.1.0"
@@ -30,3 +32,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+register()

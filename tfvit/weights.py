@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import re
 import zlib
 from pathlib import Path
 
@@ -140,6 +141,14 @@ def load_keras_model(path: str | os.PathLike[str], trusted: bool = False) -> ker
         with memory.limited():  # a few bytes of configuration may declare layers of any size
             return keras.models.load_model(path, compile=False, safe_mode=not trusted)
     except Exception as error:  # Keras raises many kinds here; each means the file cannot be used
+        unknown = unknown_class(error)
+        if unknown:
+            raise InputError(
+                "a layer or function of your own in the model",
+                expected="classes that Keras or tfvit know, or that the modules named with --import register",
+                received=f"{path.name} with {unknown}",
+                action="name the module that defines it: --import MODULE (it runs that module's code)",
+            ) from error
         runs_code = "safe_mode=False" in str(error)
         raise InputError(
             "unreadable Keras model",
@@ -150,6 +159,16 @@ def load_keras_model(path: str | os.PathLike[str], trusted: bool = False) -> ker
             if runs_code
             else "save it again with model.save('NAME.keras')",
         ) from error
+
+
+def unknown_class(error: Exception) -> str | None:
+    """The class or function that Keras does not know, from its error; None where that is not what is wrong."""
+    found = re.search(r"Could not locate (?:class|function) '(\w+)'", str(error))
+    if found is None:
+        return None
+    registered = re.findall(r"'registered_name': '([^']+)'", str(error))
+    also = next((name for name in registered if name.endswith(f">{found[1]}")), None)
+    return f"{found[1]!r}" + (f" (registered as {also!r})" if also else "")
 
 
 def _short(error: Exception) -> str:

@@ -32,6 +32,7 @@ def convert(
     model_name: str | None,
     takes_pixels: bool | None,
     trusted: bool,
+    imports: Sequence[str],
     recipes: Sequence[Recipe],
     labels: Any,
     drift_samples: int | None,
@@ -46,7 +47,7 @@ def convert(
 
     Args:
         variants, weights: the models, or none and
-        model, model_name, takes_pixels, trusted: one of the user's own.
+        model, model_name, takes_pixels, trusted, imports: one of the user's own.
         recipes: what to make of each.
         labels: class names, or a text file of them.
         drift_samples: None for the usual number.
@@ -62,7 +63,7 @@ def convert(
     asked = Settings(labels=tuple(names) if names else None, drift_samples=samples, **settings)
     found: dict[tuple[str, str], Cell] = {}
     groups, order = [], []
-    for name, source in _sources(variants, weights, model, model_name, takes_pixels, trusted):
+    for name, source in _sources(variants, weights, model, model_name, takes_pixels, trusted, imports):
         order.append(name)
         if isinstance(source, UserError):
             found |= {(name, recipe.name): Cell(name, recipe.name, f"{name}-{recipe.name}", error=source) for recipe in recipes}
@@ -85,11 +86,17 @@ def _draw(cell: Cell, settings: Settings) -> None:
 
 
 def _sources(
-    variants: Sequence[Variant], weights: str, model: Any, model_name: str | None, takes_pixels: bool | None, trusted: bool
+    variants: Sequence[Variant],
+    weights: str,
+    model: Any,
+    model_name: str | None,
+    takes_pixels: bool | None,
+    trusted: bool,
+    imports: Sequence[str],
 ) -> list[tuple[str, Source | UserError]]:
     """Name and source of each model, or what is wrong with its weights."""
     if model is not None:
-        source = sources.own_model(model, takes_pixels, trusted, model_name)
+        source = sources.own_model(model, takes_pixels, trusted, model_name, imports)
         return [(source.name, source)]
     chosen: list[tuple[str, Source | UserError]] = []
     warned = False

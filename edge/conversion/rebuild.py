@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,12 +122,14 @@ class Given:
     Attributes:
         weights, model, calibration: their paths; checked by their recorded hashes before anything is built.
         trusted: whether code in the model may run.
+        imports: modules that register layers of the user's own.
     """
 
     weights: Path | None
     model: Path | None
     calibration: Path | None
     trusted: bool
+    imports: Sequence[str] = ()
 
 
 def rebuilt(inputs: Mapping[str, Any], labels: tuple[str, ...] | None, files: Given) -> Artifact:
@@ -152,7 +154,9 @@ def rebuilt(inputs: Mapping[str, Any], labels: tuple[str, ...] | None, files: Gi
             if path is None:
                 raise _missing(flag, inputs["weights"])
             given[flag] = _linked(path, inputs["weights"]["source"], folder)
-        source = recorded_source.source_of(inputs, given["--weights"], given["--model"], settings["takes_pixels"], files.trusted)
+        source = recorded_source.source_of(
+            inputs, given["--weights"], given["--model"], settings["takes_pixels"], files.trusted, files.imports
+        )
         limits: Mapping[str, Any] = settings.get("limits") or {}
         asked = Settings(
             **_images(settings["images"], files.calibration, artifact.preprocessing_of(inputs), folder),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,12 @@ def needed_flag(manifest: Mapping[str, Any]) -> str | None:
 
 
 def source_of(
-    manifest: Mapping[str, Any], weights: Path | None, model: Any, takes_pixels: bool | None, trusted: bool = False
+    manifest: Mapping[str, Any],
+    weights: Path | None,
+    model: Any,
+    takes_pixels: bool | None,
+    trusted: bool = False,
+    imports: Sequence[str] = (),
 ) -> sources.Source:
     """The model an artifact was made from: names and hashes checked, nothing built.
 
@@ -46,6 +51,7 @@ def source_of(
         model: the Keras model, where it names one: the path of a saved one, or the model in memory.
         takes_pixels: of a saved model; None to find out.
         trusted: whether code in the saved model may run.
+        imports: modules that register layers of the user's own, for a saved model.
 
     Raises:
         UsageError: a file is needed and was not given, or the other way round.
@@ -77,7 +83,7 @@ def source_of(
             action=f"name the file {manifest['name']} was made from",
         )
     if model is not None:  # the checks above: exactly where the manifest is of a saved model
-        source = sources.own_model(model, takes_pixels, trusted)
+        source = sources.own_model(model, takes_pixels, trusted, imports=imports)
     else:
         variant = find_variant(manifest["variant"])
         source = sources.Source(variant.id, variant, resolve_weights(str(weights or recorded["source"]), variant))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import importlib
+import importlib.util
 import json
 import os
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from edge.quantization.recipes import Recipe
 from tfvit import weights_choice
-from tfvit.errors import InputError
+from tfvit.errors import InputError, first_line
+from tfvit.hashing import file_sha256
 from tfvit.variants import Variant
 from tfvit.weights_choice import WeightsChoice
 
@@ -30,6 +36,7 @@ class Source:
         takes_pixels: for a model of its own: whether it normalises pixels by itself; None to find out.
         trusted: for a saved model: whether code in it may run.
         live: the Keras model, where it is in memory.
+        imports: for a saved model: modules to import first, which register layers of the user's own, each with the SHA-256 of its file.
     """
 
     name: str
@@ -38,6 +45,7 @@ class Source:
     takes_pixels: bool | None = None
     trusted: bool = False
     live: Any = None
+    imports: tuple[tuple[str, str | None], ...] = ()
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -49,17 +57,21 @@ class Source:
             "weights": f"random:{weights.random_seed}" if weights.is_random else weights.sha256,
             "weights_origin": [weights.path.name if weights.path else None, weights.published, weights.license, weights.origin],
             "takes_pixels": self.takes_pixels,
+            "imports": [list(one) for one in self.imports],
         }
 
     def artifact_name(self, recipe: Recipe) -> str:
         return f"{self.name}-{recipe.name}{'.random' if self.weights.is_random else ''}"
 
 
-def resolve_model(path: Path, takes_pixels: bool | None, trusted: bool = False) -> Source:
+def resolve_model(path: Path, takes_pixels: bool | None, trusted: bool = False, imports: Sequence[str] = ()) -> Source:
     """`--model` without loading it.
 
+    Args:
+        imports: modules that register layers of the user's own.
+
     Raises:
-        InputError: there is no such file, or its name cannot be an artifact's.
+        InputError: there is no such file or module, or its name cannot be an artifact's.
     """
     if path.suffix != ".keras":
         raise InputError(
@@ -73,13 +85,59 @@ def resolve_model(path: Path, takes_pixels: bool | None, trusted: bool = False) 
             "a name that no manifest can hold", expected="a file name in UTF-8", received=str(path), action="rename the model file"
         )
     weights = WeightsChoice(path=path, sha256=weights_choice.sha256_of_given(path, InputError, "model"))
-    return Source(path.stem, None, weights, takes_pixels, trusted)
+    return Source(path.stem, None, weights, takes_pixels, trusted, imports=tuple((name, _module_sha256(name)) for name in imports))
 
 
-def own_model(model: Any, takes_pixels: bool | None, trusted: bool = False, name: str | None = None) -> Source:
+def _module_sha256(name: str) -> str | None:
+    """Of a module's file; None where it lies in none."""
+    with _current_folder_first():
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError):
+            spec = None
+    if spec is None:
+        raise InputError(
+            "no such module",
+            expected="--import MODULE, as it would stand behind `import` in the current folder",
+            received=name,
+            action="check the name and the folder; a file layers.py is --import layers",
+        )
+    return file_sha256(Path(spec.origin)) if spec.origin and Path(spec.origin).is_file() else None
+
+
+@contextlib.contextmanager
+def _current_folder_first() -> Iterator[None]:
+    """Modules are looked for where a script would find them; the console scripts do not look there."""
+    sys.path.insert(0, os.getcwd())
+    try:
+        yield
+    finally:
+        sys.path.remove(os.getcwd())
+
+
+def _import(modules: Sequence[str]) -> None:
+    """Imports the user's modules, which register their layers.
+
+    Raises:
+        InputError: one fails.
+    """
+    for name in modules:
+        try:
+            with _current_folder_first():
+                importlib.import_module(name)
+        except Exception as error:  # the module's own code
+            raise InputError(
+                "a module that cannot be imported",
+                expected=f"import {name} without an error",
+                received=f"{type(error).__name__}: {first_line(error)}",
+                action="run it by itself, and mend it",
+            ) from error
+
+
+def own_model(model: Any, takes_pixels: bool | None, trusted: bool = False, name: str | None = None, imports: Sequence[str] = ()) -> Source:
     """A model of the user's own: the path of a saved one, or the Keras model itself."""
     if isinstance(model, str | os.PathLike):
-        return resolve_model(Path(model), takes_pixels, trusted)
+        return resolve_model(Path(model), takes_pixels, trusted, imports)
     return _in_memory(model, name, takes_pixels)
 
 
@@ -103,6 +161,7 @@ def build(source: Source) -> tuple[Any, Any]:
         return source.live, tfvit_weights.WeightsOrigin(source.name, str(source.weights.sha256), None, IN_MEMORY)
     if source.variant is None:
         path, sha256 = source.weights.file
+        _import([name for name, _ in source.imports])
         return tfvit_weights.load_keras_model(path, source.trusted), tfvit_weights.WeightsOrigin(path.name, sha256)
     return weights_choice.build(source.variant, source.weights)
 

@@ -29,6 +29,7 @@ def validate(
     weights: Path | str | None,
     model: Any,
     trust_model: bool,
+    imports: Sequence[str],
     takes_pixels: bool | None,
     app_preprocessing: str,
     float32_samples: int | None,
@@ -44,7 +45,7 @@ def validate(
         atomic_files.require_replaceable(Path(save), KIND)
     artifact = file if isinstance(file, Artifact) else load(Path(file), verify=False)
     recorded_source.require_usable(artifact.manifest)
-    source = recorded_source.source_of(artifact.manifest, _path(weights), model, takes_pixels, trust_model)
+    source = recorded_source.source_of(artifact.manifest, _path(weights), model, takes_pixels, trust_model, imports)
     names = read_labels(Path(labels)) if isinstance(labels, str | Path) else labels
     settings = Settings(
         app_preprocessing=app_preprocessing,
