@@ -7,15 +7,15 @@ import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hub-cache-")
-os.environ["TFVIT_CACHE"] = tempfile.mkdtemp(prefix="tfvit-cache-")
+atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: each with threads for all of them would only wait
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
+else:  # one cache for all processes: a float file that one test exported, no other exports
+    os.environ["TFVIT_CACHE"] = tempfile.mkdtemp(prefix="tfvit-cache-")
+    atexit.register(shutil.rmtree, os.environ["TFVIT_CACHE"], ignore_errors=True)
 
 import pytest
-
-for variable in ("HF_HOME", "TFVIT_CACHE"):
-    atexit.register(shutil.rmtree, os.environ[variable], ignore_errors=True)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -1,5 +1,6 @@
 """The commands as Python functions: one name that is module and function, results that show themselves, errors that are raised."""
 
+import argparse
 import inspect
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def test_documented_and_typed(name):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_flags_are_the_arguments(name):
     module = __import__(f"edge.{name}.__main__" if name == "report" else f"edge.{name}", fromlist=["parser"])
-    flags = {action.dest for action in module.parser()._actions} - {"help", "json", "debug", "version"}
+    flags = {action.dest for action in module.parser()._actions} - {"help", "json", "debug", "version", argparse.SUPPRESS}
     arguments = set(inspect.signature(getattr(edge, name)).parameters)
     renamed = {"variant": "model"}  # one argument for both
     missing = {renamed.get(flag, flag) for flag in flags} - arguments

@@ -86,6 +86,7 @@ def test_a_foreign_file_without_signature_names(inspected, small_graph, tmp_path
     assert "says of itself: nothing" in out
 
 
+@pytest.mark.slow
 def test_xnnpack_rules_say_what_the_runtime_does(small_graph):
     """On every probe of the GPU suite."""
     different = {}

@@ -67,7 +67,7 @@ def test_a_recorded_nan_fails(tmp_path, capfd):
 @pytest.mark.parametrize(
     ("checkpoint", "reference", "flags", "words"),
     [
-        ("nowhere.safetensors", "v1_window7_224.npz", (), "not found"),
+        ("nowhere.safetensors", "v1_window7_224.npz", (), "unreadable weights file"),
         ("v1_window7_224.safetensors", "nowhere.npz", (), "No such file"),
         ("v1_window7_224.safetensors", "v1_window7_224.safetensors", (), "unreadable reference"),
         ("v2_window16_256.safetensors", "v2_window16_256.npz", ("--pretrained-window-sizes", "a,b"), "a,b"),
