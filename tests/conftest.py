@@ -15,7 +15,7 @@ else:  # one cache for all processes: a float file that one test exported, no ot
     os.environ["TFVIT_CACHE"] = tempfile.mkdtemp(prefix="tfvit-cache-")
     atexit.register(shutil.rmtree, os.environ["TFVIT_CACHE"], ignore_errors=True)
 
-import pytest
+import pytest  # noqa: E402
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
