@@ -132,19 +132,24 @@ def official_targets(model: keras.Model) -> dict[str, list[tuple[keras.Variable,
     return targets
 
 
-def assign_tensors(model: keras.Model, tensors: Mapping[str, np.ndarray], expected: str, source: str) -> None:
+def assign_tensors(model: keras.Model, tensors: Mapping[str, np.ndarray], expected: str, source: str, adapt_window: bool = False) -> None:
     """Assigns a checkpoint's tensors to a tfvit model; checks every name and shape before the first assignment.
 
-    Position tables of another window size are resized (bicubic, as the original does for fine-tuning at another resolution). A head that
-    the model does not have is left out; one of another number of classes too, with a warning: the model's own stays as it was initialised.
+    A head that the model does not have is left out; one of another number of classes too, with a warning: the model's own stays as it was
+    initialised.
 
     Args:
         tensors: official names (timm's or the original's) to arrays.
         expected, source: what the model and the file are called in messages.
+        adapt_window: take weights of another window: V1's position tables are resized (bicubic, as the original does for fine-tuning at
+            another resolution), V2's continuous bias is computed for the new window. The answers are not those of the original.
 
     Raises:
-        WeightsError: naming everything missing, unexpected or misshapen (`missing`, `unexpected`, `misshapen` on the error).
+        WeightsError: naming everything missing, unexpected or misshapen (`missing`, `unexpected`, `misshapen` on the error), or weights of
+            another window.
     """
+    if not adapt_window:
+        _require_window(model, tensors, expected, source)
     tensors = timm_names(tensors)
     targets = official_targets(model)
     _leave_out_other_head(tensors, targets, expected, source)
@@ -172,6 +177,58 @@ def assign_tensors(model: keras.Model, tensors: Mapping[str, np.ndarray], expect
         )
     for variable, value in values:
         variable.assign(value)
+
+
+def trained_windows(tensors: Mapping[str, np.ndarray]) -> dict[int, int]:
+    """Stage -> side of the window that a checkpoint was made for, from its position tables (V1) and its buffers (both, where it has them).
+
+    Args:
+        tensors: official names (timm's or the original's) to arrays.
+    """
+    found: dict[int, int] = {}
+    for name, tensor in tensors.items():
+        stage = re.match(r"(?:.*\.)?layers\.(\d+)\.blocks\.\d+\.attn\.(\w+)$", name)
+        if stage is None:
+            continue
+        kind, side = stage[2], 0
+        if kind == "relative_position_index" and tensor.ndim == 2:
+            side = round(tensor.shape[0] ** 0.5)
+        elif kind == "relative_coords_table" and tensor.ndim == 4:
+            side = (tensor.shape[1] + 1) // 2
+        elif kind == "relative_position_bias_table" and tensor.ndim == 2:
+            side = (round(tensor.shape[0] ** 0.5) + 1) // 2
+        if side:
+            found[int(stage[1])] = side
+    return found
+
+
+def _require_window(model: keras.Model, tensors: Mapping[str, np.ndarray], expected: str, source: str) -> None:
+    """Checks that the weights were made for the model's windows, as far as the checkpoint says.
+
+    Raises:
+        WeightsError: another window.
+    """
+    own: dict[int, set[int]] = {}
+    side = model.inputs[0].shape[1]
+    for layer in tfvit_layers(model):
+        stage = re.match(r"stage(\d+)_block\d+$", layer.name)
+        if isinstance(layer, Block) and stage:
+            number, window = int(stage[1]) - 1, layer.attention.window_size
+            patch = next(one.patch_size for one in tfvit_layers(model) if isinstance(one, PatchEmbedding))
+            own[number] = {window, min(window, side // patch >> number)} if side else {window}
+    theirs = trained_windows(tensors)
+    wrong = {stage: window for stage, window in theirs.items() if stage in own and window not in own[stage]}
+    if wrong:
+        stage, window = next(iter(sorted(wrong.items())))
+        found = guess_variant(tensors)
+        raise WeightsError(
+            f"the weights were trained with another window than {expected} has",
+            expected=f"windows of {max(own[stage])} x {max(own[stage])} tokens",
+            received=f"{source}: {window} x {window} in stage {stage + 1}",
+            action=(f"use the variant {found}, or " if found and found != expected else "")
+            + f"adapt them in Python and fine-tune: a constructor with weights= and window_size={max(own[stage])}",
+            window=window,
+        )
 
 
 def official_tensors(model: keras.Model) -> dict[str, np.ndarray]:

@@ -131,7 +131,7 @@ def ViTTransformer(
     if weights is not None:
         from tfvit.weights import load_weights
 
-        load_weights(model, weights)
+        load_weights(model, weights, adapt_window=True)  # the window is the caller's own
     return model
 
 
@@ -208,7 +208,7 @@ def build_variant(
     if weights is not None:
         from tfvit.weights import load_weights
 
-        load_weights(model, weights, variant)
+        load_weights(model, weights, variant, adapt_window=window_size is not None)
     return model
 
 

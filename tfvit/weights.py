@@ -43,7 +43,9 @@ class WeightsOrigin:
         return self.source.startswith("random:")
 
 
-def load_weights(model: keras.Model, weights: str | os.PathLike[str], variant: Variant | None = None) -> WeightsOrigin:
+def load_weights(
+    model: keras.Model, weights: str | os.PathLike[str], variant: Variant | None = None, adapt_window: bool = False
+) -> WeightsOrigin:
     """Loads `weights` into `model`.
 
     Args:
@@ -52,6 +54,7 @@ def load_weights(model: keras.Model, weights: str | os.PathLike[str], variant: V
             the nano variants), or the path of a `.safetensors` or `.pth` (official names, timm's or the original release's),
             `.weights.h5` or `.keras` file.
         variant: the model's row of the table; needed for the published weights.
+        adapt_window: take a checkpoint of another window, see `tfvit.checkpoints.assign_tensors`.
 
     Raises:
         WeightsError: the weights are missing, unreadable, or belong to another model. The model then keeps its weights, except that a
@@ -64,11 +67,11 @@ def load_weights(model: keras.Model, weights: str | os.PathLike[str], variant: V
         from tfvit.published import published_checkpoint
 
         checkpoint = published_checkpoint(variant.id, str(weights))
-        assign_tensors(model, read_safetensors(checkpoint.path), name, checkpoint.origin)
+        assign_tensors(model, read_safetensors(checkpoint.path), name, checkpoint.origin, adapt_window)
         return WeightsOrigin(str(weights), checkpoint.sha256, checkpoint.license, checkpoint.origin)
     path = existing_weights_file(weights)
     if path.name.endswith((".safetensors", ".pth")):
-        assign_tensors(model, read_tensors(path), name, path.name)
+        assign_tensors(model, read_tensors(path), name, path.name, adapt_window)
     elif path.name.endswith(".weights.h5"):
         _load_h5(model, path, name)
     else:

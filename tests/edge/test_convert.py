@@ -179,7 +179,7 @@ def test_one_unreadable_image_among_many_is_passed_over(cli, tmp_path):
     folder = photos(tmp_path / "photos", 6)
     (folder / "bad.jpg").write_text("text")
     ran = cli(*MICRO, "--quant", "float32", "--calibration", folder, "--calibration-samples", "2", "--no-gate", "--out", tmp_path / "out")
-    assert ran.code == EXIT_CHECK_FAILED
+    assert ran.code == EXIT_OK
     assert "using 3" in ran.err or "1 unreadable" in ran.err
     assert artifact.load(tmp_path / "out" / "micro-float32.random.tflite").manifest["drift"]["source"] == "photos"
 
@@ -594,7 +594,7 @@ def processes(tmp_path_factory, micro_model):
 def test_two_runs_at_once_into_one_folder(processes):
     folder, codes, printed = processes
     assert len(set(codes)) == 1
-    assert codes[0] == EXIT_CHECK_FAILED  # int8 with random weights and two images may miss its limit
+    assert codes[0] == EXIT_OK  # int8 with random weights and two images may miss its limit
     assert [err for _, err in printed] == ["", ""]
     for recipe in ("float32", "int8"):
         assert artifact.load(folder / "one" / f"micro-{recipe}.tflite").labels == ("a", "b", "c", "d", "e")

@@ -77,7 +77,7 @@ def _end(place, command):
     """Runs a command to its end, which must be a good one, or a drift limit that these random weights miss."""
     process = _started(place, command)
     code = process.wait()
-    assert code == 1, (code, (place / "stderr").read_text()[-2000:])
+    assert code == 0, (code, (place / "stderr").read_text()[-2000:])
     assert code == 0 or command[0] == "edge.convert"
 
 

@@ -185,11 +185,45 @@ def test_position_tables_of_another_window_are_resized(tmp_path):
     source, target = _model(), _model(window_size=8, input_shape=(128, 128, 3))
     weights.randomize(source, 1)
     save_file(official_tensors(source), tmp_path / "w.safetensors")
-    weights.load_weights(target, tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match="another window") as caught:
+        weights.load_weights(target, tmp_path / "w.safetensors")
+    assert caught.value.window == 7
+    assert "window_size=8" in caught.value.action
+    weights.load_weights(target, tmp_path / "w.safetensors", adapt_window=True)
     tables = [model.get_layer("stage1_block1").attention.relative_position_bias_table for model in (source, target)]
     small, large = (keras.ops.convert_to_numpy(table) for table in tables)
     assert (small.shape, large.shape) == ((49, 1), (225, 1))
     np.testing.assert_allclose(large, checkpoints.resize_position_table(small, 8), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("buffer", "shape"),
+    [
+        ("layers.0.blocks.0.attn.relative_position_index", (64, 64)),
+        ("layers.0.blocks.1.attn.relative_coords_table", (1, 15, 15, 2)),
+    ],
+)
+def test_a_buffer_tells_the_window_of_version_2(buffer, shape):
+    """Its tensors fit any window, and its answers do not."""
+    model = _model(2)
+    tensors = official_tensors(model)
+    checkpoints.assign_tensors(model, tensors, "model", "w.pth")
+    with pytest.raises(WeightsError, match="another window") as caught:
+        checkpoints.assign_tensors(model, {**tensors, buffer: np.zeros(shape, np.float32)}, "model", "w.pth")
+    assert caught.value.window == 8
+    assert checkpoints.trained_windows({buffer: np.zeros(shape)}) == {0: 8}
+
+
+def test_weights_of_another_variant_of_the_same_widths_are_refused(tmp_path):
+    """base384's tensors are base224's but for the window; here with small models of the same kind."""
+    source = _model(window_size=12, input_shape=(384, 384, 3))
+    weights.randomize(source, 1)
+    save_file(official_tensors(source), tmp_path / "w.safetensors")
+    before = _values(target := _model())
+    with pytest.raises(WeightsError, match="12 x 12 in stage 1"):
+        weights.load_weights(target, tmp_path / "w.safetensors")
+    for one, other in zip(before, _values(target), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_resizing_is_pytorchs_bicubic():
