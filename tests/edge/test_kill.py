@@ -74,11 +74,10 @@ def _started(place, command):
 
 
 def _end(place, command):
-    """Runs a command to its end, which must be a good one, or a drift limit that these random weights miss."""
+    """Runs a command to its end, which must be a good one."""
     process = _started(place, command)
     code = process.wait()
     assert code == 0, (code, (place / "stderr").read_text()[-2000:])
-    assert code == 0 or command[0] == "edge.convert"
 
 
 def _killed(place, command, seconds, chance, folder):

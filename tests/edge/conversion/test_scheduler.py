@@ -21,7 +21,7 @@ from edge.quantization.recipes import RECIPES
 from edge.runtime import machine
 from tests.edge.small_models import MICRO
 from tfvit import memory
-from tfvit.errors import EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError, InputError
+from tfvit.errors import EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError, InputError
 from tfvit.progress import Progress
 from tfvit.variants import VARIANTS
 from tfvit.weights_choice import WeightsChoice, resolve_weights
