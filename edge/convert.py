@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge import flags
+from edge.export.model_input import ModelInput
 from edge.front_door import Result, Table, called, make_callable, progress_on_stderr
 from edge.quantization.recipes import RECIPES, find_recipe
 from tfvit.errors import UsageError, unknown_name
@@ -50,12 +51,7 @@ def parser() -> Parser:
     parser.add_argument("--seed", type=int, default=0, help="which images (%(default)s)")
     parser.add_argument("--labels", type=Path, help="text file with one label per line, embedded in the file")
     parser.add_argument("--input", choices=INPUTS, default="float32", help="input type, pixels 0..255 either way (%(default)s)")
-    parser.add_argument(
-        "--model-input",
-        choices=flags.TAKES_PIXELS,
-        default="auto",
-        help="what --model takes: ImageNet-normalized floats, or pixels it normalizes itself (found from its graph)",
-    )
+    flags.add_preprocessing_flags(parser)
     parser.add_argument("--trust-model", action="store_true", help="run Python code in --model (lambdas): only where you trust the file")
     flags.add_import_flag(parser)
     parser.add_argument("--output", choices=OUTPUTS, default="probabilities", help="(%(default)s)")
@@ -132,6 +128,11 @@ def convert(
     labels: str | Path | Sequence[str] | None = None,
     input: str = "float32",
     model_input: str = "auto",
+    resize: int | str | None = None,
+    crop: float | None = None,
+    interpolation: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     trust_model: bool = False,
     imports: Sequence[str] = (),
     output: str = "probabilities",
@@ -195,8 +196,9 @@ def _artifact(cell: Any) -> Artifact:
 
 def _converted(
     *, variant: str | None, model: Any, quant: str, weights: str | Path | None, calibration: str | Path, calibration_samples: int,
-    drift_samples: int | None, seed: int, labels: Any, input: str, model_input: str, trust_model: bool,
-    imports: Sequence[str], output: str, out: str | Path,
+    drift_samples: int | None, seed: int, labels: Any, input: str, model_input: str,
+    resize: int | str | None, crop: float | None, interpolation: str | None, mean: Sequence[float] | None, std: Sequence[float] | None,
+    trust_model: bool, imports: Sequence[str], output: str, out: str | Path,
     gate: bool, max_top1_drop: float | None, min_agreement: float | None, min_snr: float | None, repair: bool, explain: bool,
     position_tables: bool, min_runtime: tuple[int, ...] | None, cache: str | Path | None, no_cache: bool, jobs: int, cluster: str | None,
     memory_check: bool, save: str | Path | None, force: bool, name: str | None = None,
@@ -226,9 +228,11 @@ def _converted(
         raise UsageError("nothing to import for", expected="--import with --model FILE", received="no --model", action="leave --import out")
     if jobs < 1:
         raise UsageError("nothing to do", expected="--jobs of at least 1", received=str(jobs), action="leave --jobs out")
-    for value, allowed in ((input, INPUTS), (output, OUTPUTS), (model_input, flags.TAKES_PIXELS)):
+    for value, allowed in ((input, INPUTS), (output, OUTPUTS)):
         if value not in allowed:
             raise unknown_name("choice", value, allowed)
+    given = (tuple(mean) if mean is not None else None, tuple(std) if std is not None else None)
+    said = ModelInput(model_input, resize, crop, interpolation, *given)
     require_extra("edge", "converting")
     if explain:
         require_matplotlib("--explain")
@@ -243,7 +247,7 @@ def _converted(
         "force": force, "repair": repair, "explain": explain, "min_runtime": min_runtime, "position_tables": position_tables,
     }  # fmt: skip
     cells = command.convert(
-        variants=variants, weights=str(weights or "auto"), model=model, model_name=name, takes_pixels=flags.TAKES_PIXELS[model_input],
+        variants=variants, weights=str(weights or "auto"), model=model, model_name=name, model_input=said,
         trusted=trust_model,
         imports=imports, recipes=recipes, labels=labels, drift_samples=drift_samples, settings=settings, store=store, jobs=jobs,
         cluster=cluster, check_memory=memory_check, save=Path(save) if save else None,

@@ -7,10 +7,32 @@ import math
 from pathlib import Path
 
 from edge.artifacts.store import Store, open_store
+from edge.export.model_input import MODEL_INPUTS, SQUASH
 from tfvit.errors import UsageError
+from tfvit.preprocessing import INTERPOLATIONS
 
-# --model-input -> whether a model of the user's own normalises pixels by itself; None to find out
-TAKES_PIXELS = {"auto": None, "normalized": False, "pixels": True}
+
+def add_preprocessing_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds what says how an image becomes a model's input."""
+    words = "; ".join(f"{name}: {said}" for name, said in MODEL_INPUTS.items())
+    parser.add_argument("--model-input", choices=MODEL_INPUTS, default="auto", help=f"which values --model takes ({words})")
+    parser.add_argument(
+        "--resize", type=_pixels_or_squash, metavar="N|squash", help="short side in pixels, or both sides to the input's size"
+    )
+    parser.add_argument("--crop", type=finite, metavar="N", help="side of the centre that is cut out, in pixels or as a share of --resize")
+    parser.add_argument("--interpolation", choices=INTERPOLATIONS, help="of the resize")
+    parser.add_argument(
+        "--mean", type=_three, metavar="R,G,B", help="of pixels 0..255, with --std: what the model's images were normalized with"
+    )
+    parser.add_argument("--std", type=_three, metavar="R,G,B", help="with --mean")
+
+
+def _pixels_or_squash(text: str) -> int | str:
+    return text if text == SQUASH else int(text)
+
+
+def _three(text: str) -> tuple[float, ...]:
+    return tuple(finite(part) for part in text.split(","))
 
 
 def add_import_flag(parser: argparse.ArgumentParser) -> None:

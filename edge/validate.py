@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import flags
+from edge.export.model_input import MODEL_INPUTS, ModelInput
 from edge.front_door import Result, Table, called, make_callable, progress_on_stderr
 from edge.runtime.machine import usable_cores
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError
@@ -49,7 +50,7 @@ def parser() -> Parser:
     parser.add_argument("--model", type=Path, help="the saved .keras model FILE was made from, where the manifest names one")
     parser.add_argument("--trust-model", action="store_true", help="run Python code in --model (lambdas): only where you trust the file")
     flags.add_import_flag(parser)
-    parser.add_argument("--model-input", choices=flags.TAKES_PIXELS, default="auto", help="as given to edge.convert (auto)")
+    parser.add_argument("--model-input", choices=MODEL_INPUTS, default="auto", help="instead of what the manifest recorded (auto)")
     parser.add_argument(
         "--app-preprocessing",
         choices=APP_PREPROCESSING,
@@ -171,7 +172,7 @@ def validate(
                 model=model,
                 trust_model=trust_model,
                 imports=imports,
-                takes_pixels=flags.TAKES_PIXELS[model_input],
+                model_input=ModelInput(model_input),
                 app_preprocessing=app_preprocessing,
                 float32_samples=float32_samples,
                 layer_samples=layer_samples if layers else 0,

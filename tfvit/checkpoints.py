@@ -148,9 +148,7 @@ def assign_tensors(model: keras.Model, tensors: Mapping[str, np.ndarray], expect
         WeightsError: naming everything missing, unexpected or misshapen (`missing`, `unexpected`, `misshapen` on the error), or weights of
             another window.
     """
-    if not adapt_window:
-        _require_window(model, tensors, expected, source)
-    tensors = timm_names(tensors)
+    given, tensors = tensors, timm_names(tensors)
     targets = official_targets(model)
     _leave_out_other_head(tensors, targets, expected, source)
     missing = sorted(set(targets) - set(tensors))
@@ -175,6 +173,8 @@ def assign_tensors(model: keras.Model, tensors: Mapping[str, np.ndarray], expect
             action=advice,
             **problems,
         )
+    if not adapt_window:
+        _require_window(model, given, expected, source)
     for variable, value in values:
         variable.assign(value)
 

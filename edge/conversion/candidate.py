@@ -10,7 +10,7 @@ import numpy as np
 
 from edge.drift.collapse import signs_of_collapse
 from edge.drift.limits import Limits
-from edge.drift.metrics import Drift, logits_of_probabilities, measure
+from edge.drift.metrics import Drift, logits_of_probabilities, measure, underflows
 from edge.quantization import quantize, repair
 from edge.quantization.ranges import Calibration
 from edge.quantization.recipes import Recipe
@@ -86,7 +86,14 @@ class Candidate:
         """[N, classes], of the held-out images."""
         interpreter = Interpreter(file, threads=self.threads)
         outputs = np.stack([interpreter.run(image[None])[0] for image in (self.images if images is None else images)])
-        return logits_of_probabilities(outputs) if self.recipe.output(self.output) == "probabilities" else outputs
+        if self.recipe.output(self.output) != "probabilities":
+            return outputs
+        inner = flatbuffer.before_softmax(file) if underflows(outputs) else None
+        return logits_of_probabilities(outputs) if inner is None else self._outputs(inner)
+
+    def _outputs(self, file: bytes) -> np.ndarray:
+        interpreter = Interpreter(file, threads=self.threads)
+        return np.stack([next(interpreter.run_each(image[None]))[0] for image in self.images])
 
     def verdict(self, logits: np.ndarray) -> Verdict:
         """Of a file's logits."""

@@ -112,8 +112,9 @@ def converted(model: FloatModel, todo: Plan, progress: Progress) -> Iterator[tup
     require_tensorflow_backend()
     with reporting(progress, todo.source.name):
         with step("load the runtime"):
-            from edge.conversion import convert_model
+            from edge.conversion import assumptions, convert_model
         convert_model.finite_reference(model, todo.images)
+        assumptions.check_assumptions(model, todo.images, todo.settings.gate)
     for recipe, _ in todo.outstanding:
         try:
             with reporting(progress, todo.source.artifact_name(recipe)):

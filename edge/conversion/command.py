@@ -12,6 +12,7 @@ from edge.conversion import plan, scheduler, table
 from edge.conversion.cells import Cell, Group
 from edge.conversion.plan import Settings
 from edge.export import source as sources
+from edge.export.model_input import ModelInput
 from edge.export.source import Source
 from edge.quantization.recipes import Recipe
 from tfvit.errors import UserError
@@ -30,7 +31,7 @@ def convert(
     weights: str,
     model: Any,
     model_name: str | None,
-    takes_pixels: bool | None,
+    model_input: ModelInput,
     trusted: bool,
     imports: Sequence[str],
     recipes: Sequence[Recipe],
@@ -47,7 +48,7 @@ def convert(
 
     Args:
         variants, weights: the models, or none and
-        model, model_name, takes_pixels, trusted, imports: one of the user's own.
+        model, model_name, model_input, trusted, imports: one of the user's own.
         recipes: what to make of each.
         labels: class names, or a text file of them.
         drift_samples: None for the usual number.
@@ -63,7 +64,7 @@ def convert(
     asked = Settings(labels=tuple(names) if names else None, drift_samples=samples, **settings)
     found: dict[tuple[str, str], Cell] = {}
     groups, order = [], []
-    for name, source in _sources(variants, weights, model, model_name, takes_pixels, trusted, imports):
+    for name, source in _sources(variants, weights, model, model_name, model_input, trusted, imports):
         order.append(name)
         if isinstance(source, UserError):
             found |= {(name, recipe.name): Cell(name, recipe.name, f"{name}-{recipe.name}", error=source) for recipe in recipes}
@@ -90,13 +91,13 @@ def _sources(
     weights: str,
     model: Any,
     model_name: str | None,
-    takes_pixels: bool | None,
+    model_input: ModelInput,
     trusted: bool,
     imports: Sequence[str],
 ) -> list[tuple[str, Source | UserError]]:
     """Name and source of each model, or what is wrong with its weights."""
     if model is not None:
-        source = sources.own_model(model, takes_pixels, trusted, model_name, imports)
+        source = sources.own_model(model, model_input, trusted, model_name, imports)
         return [(source.name, source)]
     chosen: list[tuple[str, Source | UserError]] = []
     warned = False
@@ -109,5 +110,5 @@ def _sources(
         if resolved.warning and not warned:
             current().warn(resolved.warning)
             warned = True
-        chosen.append((variant.id, Source(variant.id, variant, resolved)))
+        chosen.append((variant.id, Source(variant.id, variant, resolved, model_input)))
     return chosen

@@ -7,7 +7,7 @@ import functools
 
 import numpy as np
 
-from calibration.image_set import ImageSet, Split
+from calibration.image_set import ImageReference, ImageSet, Split
 from tfvit.preprocessing import Preprocessing
 
 
@@ -59,10 +59,15 @@ class Images:
         """Their class indices, where every one of them has a label that the model knows; else None."""
         return self._held_out[1]
 
+    @property
+    def held_out_references(self) -> tuple[ImageReference, ...]:
+        """Of `held_out`, in its order: those that could be read."""
+        return self._held_out[2]
+
     @functools.cached_property
-    def _held_out(self) -> tuple[np.ndarray, np.ndarray | None]:
+    def _held_out(self) -> tuple[np.ndarray, np.ndarray | None, tuple[ImageReference, ...]]:
         references, pixels = zip(*self.image_set.read_with_references(self.split.held_out, self.preprocessing), strict=True)
         names = self.labels or ()
         known = all(reference.label in names for reference in self.split.held_out)
         classes = np.asarray([names.index(reference.label) for reference in references]) if known else None
-        return np.stack(pixels), classes
+        return np.stack(pixels), classes, references

@@ -46,7 +46,7 @@ def manifest(
             "layout": "NHWC",
             "channels": "RGB",
         },
-        "preprocessing": facts.preprocessing.geometry(),
+        "preprocessing": facts.preprocessing.geometry() | ({"assumed": list(facts.assumed)} if facts.assumed else {}),
         "output": {
             "name": output,
             "shape": [1, facts.classes],

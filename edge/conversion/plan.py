@@ -184,7 +184,8 @@ def settings_block(source: Source, recipe: Recipe, settings: Settings, images: I
     return {
         "input": settings.input_dtype,
         "output": settings.output,
-        "takes_pixels": source.takes_pixels,
+        "takes_pixels": source.model_input.takes_pixels,
+        "model_input": source.model_input.document(),
         "without_dynamic": recipe.without_dynamic,
         "position_tables": settings.position_tables,
         "repair": settings.repair,

@@ -16,6 +16,7 @@ from edge.conversion.plan import Settings, plan
 from edge.export import recorded_source
 from edge.export.backend import require_tensorflow_backend
 from edge.export.float_model import FloatModel
+from edge.export.model_input import ModelInput
 from edge.quantization.recipes import DYNAMIC_SINCE, RECIPES, find_recipe
 from tfvit.errors import EnvironmentUnusableError, InputError, UsageError
 from tfvit.hashing import sha256
@@ -154,9 +155,7 @@ def rebuilt(inputs: Mapping[str, Any], labels: tuple[str, ...] | None, files: Gi
             if path is None:
                 raise _missing(flag, inputs["weights"])
             given[flag] = _linked(path, inputs["weights"]["source"], folder)
-        source = recorded_source.source_of(
-            inputs, given["--weights"], given["--model"], settings["takes_pixels"], files.trusted, files.imports
-        )
+        source = recorded_source.source_of(inputs, given["--weights"], given["--model"], ModelInput(), files.trusted, files.imports)
         limits: Mapping[str, Any] = settings.get("limits") or {}
         asked = Settings(
             **_images(settings["images"], files.calibration, artifact.preprocessing_of(inputs), folder),

@@ -64,6 +64,9 @@ def table(cells: Sequence[Cell]) -> tuple[Sequence[str], Sequence[Sequence[str]]
         rows.append(_table_row(cell.outcome))
         closing += [f"{cell.outcome.path.name}: {failure}" for failure in cell.outcome.failures]
         closing += [*_repair_lines(cell.outcome), *_sensitivity_lines(cell.outcome)]
+        assumed = cell.outcome.manifest["preprocessing"].get("assumed")
+        if assumed:
+            closing.append(f"{cell.outcome.path.name}: ASSUMED: {', '.join(assumed)}; the file is right only where that is")
     if any(cell.outcome.manifest["weights"]["random"] for cell in cells if cell.outcome):
         closing.append("RANDOM weights: size, latency and drift mean something, the answers do not.")
     return _COLUMNS, rows, closing

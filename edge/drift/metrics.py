@@ -73,6 +73,11 @@ def logits_of_probabilities(probabilities: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(np.asarray(probabilities, np.float64), SMALLEST_PROBABILITY))
 
 
+def underflows(probabilities: np.ndarray) -> bool:
+    """Whether some are too small for float32 to tell apart: their logits cannot be read back."""
+    return bool((np.asarray(probabilities) <= SMALLEST_PROBABILITY).any())
+
+
 @dataclasses.dataclass(frozen=True)
 class ImageDrifts:
     """What `Drift` is made of, an entry an image: [N] arrays, so that tens of thousands of images need no logits in memory.

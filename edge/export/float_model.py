@@ -34,6 +34,7 @@ class Facts:
         preprocessing: of its images.
         takes_pixels: whether it normalises by itself.
         origin: of its weights, the arguments of `tfvit.weights.WeightsOrigin`.
+        assumed: what is assumed of its images, since nobody said it and the graph does not show it.
     """
 
     classes: int
@@ -41,6 +42,7 @@ class Facts:
     preprocessing: Preprocessing
     takes_pixels: bool
     origin: Mapping[str, Any]
+    assumed: tuple[str, ...] = ()
 
     def to_json(self) -> bytes:
         return canonical_json(dataclasses.asdict(self)).encode()
@@ -50,7 +52,14 @@ class Facts:
         read = json.loads(content)
         given: dict[str, Any] = read.pop("preprocessing")
         preprocessing: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-        return cls(**read | {"input_shape": tuple(read["input_shape"]), "preprocessing": Preprocessing(**preprocessing)})
+        return cls(
+            **read
+            | {
+                "input_shape": tuple(read["input_shape"]),
+                "assumed": tuple(read["assumed"]),
+                "preprocessing": Preprocessing(**preprocessing),
+            }
+        )
 
 
 class FloatModel:
@@ -74,18 +83,21 @@ class FloatModel:
         with step("build the model", subject=self.source.name):
             model, self._origin = sources.build(self.source)
             sources.require_unchanged(self.source)
-            preprocessing = self.source.variant.preprocessing if self.source.variant else None
-            return to_tflite.exportable(model, preprocessing, takes_pixels=False if self.source.variant else self.source.takes_pixels)
+            said, variant = self.source.model_input, self.source.variant
+            built = to_tflite.exportable(model, variant.preprocessing if variant else None, False if variant else said.takes_pixels)
+            return dataclasses.replace(built, preprocessing=said.applied(built.preprocessing, built.input_shape[0]))
 
     @functools.cached_property
     def facts(self) -> Facts:
         built = self.exportable
-        return Facts(built.classes, built.input_shape, built.preprocessing, built.takes_pixels, dataclasses.asdict(self._origin))
+        assumed = () if self.source.variant else self.source.model_input.assumed(built.takes_pixels)
+        return Facts(built.classes, built.input_shape, built.preprocessing, built.takes_pixels, dataclasses.asdict(self._origin), assumed)
 
     @property
     def preprocessing(self) -> Preprocessing:
         """Of its images: known of a variant, and of a model of its own once it has been built."""
-        return self.source.variant.preprocessing if self.source.variant else self.facts.preprocessing
+        variant = self.source.variant
+        return self.source.model_input.applied(variant.preprocessing, variant.image_size) if variant else self.facts.preprocessing
 
     @property
     def origin(self) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from edge.artifacts import artifact
 from edge.export import source as sources
+from edge.export.model_input import AUTO, NORMALIZED, NOTHING_SAID, PIXELS, ModelInput
 from tfvit.errors import InputError, UsageError
 from tfvit.variants import PUBLISHED_WEIGHTS, find_variant
 from tfvit.weights_choice import resolve_weights
@@ -27,6 +28,21 @@ def require_usable(manifest: Mapping[str, Any]) -> None:
         raise artifact.unusable_manifest(manifest, f"weights {weights['source']}, random: {weights['random']}")
 
 
+def recorded_input(manifest: Mapping[str, Any]) -> ModelInput:
+    """What was said of the model's images when the artifact was made.
+
+    Raises:
+        InputError: a record that nothing can be done with.
+    """
+    settings = manifest.get("settings") or {}
+    if "model_input" not in settings:
+        return ModelInput({None: AUTO, True: PIXELS, False: NORMALIZED}.get(settings.get("takes_pixels"), AUTO))
+    try:
+        return ModelInput.of_document(settings["model_input"])
+    except (TypeError, ValueError, UsageError) as error:
+        raise artifact.unusable_manifest(manifest, "with settings.model_input that says nothing") from error
+
+
 def needed_flag(manifest: Mapping[str, Any]) -> str | None:
     """Which of a command's flags must name a file of the user's: --weights, --model or neither."""
     recorded = manifest["weights"]
@@ -39,7 +55,7 @@ def source_of(
     manifest: Mapping[str, Any],
     weights: Path | None,
     model: Any,
-    takes_pixels: bool | None,
+    model_input: ModelInput,
     trusted: bool = False,
     imports: Sequence[str] = (),
 ) -> sources.Source:
@@ -49,7 +65,7 @@ def source_of(
         manifest: the artifact's.
         weights: the checkpoint, where the manifest names a file of the user's.
         model: the Keras model, where it names one: the path of a saved one, or the model in memory.
-        takes_pixels: of a saved model; None to find out.
+        model_input: what is said of its images; where nothing is, what the manifest recorded.
         trusted: whether code in the saved model may run.
         imports: modules that register layers of the user's own, for a saved model.
 
@@ -82,11 +98,12 @@ def source_of(
             received=f"no {needed}",
             action=f"name the file {manifest['name']} was made from",
         )
+    said = model_input if model_input != NOTHING_SAID else recorded_input(manifest)
     if model is not None:  # the checks above: exactly where the manifest is of a saved model
-        source = sources.own_model(model, takes_pixels, trusted, imports=imports)
+        source = sources.own_model(model, said, trusted, imports=imports)
     else:
         variant = find_variant(manifest["variant"])
-        source = sources.Source(variant.id, variant, resolve_weights(str(weights or recorded["source"]), variant))
+        source = sources.Source(variant.id, variant, resolve_weights(str(weights or recorded["source"]), variant), said)
     if not recorded["random"] and source.weights.sha256 != recorded["sha256"]:
         if recorded.get("origin") == sources.IN_MEMORY and source.live is None:
             raise InputError(

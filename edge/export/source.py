@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from edge.export.model_input import NOTHING_SAID, ModelInput
 from edge.quantization.recipes import Recipe
 from tfvit import weights_choice
 from tfvit.errors import InputError, first_line
@@ -33,7 +34,7 @@ class Source:
         name: the artifacts' names begin with it.
         variant: the table's row, or None for a model of its own.
         weights: of the variant, or the model itself.
-        takes_pixels: for a model of its own: whether it normalises pixels by itself; None to find out.
+        model_input: what was said of its images.
         trusted: for a saved model: whether code in it may run.
         live: the Keras model, where it is in memory.
         imports: for a saved model: modules to import first, which register layers of the user's own, each with the SHA-256 of its file.
@@ -42,7 +43,7 @@ class Source:
     name: str
     variant: Variant | None
     weights: WeightsChoice
-    takes_pixels: bool | None = None
+    model_input: ModelInput = NOTHING_SAID
     trusted: bool = False
     live: Any = None
     imports: tuple[tuple[str, str | None], ...] = ()
@@ -56,7 +57,7 @@ class Source:
             "variant": dataclasses.asdict(self.variant) if self.variant else None,
             "weights": f"random:{weights.random_seed}" if weights.is_random else weights.sha256,
             "weights_origin": [weights.path.name if weights.path else None, weights.published, weights.license, weights.origin],
-            "takes_pixels": self.takes_pixels,
+            "model_input": self.model_input.document(),
             "imports": [list(one) for one in self.imports],
         }
 
@@ -64,7 +65,7 @@ class Source:
         return f"{self.name}-{recipe.name}{'.random' if self.weights.is_random else ''}"
 
 
-def resolve_model(path: Path, takes_pixels: bool | None, trusted: bool = False, imports: Sequence[str] = ()) -> Source:
+def resolve_model(path: Path, model_input: ModelInput = NOTHING_SAID, trusted: bool = False, imports: Sequence[str] = ()) -> Source:
     """`--model` without loading it.
 
     Args:
@@ -85,7 +86,7 @@ def resolve_model(path: Path, takes_pixels: bool | None, trusted: bool = False, 
             "a name that no manifest can hold", expected="a file name in UTF-8", received=str(path), action="rename the model file"
         )
     weights = WeightsChoice(path=path, sha256=weights_choice.sha256_of_given(path, InputError, "model"))
-    return Source(path.stem, None, weights, takes_pixels, trusted, imports=tuple((name, _module_sha256(name)) for name in imports))
+    return Source(path.stem, None, weights, model_input, trusted, imports=tuple((name, _module_sha256(name)) for name in imports))
 
 
 def _module_sha256(name: str) -> str | None:
@@ -134,14 +135,14 @@ def _import(modules: Sequence[str]) -> None:
             ) from error
 
 
-def own_model(model: Any, takes_pixels: bool | None, trusted: bool = False, name: str | None = None, imports: Sequence[str] = ()) -> Source:
+def own_model(model: Any, model_input: ModelInput, trusted: bool = False, name: str | None = None, imports: Sequence[str] = ()) -> Source:
     """A model of the user's own: the path of a saved one, or the Keras model itself."""
     if isinstance(model, str | os.PathLike):
-        return resolve_model(Path(model), takes_pixels, trusted, imports)
-    return _in_memory(model, name, takes_pixels)
+        return resolve_model(Path(model), model_input, trusted, imports)
+    return _in_memory(model, name, model_input)
 
 
-def _in_memory(model: Any, name: str | None, takes_pixels: bool | None) -> Source:
+def _in_memory(model: Any, name: str | None, model_input: ModelInput) -> Source:
     """Known by its configuration and weights."""
     import keras
     import numpy as np
@@ -150,7 +151,7 @@ def _in_memory(model: Any, name: str | None, takes_pixels: bool | None) -> Sourc
     digest = hashlib.sha256(json.dumps(configuration, sort_keys=True, default=str).encode())
     for weight in model.weights:
         digest.update(f"{weight.path}{weight.shape}".encode() + np.asarray(keras.ops.convert_to_numpy(weight)).tobytes())
-    return Source(name or model.name, None, WeightsChoice(sha256=digest.hexdigest(), origin=IN_MEMORY), takes_pixels, True, model)
+    return Source(name or model.name, None, WeightsChoice(sha256=digest.hexdigest(), origin=IN_MEMORY), model_input, True, model)
 
 
 def build(source: Source) -> tuple[Any, Any]:

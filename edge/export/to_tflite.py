@@ -78,7 +78,7 @@ def exportable(model: keras.Model, preprocessing: Preprocessing | None = None, t
             action="build it with a fixed input_shape, and end it in a classifier",
         )
     model = _in_float32(model)
-    _final_layer(model)
+    _final_operation(model)
     size = model.inputs[0].shape[1]
     return ExportableModel(
         model=model,
@@ -221,9 +221,10 @@ def normalises_itself(model: keras.Model) -> bool:
     for node in (node for level in model._nodes_by_depth.values() for node in level):
         operation = node.operation
         if isinstance(operation, PatchEmbedding) or (isinstance(operation, keras.Model) and _contains_backbone(operation)):
-            fed_by = node.input_tensors[0]._keras_history.operation
-            while _passes_values_through(fed_by):
-                fed_by = fed_by._inbound_nodes[0].input_tensors[0]._keras_history.operation
+            history = node.input_tensors[0]._keras_history
+            while _passes_values_through(history.operation):
+                history = history.operation._inbound_nodes[history.node_index].input_tensors[0]._keras_history
+            fed_by = history.operation
             if not isinstance(fed_by, keras.layers.InputLayer):
                 return True
             return isinstance(operation, keras.Model) and normalises_itself(operation)
@@ -231,9 +232,14 @@ def normalises_itself(model: keras.Model) -> bool:
 
 
 def _passes_values_through(layer: Any) -> bool:
-    """Layers that leave the scale of pixels as it is when not training."""
-    kinds = (keras.layers.Dropout, keras.layers.GaussianNoise, keras.layers.Resizing, keras.layers.CenterCrop, keras.layers.ZeroPadding2D)
-    return isinstance(layer, kinds) or type(layer).__name__.startswith(("Random", "Aug", "RandAugment"))
+    """Layers that leave the scale of pixels as it is when not training, alone or in a model of nothing else (augmentation)."""
+    if isinstance(layer, keras.Model):
+        return all(isinstance(one, keras.layers.InputLayer) or _passes_values_through(one) for one in layer.layers)
+    kinds = (
+        keras.layers.Dropout, keras.layers.GaussianNoise, keras.layers.Resizing, keras.layers.CenterCrop, keras.layers.ZeroPadding2D,
+        keras.layers.MixUp, keras.layers.CutMix, keras.layers.Pipeline,
+    )  # fmt: skip
+    return _is_identity(layer) or isinstance(layer, kinds) or type(layer).__name__.startswith(("Random", "Aug", "RandAugment"))
 
 
 def _contains_backbone(model: keras.Model) -> bool:
@@ -257,40 +263,66 @@ def _why_not_exportable(model: keras.Model) -> str | None:
     return None
 
 
-def _final_layer(model: keras.Model) -> keras.layers.Layer:
-    """The layer whose activation ends the model, inside nested models too.
+def _final_operation(model: keras.Model) -> Any:
+    """The layer or operation that ends the model, inside nested models too; layers that pass values on are looked through.
 
     Raises:
         UsageError: the model ends in neither logits nor a softmax.
     """
     model = getattr(model, "_functional", None) or model
-    layer = model.outputs[0]._keras_history.operation
-    if isinstance(layer, keras.Model):
-        return _final_layer(layer)
-    activation = getattr(layer, "activation", None)
-    supported = (None, keras.activations.linear, keras.activations.softmax)
-    if not hasattr(layer, "activation") or activation not in supported:  # a layer behind the classifier would hide its softmax
-        raise UsageError(
-            "the model's last activation is not supported",
-            expected="a last Dense or Activation layer giving logits or a softmax",
-            received=f"{type(layer).__name__} {layer.name!r}"
-            + (f" with activation {getattr(activation, '__name__', activation)}" if activation is not None else ""),
-            action="end the model in Dense(classes) or Dense(classes, activation='softmax')",
-        )
-    return layer
+    last = final = model.outputs[0]._keras_history.operation
+    history = model.outputs[0]._keras_history
+    while _is_identity(final):
+        history = final._inbound_nodes[history.node_index].input_tensors[0]._keras_history
+        final = history.operation
+    if isinstance(final, keras.Model):
+        return _final_operation(final)
+    if _is_softmax(final) or _gives_logits(final):
+        return final
+    if _gives_logits(last):  # somebody said so: Activation("linear") behind an average of models, for example
+        return last
+    activation = getattr(final, "activation", None)
+    raise UsageError(  # a layer behind the classifier would hide its softmax
+        "the model's last activation is not supported",
+        expected="a last Dense or Activation layer giving logits, or a softmax over the classes (activation, layer or operation)",
+        received=f"{type(final).__name__} {final.name!r}"
+        + (f" with activation {getattr(activation, '__name__', activation)}" if activation is not None else ""),
+        action="end the model in Dense(classes) or Dense(classes, activation='softmax')",
+    )
+
+
+def _gives_logits(operation: Any) -> bool:
+    return hasattr(operation, "activation") and operation.activation in (None, keras.activations.linear)
+
+
+def _is_identity(operation: Any) -> bool:
+    """Dropout, a cast to float32 and the like, which may stand behind a classifier."""
+    if isinstance(operation, keras.layers.Identity | keras.layers.Dropout):
+        return True
+    return type(operation) is keras.layers.Activation and operation.activation is keras.activations.linear
+
+
+def _is_softmax(operation: Any) -> bool:
+    """As an activation, a layer or `keras.ops.softmax`, over the last axis of [B, classes]."""
+    if getattr(operation, "activation", None) is keras.activations.softmax:
+        return True
+    return type(operation).__name__ == "Softmax" and getattr(operation, "axis", None) in (-1, 1)
 
 
 @contextlib.contextmanager
 def _without_softmax(model: keras.Model) -> Iterator[None]:
-    layer = _final_layer(model)
-    softmax: Callable | None = getattr(layer, "activation", None)
-    if softmax is keras.activations.softmax:
-        layer.activation = keras.activations.linear
+    """While it lasts, the model gives the logits that its last softmax reads."""
+    final = _final_operation(model)
+    if not _is_softmax(final):
+        yield
+        return
+    by_activation = hasattr(final, "activation")
+    name, kept = ("activation", final.activation) if by_activation else ("call", final.call)
+    setattr(final, name, keras.activations.linear if by_activation else lambda inputs, *others, **more: inputs)
     try:
         yield
     finally:
-        if softmax is keras.activations.softmax:
-            layer.activation = softmax
+        setattr(final, name, kept)
 
 
 def batched_logits(source: ExportableModel, batch_size: int) -> Callable[[np.ndarray], np.ndarray]:

@@ -11,6 +11,7 @@ from edge.artifacts.artifact import Artifact, load
 from edge.artifacts.store import Store
 from edge.drift.limits import Limits
 from edge.export import recorded_source
+from edge.export.model_input import ModelInput
 from edge.validation.document import KIND
 from edge.validation.images import choose_images
 from edge.validation.settings import Settings
@@ -30,7 +31,7 @@ def validate(
     model: Any,
     trust_model: bool,
     imports: Sequence[str],
-    takes_pixels: bool | None,
+    model_input: ModelInput,
     app_preprocessing: str,
     float32_samples: int | None,
     layer_samples: int,
@@ -45,7 +46,7 @@ def validate(
         atomic_files.require_replaceable(Path(save), KIND)
     artifact = file if isinstance(file, Artifact) else load(Path(file), verify=False)
     recorded_source.require_usable(artifact.manifest)
-    source = recorded_source.source_of(artifact.manifest, _path(weights), model, takes_pixels, trust_model, imports)
+    source = recorded_source.source_of(artifact.manifest, _path(weights), model, model_input, trust_model, imports)
     names = read_labels(Path(labels)) if isinstance(labels, str | Path) else labels
     settings = Settings(
         app_preprocessing=app_preprocessing,

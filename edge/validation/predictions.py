@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import io
 import itertools
@@ -22,8 +23,9 @@ from calibration.decoding import UnreadableImageError
 from calibration.image_set import ImageReference, ImageSet
 from edge.artifacts.artifact import canonical_json
 from edge.artifacts.store import Store
-from edge.drift.metrics import logits_of_probabilities
+from edge.drift.metrics import logits_of_probabilities, underflows
 from edge.runtime.cpu import Interpreter
+from edge.tflite import flatbuffer
 from tfvit.preprocessing import Preprocessing
 from tfvit.progress import advance
 
@@ -251,7 +253,7 @@ class FileModel:
     """
 
     def __init__(self, file: bytes, gives_probabilities: bool, interpreters: int) -> None:
-        self._gives_probabilities = gives_probabilities
+        self._file, self._gives_probabilities = file, gives_probabilities
         self._free: queue.SimpleQueue[Interpreter] = queue.SimpleQueue()
         for _ in range(interpreters):
             self._free.put(Interpreter(file, threads=1))
@@ -263,4 +265,14 @@ class FileModel:
             outputs = np.stack([interpreter.run(image[None])[0] for image in pixels])
         finally:
             self._free.put(interpreter)
-        return logits_of_probabilities(outputs) if self._gives_probabilities else outputs
+        if not self._gives_probabilities:
+            return outputs
+        if underflows(outputs) and self._before_softmax is not None:
+            inner = Interpreter(self._before_softmax, threads=1)
+            return np.stack([next(inner.run_each(image[None]))[0] for image in pixels])
+        return logits_of_probabilities(outputs)
+
+    @functools.cached_property
+    def _before_softmax(self) -> bytes | None:
+        """For images on which probabilities underflow."""
+        return flatbuffer.before_softmax(self._file)

@@ -231,6 +231,7 @@ def test_nan_weights(cli, tmp_path, micro_model):
     assert listing(tmp_path / "out") == {}
 
 
+@pytest.mark.slow
 def test_weights_too_large_for_float16(cli, tmp_path, micro_model):
     tensors = official_tensors(micro_model)
     tensors["layers.0.blocks.0.mlp.fc1.weight"][3, 5] = 1e9
@@ -507,6 +508,7 @@ def test_swapped_channels_are_noticed_by_a_trained_model(cli, tmp_path):
     assert listing(tmp_path / "out") == {}
 
 
+@pytest.mark.slow
 def test_shipped_weights_need_no_network(cli, tmp_path):
     """The hub is offline in tests: trained weights, their licence and labels come with the package."""
     ran = cli("--variant", "nano32", "--quant", "int8", "--calibration-samples", "16", "--out", tmp_path, "--json")

@@ -43,6 +43,7 @@ def test_golden_logits(name):
     np.testing.assert_allclose(logits, GOLDEN[name], atol=ABSOLUTE_TOLERANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_accuracy_is_the_cards(name):
     """On every fifth test image, within four standard errors of the report's figure."""

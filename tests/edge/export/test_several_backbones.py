@@ -56,7 +56,7 @@ def _shifted(model: keras.Model, by: float) -> keras.Model:
     return model
 
 
-@pytest.mark.parametrize("rewrites", [(), ALL], ids=["as it is", "rewritten"])
+@pytest.mark.parametrize("rewrites", [pytest.param((), marks=pytest.mark.slow), ALL], ids=["as it is", "rewritten"])
 def test_an_ensemble_of_two_folds(rewrites):
     one, other = _backbone(SEED, "fold_a"), _shifted(_backbone(SEED, "fold_b"), 1.0)
     image = keras.Input((SIDE, SIDE, 3))
@@ -102,6 +102,7 @@ def test_one_backbone_on_grids_of_two_sizes():
     assert len(set(_biases(file))) == 4
 
 
+@pytest.mark.slow
 def test_v1_and_v2_in_one_model():
     one, two = build(TINY[1], SEED), build(TINY[2], SEED)
     image = keras.Input((128, 128, 3))
@@ -110,6 +111,7 @@ def test_v1_and_v2_in_one_model():
     assert _snr_db(reference, target) > FLOAT32_SNR_DB
 
 
+@pytest.mark.slow
 def test_a_head_that_two_backbones_share():
     """What a norm scales cannot be folded into weights that somebody else uses."""
     features = []

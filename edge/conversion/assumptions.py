@@ -1,0 +1,116 @@
+"""What is assumed of a model's images, held against labelled ones where there are any: an assumption that loses is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from edge.conversion.images import Images
+from edge.export.float_model import FloatModel
+from edge.export.model_input import GEOMETRY, MODEL_INPUTS, NORMALIZED, PIXELS, VALUE_RANGES, VALUES
+from tfvit.errors import InputError
+from tfvit.preprocessing import Preprocessing
+from tfvit.progress import current, step
+
+# McNemar's exact test: another preprocessing is right so much more often that chance does it once in twenty times
+_SIGNIFICANCE = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class _Candidate:
+    """One way to feed the model.
+
+    Attributes:
+        words: what it is. flags: how a user says it.
+        right: of each labelled image, whether the float model then gives its class.
+    """
+
+    words: str
+    flags: str
+    right: np.ndarray
+
+    def __str__(self) -> str:
+        return f"{self.words} {self.right.mean():.0%}"
+
+
+def words_of(assumed: tuple[str, ...] | list[str], preprocessing: Preprocessing) -> list[str]:
+    """A line for each assumption, with the flag that says it otherwise."""
+    lines = {
+        VALUES: f"its values are taken for pixels {MODEL_INPUTS[NORMALIZED]} (--model-input {'|'.join((PIXELS, *VALUE_RANGES))})",
+        GEOMETRY: f"images are resized to a short side of {preprocessing.resize_px} px and cut to the centre {preprocessing.crop_px} x "
+        f"{preprocessing.crop_px} (--resize N|squash)",
+    }
+    return [f"assumed, {part}: {lines[part]}" for part in assumed]
+
+
+def check_assumptions(model: FloatModel, images: Images, gate: bool) -> None:
+    """Says what is assumed of a model of the user's own. With labelled images, the other ways to feed it are tried.
+
+    Raises:
+        InputError: another way is right on more of the labelled images, and the gate is on.
+    """
+    facts = model.facts
+    if not facts.assumed:
+        return
+    for line in words_of(facts.assumed, facts.preprocessing):
+        current().warn(line)
+    if images.held_out_classes is None:
+        return
+    with step("try what is assumed", subject=model.source.name):
+        tried = _tried(model, images)
+    assumed, *others = tried
+    current().note(f"right on {len(assumed.right)} labelled images: {', '.join(map(str, tried))}")
+    better = max(others, key=lambda candidate: candidate.right.sum())
+    if better.right.sum() <= assumed.right.sum() or _mcnemar(assumed.right, better.right) >= _SIGNIFICANCE:
+        return
+    if not gate:
+        current().warn(f"the assumed preprocessing loses: {better} against {assumed}; {better.flags} says so")
+        return
+    raise InputError(
+        "the model was not trained with what is assumed of its images",
+        expected=f"{better.words}: right on {int(better.right.sum())} of {len(better.right)} labelled images",
+        received=f"{assumed.words}, assumed: right on {int(assumed.right.sum())}",
+        action=f"say what it was trained with, for example {better.flags}; --no-gate converts it as assumed",
+    )
+
+
+def _tried(model: FloatModel, images: Images) -> list[_Candidate]:
+    """The assumption first, then what else it could be: other values, then another geometry with the best of them."""
+    exportable, classes, assumed = model.exportable, images.held_out_classes, model.facts.assumed
+    assert classes is not None
+    squashed = dataclasses.replace(
+        images.preprocessing, resize_px=images.preprocessing.crop_px, keep_aspect=False, interpolation="bilinear"
+    )
+
+    def candidate(words: str, flags: str, source: Any, pixels: np.ndarray) -> _Candidate:
+        from edge.export.to_tflite import reference_logits
+
+        logits = np.stack(list(reference_logits(source, iter(pixels))))
+        return _Candidate(words, flags, logits.argmax(axis=1) == classes)
+
+    sources = {NORMALIZED if VALUES in assumed else "": exportable}
+    if VALUES in assumed:
+        sources[PIXELS] = dataclasses.replace(exportable, takes_pixels=True)
+        for name, (mean, std) in VALUE_RANGES.items():
+            if name != NORMALIZED:
+                preprocessing = dataclasses.replace(exportable.preprocessing, mean=mean, std=std)
+                sources[name] = dataclasses.replace(exportable, takes_pixels=False, preprocessing=preprocessing)
+    found = [candidate(name or "resize and crop", f"--model-input {name}", source, images.held_out) for name, source in sources.items()]
+    if GEOMETRY in assumed:
+        best = max(range(len(found)), key=lambda index: found[index].right.sum())
+        name, source = list(sources.items())[best]
+        pixels = np.stack([images.image_set.pixels(one, squashed) for one in images.held_out_references])
+        flags = f"--resize squash --interpolation bilinear{f' --model-input {name}' if name else ''}"
+        found.append(candidate(f"squashed{f', {name}' if name else ''}", flags, source, pixels))
+    return found
+
+
+def _mcnemar(one: np.ndarray, other: np.ndarray) -> float:
+    """Two-sided exact p-value of as many images on which only one of both is right."""
+    only_one, only_other = int((one & ~other).sum()), int((other & ~one).sum())
+    number = only_one + only_other
+    tail = sum(math.comb(number, k) for k in range(min(only_one, only_other) + 1))
+    return min(1.0, 2 * tail / 2**number)
