@@ -540,6 +540,22 @@ def test_a_byte_order_mark_is_no_part_of_a_label(tmp_path):
     assert read_labels(tmp_path / "labels.txt") == ("Katze", "Hund")
 
 
+def test_logits_that_spread_too_far_for_probabilities(cli, tmp_path, micro_model):
+    """Scaled heads: what a softmax makes 0 is compared before it, so that a right file passes."""
+    import keras
+
+    scaled = keras.layers.Rescaling(2000.0)(micro_model.output)
+    keras.Model(micro_model.input, keras.layers.Softmax()(scaled)).save(tmp_path / "scaled.keras")
+    asked = ("--model", tmp_path / "scaled.keras", "--quant", "float32", "--calibration-samples", "4", "--no-cache")
+    ran = cli(*asked, "--out", tmp_path / "out", "--json")
+    assert ran.code == EXIT_OK, ran.err
+    assert json.loads(ran.out)["artifacts"][0]["manifest"]["drift"]["logits_snr_db"] > 90
+    interpreter = Interpreter((tmp_path / "out" / "scaled-float32.tflite").read_bytes())
+    answer = interpreter.run(np.full((1, 32, 32, 3), 128.0, np.float32))[0]
+    print(answer)
+    assert answer.min() <= np.finfo(np.float32).tiny  # the check above would be one of nothing otherwise
+
+
 # A saved model, labelled images, several recipes
 
 

@@ -108,6 +108,19 @@ def _softmax_activation(micro_model):
     return keras.Model(micro_model.input, keras.layers.Activation("softmax", name="predictions")(micro_model.output))
 
 
+def _softmax_layer(micro_model):
+    return keras.Model(micro_model.input, keras.layers.Softmax()(micro_model.output))
+
+
+def _softmax_operation(micro_model):
+    return keras.Model(micro_model.input, keras.ops.softmax(micro_model.output))
+
+
+def _dropout_behind(micro_model):
+    cast = keras.layers.Activation("linear", dtype="float32")(_softmax_activation(micro_model).output)
+    return keras.Model(micro_model.input, keras.layers.Dropout(0.1)(cast))
+
+
 def _dense_softmax(micro_model):
     return keras.Model(micro_model.input, _head(micro_model, activation="softmax")(micro_model.get_layer("avg_pool").output))
 
@@ -137,6 +150,9 @@ def _sequential_normalization(micro_model):
 SHAPES = {
     "stock": (lambda model: model, False, False),
     "softmax activation": (_softmax_activation, False, False),
+    "softmax layer": (_softmax_layer, False, True),
+    "softmax operation": (_softmax_operation, False, False),
+    "dropout and a cast behind the softmax": (_dropout_behind, False, False),
     "dense softmax": (_dense_softmax, False, True),
     "nested": (_nested, False, False),
     "nested, Lambda, uint8": (_nested_with_lambda, True, True),
@@ -200,7 +216,7 @@ def _no_backbone(_):
         (_no_backbone, InputError, "no tfvit layers"),
         (_sigmoid, UsageError, "activation sigmoid"),
         (_backbone, UsageError, "GlobalAveragePooling2D"),
-        (lambda model: keras.Sequential([_softmax_activation(model), keras.layers.Dropout(0.1)]), UsageError, "Dropout"),
+        (lambda model: keras.Sequential([_softmax_activation(model), keras.layers.Rescaling(2.0)]), UsageError, "Rescaling"),
     ],
     ids=["two inputs", "feature map", "foreign", "sigmoid", "no classifier", "behind the softmax"],
 )
