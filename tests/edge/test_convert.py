@@ -544,6 +544,8 @@ def test_logits_that_spread_too_far_for_probabilities(cli, tmp_path, micro_model
     """Scaled heads: what a softmax makes 0 is compared before it, so that a right file passes."""
     import keras
 
+    from edge.runtime.cpu import Interpreter
+
     scaled = keras.layers.Rescaling(2000.0)(micro_model.output)
     keras.Model(micro_model.input, keras.layers.Softmax()(scaled)).save(tmp_path / "scaled.keras")
     asked = ("--model", tmp_path / "scaled.keras", "--quant", "float32", "--calibration-samples", "4", "--no-cache")
