@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench bench-peers coverage lint matrix scale fidelity accuracy runtimes vulkan gpu training example-report android package docs guides apk android-screens mediapipe fuzz kill
+.PHONY: check test slow bench bench-peers rounding coverage lint matrix scale fidelity accuracy runtimes vulkan gpu training example-report android package docs guides apk android-screens mediapipe fuzz kill
 
 check: lint test
 
@@ -128,6 +128,10 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/recipe_latency.py --variant v2_tiny256 --csv results/recipe_latency.csv
 	$(BIN)/python benchmarks/operation_profile.py
 	$(BIN)/python benchmarks/fill_pages.py
+
+# the int8 recipe's weights rounded by us and by ai-edge-quantizer's GPTQ, OCTAV and MSE: results/rounding.csv, about an hour
+rounding: $(INSTALLED)
+	$(BIN)/python benchmarks/rounding.py --data $(CIFAR10)
 
 # our files beside other tools' of the same architecture, each in its own environment (3 GB), about 40 minutes on two cores. One PyTorch
 # for litert-torch and the ONNX export; what ONNX Runtime and OpenVINO load, they load without it. ai-edge-quantizer and ai-edge-litert are
