@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edge.conversion.images import Images
+from edge.drift.statistics import wrong_label_order
 from edge.export.float_model import FloatModel
 from edge.export.model_input import GEOMETRY, MODEL_INPUTS, NORMALIZED, PIXELS, VALUE_RANGES, VALUES
 from tfvit.errors import InputError
@@ -74,6 +75,31 @@ def check_assumptions(model: FloatModel, images: Images, gate: bool) -> None:
         expected=f"{better.words}: right on {int(better.right.sum())} of {len(better.right)} labelled images",
         received=f"{assumed.words}, assumed: right on {int(assumed.right.sum())}",
         action=f"say what it was trained with, for example {better.flags}; --no-gate converts it as assumed",
+    )
+
+
+def check_label_order(reference: np.ndarray, images: Images, gate: bool) -> None:
+    """Holds the order of the labels against labelled images.
+
+    Args:
+        reference: the float model's logits on the held-out images, [N, classes].
+
+    Raises:
+        InputError: another order fits, and the gate is on.
+    """
+    if images.held_out_classes is None:
+        return
+    wrong = wrong_label_order(reference.argmax(axis=1), images.held_out_classes, reference.shape[1])
+    if wrong is None:
+        return
+    if not gate:
+        current().warn(str(wrong))
+        return
+    raise InputError(
+        "the labels are in another order than the model's classes",
+        expected=f"the order that the model was trained with: right on {wrong.permuted:.0%} of {len(reference)} labelled images",
+        received=f"labels with which it is right on {wrong.given:.0%}",
+        action="write the labels in the order of the training (sorted folder names, for image_dataset_from_directory)",
     )
 
 

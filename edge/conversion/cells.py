@@ -113,7 +113,8 @@ def converted(model: FloatModel, todo: Plan, progress: Progress) -> Iterator[tup
     with reporting(progress, todo.source.name):
         with step("load the runtime"):
             from edge.conversion import assumptions, convert_model
-        convert_model.finite_reference(model, todo.images)
+        reference = convert_model.finite_reference(model, todo.images)
+        assumptions.check_label_order(reference, todo.images, todo.settings.gate)
         assumptions.check_assumptions(model, todo.images, todo.settings.gate)
     for recipe, _ in todo.outstanding:
         try:

@@ -19,6 +19,8 @@ from edge.drift.metrics import ImageDrifts, summary
 from tfvit.evaluate import CONFIDENCE_Z, wilson_interval
 
 CALIBRATION_BINS = 15
+# Of labels in the wrong order: share right as given and in the best order, how much better that is, images needed of each label
+_MOST_OF_A_WRONG_ORDER, _LEAST_OF_A_RIGHT_ORDER, _TIMES_BETTER, _IMAGES_A_LABEL = 0.4, 0.6, 2.0, 2
 # More images than anyone has: what would need as many is not to be proved
 MOST_IMAGES = 10**8
 
@@ -215,3 +217,42 @@ def _least(holds: Callable[[int], bool]) -> int | None:
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle, high)
     return high
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelOrder:
+    """Labels that stand in another order than a model's classes.
+
+    Attributes:
+        given, permuted: share of the images that the model gets right with the labels as they are, and in the order that fits best.
+    """
+
+    given: float
+    permuted: float
+
+    def __str__(self) -> str:
+        return (
+            f"the labels are in another order than the model's classes: it is right on {self.given:.0%} of the images with the labels as "
+            f"they are, and on {self.permuted:.0%} with them in another order"
+        )
+
+
+def wrong_label_order(answers: np.ndarray, labels: np.ndarray, classes: int) -> LabelOrder | None:
+    """Whether another order of the labels fits a model's answers so much better that this one cannot be meant.
+
+    A good model is right nearly always in one order; one that is no better than chance in the given order and right on most images in
+    another was given the wrong one. Few images fit some order by chance: less than two a class that occurs say nothing.
+
+    Args:
+        answers, labels: class indices, [N].
+        classes: how many there are.
+    """
+    given, occurring = float(np.mean(answers == labels)), len(np.unique(labels))
+    if len(labels) < _IMAGES_A_LABEL * occurring or occurring < 2 or given > _MOST_OF_A_WRONG_ORDER:
+        return None
+    from scipy import optimize  # takes longer to load than anything here to compute
+
+    pairs = np.zeros((classes, classes))
+    np.add.at(pairs, (answers, labels), 1)
+    permuted = float(pairs[optimize.linear_sum_assignment(-pairs)].sum() / len(labels))
+    return LabelOrder(given, permuted) if permuted >= _LEAST_OF_A_RIGHT_ORDER and permuted > _TIMES_BETTER * given else None

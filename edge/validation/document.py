@@ -51,6 +51,9 @@ def validation_document(
     limits, is_random = settings.limits, manifest["weights"]["random"]
     collapse = _collapse(seen)
     failures = [*collapse, *_not_finite(seen.references, total), *summary(total).failures(limits, random_weights=is_random)]
+    order = None if labels is None else statistics.wrong_label_order(total.top1_reference, labels, manifest["classes"])
+    if order is not None:
+        failures.insert(0, str(order))
     if sha256(artifact.file) != manifest["file"]["sha256"]:
         failures.insert(0, "the file is not the one its manifest describes (SHA-256 differs)")
     return {

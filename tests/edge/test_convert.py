@@ -19,6 +19,7 @@ from PIL import Image
 from edge import convert
 from edge.artifacts import artifact
 from edge.artifacts.provenance import TOOLS
+from edge.export.model_input import NOTHING_SAID
 from edge.quantization.recipes import RECIPES
 from tfvit import hashing
 from tfvit.checkpoints import official_tensors
@@ -538,6 +539,41 @@ def test_a_byte_order_mark_is_no_part_of_a_label(tmp_path):
 
     (tmp_path / "labels.txt").write_bytes("Katze\r\nHund\r\n\r\n".encode("utf-8-sig"))
     assert read_labels(tmp_path / "labels.txt") == ("Katze", "Hund")
+
+
+_MODULE = """
+import keras
+
+@keras.saving.register_keras_serializable("mine")
+class Doubled(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs * {factor}
+"""
+
+
+def test_a_layer_of_the_users_own(cli, tmp_path, micro_model, monkeypatch):
+    """The message names its class; --import registers it; another module is another model."""
+    import keras
+
+    from edge.export.source import own_model
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mylayers.py").write_text(_MODULE.format(factor=2.0))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    doubled = __import__("mylayers").Doubled()(micro_model.output)
+    keras.Model(micro_model.input, keras.layers.Activation("linear")(doubled)).save(tmp_path / "own.keras")
+    keras.saving.get_custom_objects().pop("mine>Doubled")
+    monkeypatch.delitem(__import__("sys").modules, "mylayers")
+    asked = ("--model", "own.keras", "--quant", "float32", "--calibration-samples", "4", "--no-cache", "--out", tmp_path / "out")
+    ran = cli(*asked)
+    assert_one_error(ran, EXIT_UNUSABLE, "'Doubled' (registered as 'mine>Doubled')", "--import MODULE")
+    ran = cli(*asked, "--import", "mylayer")
+    assert_one_error(ran, EXIT_UNUSABLE, "no such module", "mylayer")
+    ran = cli(*asked, "--import", "mylayers")
+    assert ran.code == EXIT_OK, ran.err
+    before = own_model("own.keras", NOTHING_SAID, imports=["mylayers"]).identity
+    (tmp_path / "mylayers.py").write_text(_MODULE.format(factor=3.0))
+    assert own_model("own.keras", NOTHING_SAID, imports=["mylayers"]).identity != before
 
 
 def test_logits_that_spread_too_far_for_probabilities(cli, tmp_path, micro_model):

@@ -9,7 +9,7 @@ from edge.export import to_tflite
 from edge.export.model_input import MODEL_INPUTS, VALUE_RANGES, ModelInput
 from edge.runtime.cpu import Interpreter
 from tests.edge.small_models import MICRO, SEED, build, pixels
-from tfvit.errors import EXIT_OK, EXIT_UNUSABLE, UsageError
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, UsageError
 from tfvit.imagenet import preprocess_input
 from tfvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
@@ -113,6 +113,25 @@ def test_labelled_images_decide(cli, own):
     assert ran.code == EXIT_OK, ran.err
     assert "assumed" not in (ran.err + ran.out).lower()
     assert _right(own / "out" / "own-float32.tflite", own / "photos") > 0.97
+
+
+def test_labels_in_the_wrong_order(cli, validated, own):
+    """Seen on labelled images: by the conversion, and by the validation of a file that was converted without them."""
+    (own / "wrong.txt").write_text("\n".join(NAMES[1:] + NAMES[:1]))
+    asked = ("--model", own / "own.keras", "--quant", "float32", "--model-input", "unit", "--resize", SIDE, *FEW)
+    ran = cli(*asked, "--labels", own / "wrong.txt", "--calibration", own / "photos", "--out", own / "out")
+    assert ran.code == EXIT_UNUSABLE
+    assert "the labels are in another order" in ran.error[0]
+    assert not (own / "out").exists()
+    assert cli(*asked, "--labels", own / "wrong.txt", "--out", own / "out").code == EXIT_OK  # generated images say nothing
+    file = own / "out" / "own-float32.tflite"
+    ran = validated(file, "--model", own / "own.keras", "--images", own / "photos", "--no-cache")
+    assert ran.code == EXIT_CHECK_FAILED
+    assert "FAILED: the labels are in another order than the model's classes" in ran.out
+    assert (
+        validated(file, "--model", own / "own.keras", "--images", own / "photos", "--labels", own / "labels.txt", "--no-cache").code
+        == EXIT_OK
+    )
 
 
 @pytest.mark.parametrize("values", ["unit", "symmetric", "normalized"])

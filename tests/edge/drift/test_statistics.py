@@ -132,3 +132,33 @@ def test_an_answer_that_is_no_number_is_in_no_bin():
     bins = statistics.reliability(np.array([True, False]), np.array([0.7, np.nan]))
     assert sum(one["count"] for one in bins) == 1
     assert sum(one["accuracy"] or 0 for one in bins) == 1.0
+
+
+def test_labels_in_another_order_are_seen():
+    generator = np.random.default_rng(0)
+    labels = np.arange(60) % 10
+    order = np.roll(np.arange(10), 3)
+    found = statistics.wrong_label_order(order[labels], labels, 10)
+    assert (found.given, found.permuted) == (0.0, 1.0)
+    assert "0% of the images" in str(found)
+    noisy = np.where(generator.random(60) < 0.8, order[labels], generator.integers(0, 10, 60))
+    assert statistics.wrong_label_order(noisy, labels, 10) is not None
+
+
+@pytest.mark.parametrize("share", [1.0, 0.7, 0.5])
+def test_a_right_order_is_left_alone(share):
+    """A mediocre model too, and one that is bad at everything."""
+    generator = np.random.default_rng(1)
+    labels = np.arange(60) % 10
+    answers = np.where(generator.random(60) < share, labels, generator.integers(0, 10, 60))
+    assert statistics.wrong_label_order(answers, labels, 10) is None
+
+
+def test_chance_and_few_images_say_nothing():
+    generator = np.random.default_rng(2)
+    for _ in range(200):
+        labels = np.arange(40) % 10
+        assert statistics.wrong_label_order(generator.integers(0, 10, 40), labels, 10) is None
+    few = np.arange(10)
+    assert statistics.wrong_label_order(np.roll(few, 1), few, 10) is None
+    assert statistics.wrong_label_order(np.zeros(30, int), np.arange(30) % 10, 10) is None  # one answer for everything is another fault
