@@ -129,9 +129,9 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/operation_profile.py
 	$(BIN)/python benchmarks/fill_pages.py
 
-# the int8 recipe's weights rounded by us and by ai-edge-quantizer's GPTQ, OCTAV and MSE: results/rounding.csv, about an hour
+# the int8 recipe's weights rounded by us and by ai-edge-quantizer's GPTQ, OCTAV and MSE: results/rounding.csv, about half an hour
 rounding: $(INSTALLED)
-	$(BIN)/python benchmarks/rounding.py --data $(CIFAR10)
+	$(BIN)/python benchmarks/rounding.py --data $(CIFAR10) --draws 1
 
 # our files beside other tools' of the same architecture, each in its own environment (3 GB), about 40 minutes on two cores. One PyTorch
 # for litert-torch and the ONNX export; what ONNX Runtime and OpenVINO load, they load without it. ai-edge-quantizer and ai-edge-litert are
