@@ -142,3 +142,48 @@ def test_the_architecture_page_is_true():
     positions = [body.index(f"{step.rpartition('.')[2]}(") for step in steps]
     assert len(steps) == 8
     assert positions == sorted(positions)
+
+
+# Modules without a test file of their name, by the file whose tests go through them
+COVERED_BY = {
+    "edge/test_bundle.py": "edge.android.command",
+    "edge/test_device.py": "edge.android.phone_benchmark",
+    "edge/artifacts/test_artifact.py": "edge.artifacts.atomic_files edge.artifacts.strict_json",
+    "edge/test_verify.py": "edge.artifacts.difference edge.conversion.rebuild edge.conversion.verification",
+    "edge/artifacts/test_store.py": "edge.cache edge.flags",
+    "edge/test_convert.py": "edge.conversion.candidate edge.conversion.command edge.conversion.convert_model edge.conversion.image_checks "
+    "edge.conversion.images edge.conversion.manifest edge.conversion.plan edge.conversion.table edge.export.backend "
+    "edge.export.float_model edge.export.source edge.quantization.recipes tfvit.labels tfvit.checkpoints tfvit.weights_choice",
+    "edge/conversion/test_scheduler.py": "edge.conversion.cells edge.conversion.costs edge.conversion.worker edge.export.kept_model "
+    "edge.runtime.machine",
+    "edge/conversion/test_scale.py": "edge.conversion.cluster",
+    "edge/conversion/test_assumptions.py": "edge.export.model_input tfvit.imagenet",
+    "edge/drift/test_metrics.py": "edge.drift.limits",
+    "edge/test_validate.py": "edge.export.recorded_source edge.validation.command edge.validation.document edge.validation.images "
+    "edge.validation.layer_drift edge.validation.reference edge.validation.seen edge.validation.settings edge.validation.table "
+    "edge.validation.validate_file",
+    "edge/test_benchmark.py": "edge.latency.command edge.latency.plot edge.latency.result edge.latency.table edge.runtime.process",
+    "edge/quantization/test_quantize.py": "edge.quantization.dense_layers edge.quantization.ranges edge.runtime.cpu",
+    "edge/report/test_report.py": "edge.report.command edge.report.plots edge.report.sections edge.report.summary "
+    "edge.report.validation_section",
+    "edge/artifacts/test_self_description.py": "edge.tflite.attachments edge.tflite.metadata",
+    "edge/tflite/test_flatbuffer.py": "edge.tflite.versions",
+    "tfvit/test_model.py": "tfvit.attention tfvit.blocks tfvit.dense tfvit.variants",
+    "edge/export/test_several_backbones.py": "tfvit.graph_constants",
+    "tfvit/test_hub.py": "tfvit.hashing",
+    "test_commands.py": "tfvit.extras",
+    "tfvit/test_terminal.py": "tfvit.progress",
+    "tfvit/test_torch_checkpoint.py": "tfvit.torch_pickle",
+    "calibration/test_inspect.py": "calibration.checks calibration.stability calibration.survey",
+    "calibration/test_image_set.py": "calibration.decoding calibration.files",
+}
+
+
+def test_every_module_has_its_tests():
+    tests = ROOT / "tests"
+    covered = {name for names in COVERED_BY.values() for name in names.split()}
+    modules = {name: path for name, path in _modules().items() if path.name not in ("__init__.py", "__main__.py")}
+    own = {name for name, path in modules.items() if (tests / path.relative_to(ROOT).parent / f"test_{path.name}").is_file()}
+    assert sorted(set(modules) - own - covered) == []
+    assert sorted(covered - (set(modules) - own)) == []  # nothing is listed that is gone, or has tests of its own
+    assert [file for file in COVERED_BY if not (tests / file).is_file()] == []
