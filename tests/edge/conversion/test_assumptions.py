@@ -134,7 +134,10 @@ def test_labels_in_the_wrong_order(cli, validated, own):
     )
 
 
-@pytest.mark.parametrize("values", ["unit", "symmetric", "normalized"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("values", ["unit", pytest.param("symmetric", marks=SLOW), pytest.param("normalized", marks=SLOW)])
 def test_every_range_of_values(cli, tmp_path, values):
     """The file computes what the model makes of such values."""
     model = _backbone()
