@@ -224,6 +224,13 @@ def _converted(
         raise UsageError(
             "nothing to trust", expected="--trust-model with --model FILE", received="no --model", action="leave --trust-model out"
         )
+    if model_input != "auto" and model is None:
+        raise UsageError(
+            "a variant's values are known",
+            expected="--model-input with --model FILE; for weights trained otherwise, --mean and --std",
+            received=f"--model-input {model_input} and no --model",
+            action="leave --model-input out",
+        )
     if imports and not isinstance(model, str | Path):
         raise UsageError("nothing to import for", expected="--import with --model FILE", received="no --model", action="leave --import out")
     if jobs < 1:

@@ -28,11 +28,16 @@ def add_preprocessing_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _pixels_or_squash(text: str) -> int | str:
+    if text != SQUASH and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a number of pixels, or {SQUASH}. Received: {text}")
     return text if text == SQUASH else int(text)
 
 
 def _three(text: str) -> tuple[float, ...]:
-    return tuple(finite(part) for part in text.split(","))
+    try:
+        return tuple(finite(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be three numbers like 123.7,116.3,103.5. Received: {text}") from None
 
 
 def add_import_flag(parser: argparse.ArgumentParser) -> None:

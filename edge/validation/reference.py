@@ -42,7 +42,7 @@ class Reference:
     @property
     def preprocessing(self) -> Preprocessing:
         """Of the float model: the variant's published protocol; for a saved model what it was converted with."""
-        return self.source.variant.preprocessing if self.source.variant else artifact.preprocessing_of(self._manifest)
+        return self._model.preprocessing if self.source.variant else artifact.preprocessing_of(self._manifest)
 
     @property
     def key(self) -> str:

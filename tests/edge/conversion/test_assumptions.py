@@ -9,7 +9,7 @@ from edge.export import to_tflite
 from edge.export.model_input import MODEL_INPUTS, VALUE_RANGES, ModelInput
 from edge.runtime.cpu import Interpreter
 from tests.edge.small_models import MICRO, SEED, build, pixels
-from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, UsageError
+from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, UsageError
 from tfvit.imagenet import preprocess_input
 from tfvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
@@ -190,3 +190,27 @@ def test_what_cannot_be_meant(wrong):
 def test_a_geometry_the_model_cannot_take(said):
     with pytest.raises(UsageError, match="cannot take"):
         said.applied(Preprocessing.for_image_size(224), 224)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--resize", "fit"), "a number of pixels, or squash"),
+        (("--mean", "1,x,2", "--std", "1,1,1"), "three numbers like"),
+        (("--model-input", "unit"), "no --model"),
+    ],
+    ids=["resize", "mean", "values of a variant"],
+)
+def test_flags_that_say_nothing(cli, tmp_path, flags, words):
+    ran = cli("--variant", MICRO.id, "--quant", "float32", "--out", tmp_path / "out", *flags)
+    assert ran.code == EXIT_USAGE
+    assert words in ran.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_said_of_a_variant_is_recorded_and_validated(cli, validated, tmp_path):
+    asked = ("--variant", MICRO.id, "--quant", "float32", "--weights", f"random:{SEED}", "--calibration-samples", "4", "--no-cache")
+    assert cli(*asked, "--resize", "squash", "--out", tmp_path, "--no-gate").code == EXIT_OK
+    ran = validated(tmp_path / f"{MICRO.id}-float32.random.tflite", "--samples", "4", "--no-cache")
+    assert ran.code == EXIT_OK
+    assert "the same pixels" in ran.out
