@@ -42,7 +42,7 @@ fuzz:
 kill: $(INSTALLED)
 	KILLS=50 $(BIN)/python -m pytest -m slow -s tests/edge/test_kill.py
 
-# examples/train_cifar10.py trains, is killed and goes on
+# examples/train_cifar10.py trains on a few images
 training: $(INSTALLED)
 	$(BIN)/python -m pytest -m training
 

@@ -210,7 +210,21 @@ def training_table() -> str:
     return "\n".join(lines)
 
 
+def gpu_table() -> str:
+    """Milliseconds on a real GPU beside the CPU's."""
+    rows = _rows("gpu_latency.csv")
+    cells = {(row["variant"], row["recipe"], row["delegate"]): row for row in rows}
+    (gpu,) = {row["ran_on"].split(": ")[1] for row in rows if row["delegate"] == "gpu"}
+    lines = [f"| file | CPU, one thread ({rows[0]['cpu']}), ms | {gpu}, float16, ms | float32, ms |", "|---|--:|--:|--:|"]
+    for variant, recipe in dict.fromkeys((row["variant"], row["recipe"]) for row in rows):
+        found = [cells[variant, recipe, delegate] for delegate in ("cpu", "gpu", "gpu_f32")]
+        shown = [f"{float(row['median_ms']):.2f}{'' if row['valid'] == 'True' else ' (invalid)'}" for row in found]
+        lines.append(f"| {variant} {recipe}, {found[0]['weights']} weights | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
 TABLES = {
+    "gpu": gpu_table,
     "headline": headline_table,
     "reference": reference_table,
     "conversion": conversion_table,

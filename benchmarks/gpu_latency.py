@@ -1,8 +1,10 @@
-"""GPU against CPU on this machine: `edge.benchmark` on both delegates, only where the GPU is a real one.
+"""GPU against CPU: what `edge.benchmark` measured on both delegates, only where the GPU is a real one.
 
-    python benchmarks/gpu_latency.py [--variants nano32,tiny224,v2_tiny256]
+    python benchmarks/gpu_latency.py [--variants nano32,tiny224,v2_tiny256]     # converts and measures here
+    python benchmarks/gpu_latency.py --document benchmark.json                  # measured on a machine with a GPU and without TensorFlow
 
-Writes results/gpu_latency.csv with the device named. A software GPU's milliseconds mean nothing: exit code 3, nothing is written.
+DOCUMENT is the output of `python -m edge.benchmark FILE... --delegate cpu --delegate gpu --delegate gpu_f32 --json`. Writes
+results/gpu_latency.csv with the device named. A software GPU's milliseconds mean nothing: exit code 3, nothing is written.
 """
 
 from __future__ import annotations
@@ -29,45 +31,42 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variants", default="nano32,tiny224,v2_tiny256")
     parser.add_argument("--preset", default="default")
+    parser.add_argument("--document", type=Path)
     arguments = parser.parse_args()
-    rows = []
-    for variant in arguments.variants.split(","):
-        with tempfile.TemporaryDirectory() as folder:
-            weights = "cifar10" if VARIANTS[variant].weights == "cifar10" else "random:0"
-            convert = [
-                sys.executable,
-                "-m",
-                "edge.convert",
-                "--variant",
-                variant,
-                "--quant",
-                ",".join(RECIPES),
-                "--weights",
-                weights,
-                "--quiet",
-            ]
-            subprocess.run([*convert, "--out", folder], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-            suffix = "" if weights == "cifar10" else ".random"
-            files = [f"{folder}/{variant}-{recipe}{suffix}.tflite" for recipe in RECIPES]
-            measure = [sys.executable, "-m", "edge.benchmark", *files, "--delegate", "cpu", "--delegate", "gpu", "--delegate", "gpu_f32"]
-            done = subprocess.run(
-                [*measure, "--preset", arguments.preset, "--json", "--quiet"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
-            )
-        document = json.loads(done.stdout)
+    if arguments.document:
+        documents = [json.loads(arguments.document.read_text(encoding="utf-8"))]
+    else:
+        documents = [_measured(variant, arguments.preset) for variant in arguments.variants.split(",")]
+    for document in documents:
         on_gpu = [result for result in document["results"] if result["delegate"] != "cpu"]
-        if any(result["software_gpu"] is not False for result in on_gpu):
-            print(f"no real GPU: {on_gpu[0]['ran_on'] or on_gpu[0]['reason']}", file=sys.stderr)
+        if not on_gpu or any(result["software_gpu"] is not False for result in on_gpu):
+            print(f"no real GPU: {on_gpu[0]['ran_on'] or on_gpu[0]['reason'] if on_gpu else 'CPU only'}", file=sys.stderr)
             return EXIT_UNUSABLE
-        rows += [_row(variant, recipe, result, document) for recipe, result in zip(RECIPES * 3, document["results"], strict=True)]
-    write_rows(CSV, rows)
+    write_rows(CSV, [_row(result, document) for document in documents for result in document["results"]])
     return EXIT_OK
 
 
-def _row(variant: str, recipe: str, result: dict, document: dict) -> dict[str, str]:
+def _measured(variant: str, preset: str) -> dict:
+    """Converts a variant and measures its files on both delegates."""
+    weights = "cifar10" if VARIANTS[variant].weights == "cifar10" else "random:0"
+    python = [sys.executable, "-m"]
+    with tempfile.TemporaryDirectory() as folder:
+        convert = [*python, "edge.convert", "--variant", variant, "--quant", ",".join(RECIPES), "--weights", weights, "--quiet"]
+        subprocess.run([*convert, "--out", folder], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        suffix = "" if weights == "cifar10" else ".random"
+        files = [f"{folder}/{variant}-{recipe}{suffix}.tflite" for recipe in RECIPES]
+        measure = [*python, "edge.benchmark", *files, "--delegate", "cpu", "--delegate", "gpu", "--delegate", "gpu_f32"]
+        done = subprocess.run([*measure, "--preset", preset, "--json", "--quiet"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    return json.loads(done.stdout)
+
+
+def _row(result: dict, document: dict) -> dict[str, str]:
+    variant, recipe = Path(result["file"]).name.removesuffix(".tflite").removesuffix(".random").split("-", 1)
     cpu = next(other for other in document["results"] if other["delegate"] == "cpu" and other["file"] == result["file"])
     return {
         "variant": variant,
         "recipe": recipe,
+        "weights": "random" if result["random_weights"] else "trained",
         "delegate": result["delegate"],
         "ran_on": result["ran_on"] or "",
         "status": result["status"],

@@ -1,14 +1,11 @@
-"""Trains nano32 or v2_nano32 from scratch on CIFAR-10, or on any folder of 32 px images with one folder a class.
+"""Trains a 32 px variant from scratch on CIFAR-10, or on any folder of images with one folder a class: Keras on JAX, minutes on a GPU.
 
-    python examples/train_cifar10.py --variant nano32 --data cifar10/ --out build/nano32
+    python examples/train_cifar10.py --variant nano32 --data cifar10/ --out build/nano32 --epochs 120
 
-DATA holds `train.zip` and `test.zip`, or the folders `train` and `test`, each with one folder a class. A part of the training images is
-held out for the learning curve. The test images are looked at once, at the end. OUT receives `history.csv` and `curve.png` after every
-epoch. At the end it receives `NAME.safetensors` (float16, official names) and `report.json`. The same command continues a killed run after
-its last whole epoch.
-
-KERAS_BACKEND chooses Keras's backend, as always. "torch" with `--precision mixed_bfloat16` was the fastest on a CPU with bfloat16
-instructions; "jax" and "torch" run on a GPU.
+DATA holds `train.zip` and `test.zip`, or the folders `train` and `test`, each with one folder a class. The images lie on the device and
+are augmented there; one compiled call is one epoch. A part of the training images is held out for the learning curve. The test images
+are looked at once, at the end. OUT receives `history.csv` after every epoch. At the end it receives `NAME.safetensors` (the averaged
+weights, float16, official names), `curve.png` and `report.json`.
 """
 
 from __future__ import annotations
@@ -19,51 +16,76 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+os.environ["KERAS_BACKEND"] = "jax"  # before Keras is imported
+
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
+from jax.scipy.ndimage import map_coordinates
+from safetensors.numpy import save_file
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import keras
+
 from calibration.image_set import open_image_set
+from tfvit.checkpoints import assign_tensors, official_tensors
 from tfvit.errors import EXIT_OK, InputError, UsageError
 from tfvit.evaluate import wilson_interval
-from tfvit.preprocessing import Preprocessing, normalize
+from tfvit.model import build_variant
+from tfvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, normalize
 from tfvit.progress import Progress, stepping
 from tfvit.terminal import Parser, Terminal, run
 from tfvit.variants import Variant, find_variant
 
+Array = Any
 EVALUATION_BATCH = 500
-CROP_MARGIN_PX = 4
-RECIPE = "recipe.json"
+MEANINGS = {
+    "epochs": "passes over the training images",
+    "batch_size": "images a step",
+    "learning_rate": "at the end of the warm-up; a cosine takes it to 0",
+    "warmup_epochs": "passes with a growing learning rate",
+    "weight_decay": "of the kernels",
+    "label_smoothing": "share of a label spread over all classes",
+    "drop_path": "of the last block",
+    "mixup": "alpha of the Beta distribution, for half of the batches",
+    "cutmix": "alpha of the Beta distribution, for the other half",
+    "affine": "share of the images that are turned, sheared and scaled",
+    "colour": "share of the images with another brightness, contrast or saturation, each drawn apart",
+    "erase": "share of the images that lose a rectangle",
+    "ema": "momentum of the averaged weights, which are the ones that are kept",
+    "validation": "training images held out for the learning curve",
+    "seed": "of everything that is drawn",
+}
+# matrices that act on features: inside the blocks, two-dimensional
+MUON_LAYERS = ("query", "key", "value", "projection", "fc1", "fc2", "reduction")
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """Everything but the data that decides the result.
 
-    Attributes:
-        optimizer: "muon" (arXiv:2502.16982; matrices inside the blocks, AdamW for everything else) or "adamw".
-        learning_rate: at the end of the warm-up; a cosine takes it to 0.
-        ema: momentum of the averaged weights, which are the ones that are kept.
-        mixup: alpha of the Beta distribution (arXiv:1710.09412), 0 for none.
-        randaugment: operations an image (arXiv:1909.13719), 0 for none.
-        validation: training images held out for the learning curve.
+    See `MEANINGS`.
     """
 
     variant: str
     epochs: int
     batch_size: int
-    optimizer: str
     learning_rate: float
-    warmup_epochs: float
+    warmup_epochs: int
     weight_decay: float
     label_smoothing: float
     drop_path: float
     mixup: float
-    randaugment: int
+    cutmix: float
+    affine: float
+    colour: float
+    erase: float
     ema: float
     validation: int
     seed: int
@@ -77,60 +99,6 @@ class LabelledImages:
     pixels: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
-
-
-def parser() -> Parser:
-    parser = Parser(prog="python examples/train_cifar10.py", description=__doc__)
-    parser.add_argument("--variant", default="nano32", help="nano32 or v2_nano32 (%(default)s)")
-    parser.add_argument("--data", type=Path, required=True, help="folder with train.zip and test.zip, or train/ and test/")
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, curve and weights")
-    parser.add_argument("--epochs", type=int, default=300, help="(%(default)s)")
-    parser.add_argument("--batch-size", type=int, default=128, help="(%(default)s)")
-    parser.add_argument("--optimizer", default="muon", choices=("muon", "adamw"), help="(%(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=3e-3, help="at the end of the warm-up (%(default)s)")
-    parser.add_argument("--warmup-epochs", type=float, default=5.0, help="(%(default)s)")
-    parser.add_argument("--weight-decay", type=float, default=0.05, help="of the kernels (%(default)s)")
-    parser.add_argument("--label-smoothing", type=float, default=0.1, help="(%(default)s)")
-    parser.add_argument("--drop-path", type=float, help="of the last block (the variant's)")
-    parser.add_argument("--mixup", type=float, default=0.2, help="alpha, 0 for none (%(default)s)")
-    parser.add_argument("--randaugment", type=int, default=2, help="operations an image, 0 for none (%(default)s)")
-    parser.add_argument("--ema", type=float, default=0.999, help="momentum of the averaged weights (%(default)s)")
-    parser.add_argument("--validation", type=int, default=2000, help="training images held out for the curve (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
-    parser.add_argument("--precision", default="float32", choices=("float32", "mixed_bfloat16", "mixed_float16"), help="(%(default)s)")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    return run(parser(), _train, argv)
-
-
-def _train(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    variant = find_variant(arguments.variant)
-    names = {field.name for field in dataclasses.fields(Recipe)}
-    values = {name: value for name, value in vars(arguments).items() if name in names}
-    drop_path = variant.drop_path_rate if arguments.drop_path is None else arguments.drop_path
-    recipe = Recipe(**values | {"variant": variant.id, "drop_path": drop_path})
-    _check(recipe)
-    _refuse_other_run(arguments.out, recipe)
-    progress = terminal.progress
-    training = read_images(arguments.data, "train", variant.preprocessing, progress)
-    test = read_images(arguments.data, "test", variant.preprocessing, progress)
-    if training.classes != test.classes:
-        raise InputError(
-            "training and test images have different classes",
-            expected=", ".join(training.classes),
-            received=", ".join(test.classes),
-            action="give both the same folders",
-        )
-    training, validation = hold_out(training, recipe.validation, recipe.seed)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / RECIPE).write_text(json.dumps(dataclasses.asdict(recipe), indent=2) + "\n", encoding="utf-8")
-    model = fit(recipe, variant, training, validation, arguments.out, progress)
-    report = save(model, recipe, variant, test, arguments.out, progress)
-    rows = [(variant.id, f"{100 * report['test_top1']:.2f} %", "{:.2f} to {:.2f} %".format(*(100 * x for x in report["interval"])))]
-    terminal.result(report, ("variant", "test top-1", "95 % interval"), rows, [f"{report['test_images']} test images, in {arguments.out}"])
-    return EXIT_OK
 
 
 def read_images(data: Path, part: str, preprocessing: Preprocessing, progress: Progress) -> LabelledImages:
@@ -176,131 +144,94 @@ def hold_out(images: LabelledImages, number: int, seed: int) -> tuple[LabelledIm
     return tuple(LabelledImages(images.pixels[which], images.labels[which], images.classes) for which in (rest, first))
 
 
-def augmented(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each image shifted by up to `CROP_MARGIN_PX` (black comes in) and mirrored half of the time. [B, S, S, 3] uint8 -> the same."""
-    side, margin = pixels.shape[1], CROP_MARGIN_PX
-    padded = np.pad(pixels, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
-    top, left = rng.integers(0, 2 * margin + 1, (2, len(pixels), 1, 1))
-    columns = np.where(rng.random((len(pixels), 1, 1)) < 0.5, np.arange(side)[::-1], np.arange(side))
-    return padded[np.arange(len(pixels))[:, None, None], top + np.arange(side)[:, None], left + columns]
+def augmented(key: Array, pixels: Array, recipe: Recipe) -> Array:
+    """[B, S, S, 3] in 0..255, shifted by up to 4 px and mirrored; some also bent, recoloured or partly erased."""
+    number, side = pixels.shape[:2]
+    keys = jax.random.split(key, 12)
+
+    def uniform(which: int, low: float, high: float, shape: tuple[int, ...] = ()) -> Array:
+        return jax.random.uniform(keys[which], (number, *shape), minval=low, maxval=high)
+
+    bent = uniform(0, 0, 1) < recipe.affine
+    angle = jnp.where(bent, uniform(1, -0.35, 0.35), 0.0)
+    shear = jnp.where(bent, uniform(2, -0.2, 0.2), 0.0)
+    scale = jnp.where(bent, uniform(3, 0.85, 1.15), 1.0)
+    mirror = jnp.where(uniform(4, 0, 1) < 0.5, -1.0, 1.0)
+    shift = jnp.round(uniform(5, -4.499, 4.499, (2,)))
+    middle = (side - 1) / 2
+    rows, columns = jnp.meshgrid(jnp.arange(side) - middle, jnp.arange(side) - middle, indexing="ij")
+
+    def moved(image: Array, angle: Array, shear: Array, scale: Array, mirror: Array, shift: Array) -> Array:
+        y = (jnp.cos(angle) * rows + jnp.sin(angle) * columns) / scale
+        x = (-jnp.sin(angle) * rows + jnp.cos(angle) * columns) / scale + shear * rows
+        y, x = y + shift[0] + middle, mirror * x + shift[1] + middle
+        return jnp.stack([map_coordinates(image[..., channel], [y, x], order=1, mode="constant") for channel in range(3)], axis=-1)
+
+    images = jax.vmap(moved)(pixels.astype(jnp.float32), angle, shear, scale, mirror, shift)
+
+    def factor(which: int, spread: float) -> Array:
+        strength = uniform(which, 1 - spread, 1 + spread, (2,))[:, 0]
+        chosen = jax.random.uniform(jax.random.fold_in(keys[which], 1), (number,)) < recipe.colour
+        return jnp.where(chosen, strength, 1.0)[:, None, None, None]
+
+    images = images * factor(6, 0.4)
+    mean = images.mean(axis=(1, 2, 3), keepdims=True)
+    images = mean + (images - mean) * factor(7, 0.5)
+    grey = images.mean(axis=3, keepdims=True)
+    images = grey + (images - grey) * factor(8, 0.6)
+    images = jnp.clip(images, 0, 255)
+    size = uniform(9, 4, 14)
+    centre = uniform(10, 0, side, (2,))
+    near = [jnp.abs(jnp.arange(side)[None] - centre[:, axis : axis + 1]) < size[:, None] / 2 for axis in (0, 1)]
+    hidden = near[0][:, :, None] & near[1][:, None, :] & (uniform(11, 0, 1) < recipe.erase)[:, None, None]
+    return jnp.where(hidden[..., None], jnp.asarray(IMAGENET_MEAN), images)
 
 
-def fit(recipe: Recipe, variant: Variant, training: LabelledImages, validation: LabelledImages, out: Path, progress: Progress) -> Any:
-    """The trained Keras model (logits), with its averaged weights in place."""
-    import keras
+def mixed(key: Array, inputs: Array, targets: Array, recipe: Recipe) -> tuple[Array, Array]:
+    """Half of the batches with cutmix (arXiv:1905.04899), half with mixup (arXiv:1710.09412)."""
+    side = inputs.shape[1]
+    choice, first, second, place, partner = jax.random.split(key, 5)
+    other = jax.random.permutation(partner, len(inputs))
+    keep = jax.random.beta(first, recipe.mixup, recipe.mixup)
+    area = jax.random.beta(second, recipe.cutmix, recipe.cutmix)
+    edge = jnp.sqrt(1 - area) * side
+    centre = jax.random.uniform(place, (2,), maxval=side)
+    near = [jnp.abs(jnp.arange(side) + 0.5 - centre[axis]) < edge / 2 for axis in (0, 1)]
+    patch = (near[0][:, None] & near[1][None, :]).astype(inputs.dtype)
+    cut = jax.random.uniform(choice) < 0.5
+    share = jnp.where(cut, 1 - patch.mean(), keep)
+    weight = jnp.where(cut, 1 - patch, keep)[None, :, :, None]
+    return weight * inputs + (1 - weight) * inputs[other], share * targets + (1 - share) * targets[other]
 
-    from tfvit.model import build_variant
 
-    class Batches(keras.utils.PyDataset):
-        """Augmented batches. Each is drawn from the seed, the epoch and the step alone: Keras may ask for any of them more than once."""
+def make_optimizer(names: list[str], schedule: Callable[[Array], Array], recipe: Recipe) -> optax.GradientTransformation:
+    """Muon (arXiv:2502.16982) for the matrices inside the blocks, AdamW for everything else; kernels decay, nothing else does."""
 
-        epoch = 0
+    def kind(name: str) -> str:
+        parts = name.split("/")
+        if parts[-1] != "kernel":
+            return "plain"
+        inside = parts[-2] in MUON_LAYERS and not any(part in ("patch_embedding", "tokens") for part in parts)
+        return "muon" if inside else "adamw"
 
-        def start(self, epoch: int) -> None:
-            self.order = np.random.default_rng([recipe.seed, epoch]).permutation(len(training.labels))
-            self.epoch = epoch
+    def wide(updates: Any, params: Any = None) -> Any:
+        # updates of root mean square 0.2, as AdamW's are
+        return jax.tree.map(lambda update: 0.2 * max(update.shape) ** 0.5 * update, updates)
 
-        def __len__(self) -> int:
-            return len(training.labels) // recipe.batch_size
+    def matrices(updates: Any) -> Any:
+        return jax.tree.map(lambda update: optax.contrib.MuonDimensionNumbers(), updates)
 
-        def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-            which = self.order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-            rng = np.random.default_rng([recipe.seed, self.epoch, 2, step])
-            pixels, targets = (
-                augmented(training.pixels[which], rng),
-                np.eye(len(training.classes), dtype=np.float32)[training.labels[which]],
-            )
-            if recipe.randaugment:
-                layer = keras.layers.RandAugment(value_range=(0, 255), num_ops=recipe.randaugment, seed=int(rng.integers(2**31)))
-                pixels = np.clip(keras.ops.convert_to_numpy(layer(pixels.astype(np.float32), training=True)), 0, 255)
-            inputs = normalize(pixels, variant.preprocessing).astype(np.float32)
-            if recipe.mixup:
-                share, other = np.float32(rng.beta(recipe.mixup, recipe.mixup)), rng.permutation(len(which))
-                inputs = share * inputs + (1 - share) * inputs[other]
-                targets = share * targets + (1 - share) * targets[other]
-            return inputs, targets
-
-    class Checkpoint(keras.callbacks.Callback):
-        """Saves everything after every epoch, in one move; the optimizer's step count tells how far a run had got."""
-
-        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-            partial = checkpoint.with_name("partial.weights.h5")
-            _append_history(out / "history.csv", epoch + 1, logs)
-            draw_curve(out / "history.csv", out / "curve.png", f"{variant.id}, {recipe.epochs} epochs")
-            self.model.save_weights(partial, overwrite=True)
-            os.replace(partial, checkpoint)
-
-    class Seeds(keras.callbacks.Callback):
-        """Every epoch's batches and drop path come from the seed and the epoch: weights files do not hold the layers' generators."""
-
-        def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-            batches.start(epoch)
-            rng = np.random.default_rng([recipe.seed, epoch, 4])
-            for layer in self.model._flatten_layers():
-                if hasattr(layer, "seed_generator"):
-                    layer.seed_generator.state.assign(rng.integers(2**31, size=2))
-
-    class Bar(keras.callbacks.Callback):
-        """One stage of the terminal's progress an epoch."""
-
-        def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-            self.stage = progress.stage(f"epoch {epoch + 1} of {recipe.epochs}", total=steps)
-            self.advance = self.stage.__enter__()
-
-        def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-            self.advance()
-
-        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-            self.stage.__exit__(None, None, None)
-            progress.note("  ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items()))
-
-    checkpoint = out / "checkpoint.weights.h5"
-    keras.utils.set_random_seed(recipe.seed)
-    keras.config.set_dtype_policy(recipe.precision)
-    model = build_variant(variant, weights=None, classes=len(training.classes), classifier_activation=None, drop_path_rate=recipe.drop_path)
-    initialize(model, recipe.seed)
-    steps = len(training.labels) // recipe.batch_size
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0,
-        decay_steps=max(1, round((recipe.epochs - recipe.warmup_epochs) * steps)),
-        warmup_target=recipe.learning_rate,
-        warmup_steps=round(recipe.warmup_epochs * steps),
-    )
-    shared = {"weight_decay": recipe.weight_decay, "global_clipnorm": 1.0, "use_ema": True, "ema_momentum": recipe.ema}
-    if recipe.optimizer == "muon":
-        # one-dimensional weights take AdamW by themselves; these two kinds of matrices do not act on features
-        others = ["head", "cpb_", "relative_position_bias_table", "logit_scale"]
-        optimizer = keras.optimizers.Muon(
-            schedule, exclude_layers=others, adam_weight_decay=recipe.weight_decay, adam_lr_ratio=0.5, adam_beta_2=0.99, **shared
-        )
-    else:
-        optimizer = keras.optimizers.AdamW(schedule, beta_2=0.99, **shared)
-    optimizer.exclude_from_weight_decay(var_list=[weight for weight in model.trainable_variables if not weight.path.endswith("/kernel")])
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
-    model.compile(optimizer, loss, metrics=["accuracy"])
-    optimizer.build(model.trainable_variables)
-    if checkpoint.exists():
-        model.load_weights(checkpoint)
-    done = int(optimizer.iterations) // steps
-    if done:
-        progress.note(f"taken up after epoch {done}")
-    _keep_history(out / "history.csv", done)
-    if done < recipe.epochs:
-        batches = Batches()
-        batches.start(done)
-        one_hot = np.eye(len(training.classes), dtype=np.float32)[validation.labels]
-        model.fit(
-            batches,
-            initial_epoch=done,
-            epochs=recipe.epochs,
-            validation_data=(normalize(validation.pixels, variant.preprocessing), one_hot),
-            validation_batch_size=EVALUATION_BATCH,
-            callbacks=[Seeds(), Bar(), keras.callbacks.SwapEMAWeights(), Checkpoint()],
-            verbose=0,
-        )
-    else:
-        optimizer.finalize_variable_values(model.trainable_variables)
-    return model
+    decay = optax.add_decayed_weights(recipe.weight_decay)
+    down = optax.scale_by_learning_rate(schedule)
+    half = optax.scale_by_learning_rate(lambda step: 0.5 * schedule(step))
+    adam = optax.scale_by_adam(b2=0.99)
+    groups = {
+        "muon": optax.chain(optax.contrib.scale_by_muon(weight_dimension_numbers=matrices), optax.stateless(wide), decay, down),
+        "adamw": optax.chain(adam, decay, half),
+        "plain": optax.chain(adam, half),
+    }
+    labels = {name: kind(name) for name in names}
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.multi_transform(groups, labels))
 
 
 def initialize(model: Any, seed: int) -> None:
@@ -315,30 +246,117 @@ def initialize(model: Any, seed: int) -> None:
             weight.assign(rng.normal(0.0, np.sqrt(2.0 / (fan_in + fan_out)), weight.shape).astype(np.float32))
 
 
-def save(model: Any, recipe: Recipe, variant: Variant, test: LabelledImages, out: Path, progress: Progress) -> dict[str, Any]:
+def draw_curve(history: Path, path: Path, title: str) -> None:
+    """Loss on the augmented training images and accuracy on the held-out ones over the epochs, as PNG."""
+    from matplotlib.figure import Figure
+
+    with history.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for axes, column, label in zip(
+        figure.subplots(1, 2),
+        ("loss", "val_accuracy"),
+        ("cross-entropy loss, training (augmented)", "top-1 accuracy, held out (averaged weights)"),
+        strict=True,
+    ):
+        measured = [(int(row["epoch"]), float(row[column])) for row in rows if row[column]]
+        axes.plot(*zip(*measured, strict=True))
+        axes.set(xlabel="epoch")
+        axes.set_title(label, fontsize="medium")
+        axes.grid(alpha=0.3)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+
+
+def train(
+    recipe: Recipe, variant: Variant, training: LabelledImages, validation: LabelledImages, out: Path, progress: Progress
+) -> keras.Model:
+    """The trained model (logits), with its averaged weights in place."""
+    classes = len(training.classes)
+    keras.utils.set_random_seed(recipe.seed)
+    keras.config.set_dtype_policy(recipe.precision)
+    model = build_variant(variant, weights=None, classes=classes, classifier_activation=None, drop_path_rate=recipe.drop_path)
+    initialize(model, recipe.seed)
+    names = [variable.path for variable in model.trainable_variables]
+    mean, std = (jnp.asarray(values, jnp.float32) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    steps = len(training.labels) // recipe.batch_size
+    warmup, total = recipe.warmup_epochs * steps, recipe.epochs * steps
+
+    def rate(step: Array) -> Array:
+        done = jnp.clip((step - warmup) / max(total - warmup, 1), 0, 1)
+        return recipe.learning_rate * jnp.minimum((step + 1) / max(warmup, 1), 0.5 * (1 + jnp.cos(jnp.pi * done)))
+
+    optimizer = make_optimizer(names, rate, recipe)
+
+    def logits(params: dict[str, Array], state: list[Array], inputs: Array, training: bool) -> tuple[Array, list[Array]]:
+        outputs, state = model.stateless_call([params[name] for name in names], state, (inputs - mean) / std, training=training)
+        return outputs.astype(jnp.float32), state
+
+    def loss(params: Any, state: Any, inputs: Array, targets: Array) -> Any:
+        outputs, state = logits(params, state, inputs, training=True)
+        return optax.softmax_cross_entropy(outputs, targets).mean(), state
+
+    @jax.jit
+    def epoch(carry: Any, key: Array, pixels: Array, labels: Array) -> Any:
+        order = jax.random.permutation(key, len(labels))[: steps * recipe.batch_size].reshape(steps, -1)
+
+        def step(carry: Any, which: Array) -> Any:
+            params, average, optimizing, state, count = carry
+            first, second = jax.random.split(jax.random.fold_in(key, count))
+            targets = optax.smooth_labels(jax.nn.one_hot(labels[which], classes), recipe.label_smoothing)
+            inputs, targets = mixed(second, augmented(first, pixels[which], recipe), targets, recipe)
+            (value, state), gradients = jax.value_and_grad(loss, has_aux=True)(params, state, inputs, targets)
+            updates, optimizing = optimizer.update(gradients, optimizing, params)
+            params = optax.apply_updates(params, updates)
+            momentum = jnp.minimum(recipe.ema, (1 + count) / (10 + count))  # the first steps are soon forgotten
+            average = jax.tree.map(lambda mean, new: momentum * mean + (1 - momentum) * new, average, params)
+            return (params, average, optimizing, state, count + 1), value
+
+        carry, values = jax.lax.scan(step, carry, order)
+        return carry, values.mean()
+
+    @jax.jit
+    def right(params: Any, state: Any, pixels: Array, labels: Array) -> Array:
+        outputs, _ = logits(params, state, pixels.astype(jnp.float32), training=False)
+        return (outputs.argmax(-1) == labels).sum()
+
+    def accuracy(params: Any, state: Any) -> float:
+        parts = range(0, len(validation.labels), EVALUATION_BATCH)
+        images, labels = validation.pixels, validation.labels
+        return sum(int(right(params, state, images[i : i + EVALUATION_BATCH], labels[i : i + EVALUATION_BATCH])) for i in parts) / len(
+            labels
+        )
+
+    params = {variable.path: jnp.asarray(variable.value) for variable in model.trainable_variables}
+    state = [jnp.asarray(variable.value) for variable in model.non_trainable_variables]
+    carry = (params, params, optimizer.init(params), state, jnp.zeros((), jnp.int32))
+    pixels, labels = jnp.asarray(training.pixels), jnp.asarray(training.labels)
+    with progress.stage(f"train on {jax.devices()[0].device_kind}", total=recipe.epochs) as advance:
+        for done in stepping(range(1, recipe.epochs + 1), advance):
+            carry, value = epoch(carry, jax.random.fold_in(jax.random.key(recipe.seed), done - 1), pixels, labels)
+            row = {"epoch": done, "loss": f"{float(value):.5f}", "val_accuracy": f"{accuracy(carry[1], carry[3]):.4f}"}
+            append_history(out / "history.csv", row)
+            progress.note("  ".join(f"{name} {value}" for name, value in row.items()))
+    draw_curve(out / "history.csv", out / "curve.png", f"{variant.id}, {recipe.epochs} epochs")
+    for variable in model.trainable_variables:
+        variable.assign(carry[1][variable.path])
+    return model
+
+
+def save(model: keras.Model, recipe: Recipe, variant: Variant, test: LabelledImages, out: Path) -> dict[str, Any]:
     """Rounds the weights to float16, measures them on the test images, and writes both down."""
-    import keras
-    from safetensors.numpy import save_file
-
-    from tfvit.checkpoints import assign_tensors, official_tensors
-    from tfvit.model import build_variant
-
     tensors = {name: tensor.astype(np.float16) for name, tensor in official_tensors(model).items()}
     keras.config.set_dtype_policy("float32")
     shipped = build_variant(variant, weights=None, classes=len(test.classes), classifier_activation=None)
     assign_tensors(shipped, tensors, variant.id, "the trained weights")
-    right, batches = 0, range(0, len(test.labels), EVALUATION_BATCH)
-    with progress.stage("test", total=len(batches)) as advance:
-        for start in stepping(batches, advance):
-            part = slice(start, start + EVALUATION_BATCH)
-            logits = shipped.predict_on_batch(normalize(test.pixels[part], variant.preprocessing))
-            right += int((logits.argmax(axis=-1) == test.labels[part]).sum())
+    logits = shipped.predict(normalize(test.pixels, variant.preprocessing), batch_size=EVALUATION_BATCH, verbose=0)
+    right = int((logits.argmax(axis=-1) == test.labels).sum())
     report = {
         "test_top1": right / len(test.labels),
         "interval": list(wilson_interval(right, len(test.labels))),
         "test_images": len(test.labels),
         "classes": list(test.classes),
-        "backend": keras.backend.backend(),
+        "backend": f"jax {jax.__version__}, {jax.devices()[0].device_kind}",
         "keras": keras.__version__,
         "recipe": dataclasses.asdict(recipe),
     }
@@ -347,84 +365,83 @@ def save(model: Any, recipe: Recipe, variant: Variant, test: LabelledImages, out
     return report
 
 
-def draw_curve(history: Path, path: Path, title: str) -> None:
-    """Loss and accuracy of training and held-out images over the epochs, as PNG."""
-    from matplotlib.figure import Figure
+def parser() -> Parser:
+    parser = Parser(prog="python examples/train_cifar10.py", description=__doc__)
+    parser.add_argument("--variant", default="nano32", help="a 32 px variant (%(default)s)")
+    parser.add_argument("--data", type=Path, required=True, help="folder with train.zip and test.zip, or train/ and test/")
+    parser.add_argument("--out", type=Path, required=True, help="new folder for curve, weights and report")
+    defaults = {"epochs": 120, "batch_size": 512, "learning_rate": 2e-3, "warmup_epochs": 5, "weight_decay": 0.08, "label_smoothing": 0.1}
+    defaults |= {"drop_path": 0.05, "mixup": 0.4, "cutmix": 1.0, "affine": 0.5, "colour": 0.5, "erase": 0.25, "ema": 0.999}
+    defaults |= {"validation": 2000, "seed": 0}
+    for name, value in defaults.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, help=f"{MEANINGS[name]} (%(default)s)")
+    parser.add_argument("--precision", default="mixed_bfloat16", choices=("float32", "mixed_bfloat16"), help="(%(default)s)")
+    return parser
 
-    with history.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    epochs = [int(row["epoch"]) for row in rows]
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axes, metric, label in zip(figure.subplots(1, 2), ("loss", "accuracy"), ("cross-entropy loss", "top-1 accuracy"), strict=True):
-        axes.plot(epochs, [float(row[metric]) for row in rows], label="training (augmented)")
-        axes.plot(epochs, [float(row[f"val_{metric}"]) for row in rows], label="held out (averaged weights)")
-        axes.set(xlabel="epoch", ylabel=label)
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.suptitle(title)
-    figure.savefig(path, dpi=120)
+
+def _train(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    variant = find_variant(arguments.variant)
+    names = {field.name for field in dataclasses.fields(Recipe)}
+    recipe = Recipe(**{name: value for name, value in vars(arguments).items() if name in names} | {"variant": variant.id})
+    _check(recipe)
+    if arguments.out.exists():
+        raise UsageError("--out exists already", expected="a new folder", received=str(arguments.out), action="pass another --out")
+    progress = terminal.progress
+    training, test = (read_images(arguments.data, part, variant.preprocessing, progress) for part in ("train", "test"))
+    if training.classes != test.classes:
+        raise InputError(
+            "training and test images have different classes",
+            expected=", ".join(training.classes),
+            received=", ".join(test.classes),
+            action="give both the same folders",
+        )
+    training, validation = hold_out(training, recipe.validation, recipe.seed)
+    if recipe.batch_size > len(training.labels):
+        raise UsageError(
+            "the batch is larger than the training set",
+            expected=f"--batch-size up to {len(training.labels)}",
+            received=str(recipe.batch_size),
+            action="pass fewer",
+        )
+    arguments.out.mkdir(parents=True)
+    model = train(recipe, variant, training, validation, arguments.out, progress)
+    report = save(model, recipe, variant, test, arguments.out)
+    rows = [(variant.id, f"{100 * report['test_top1']:.2f} %", "{:.2f} to {:.2f} %".format(*(100 * x for x in report["interval"])))]
+    terminal.result(report, ("variant", "test top-1", "95 % interval"), rows, [f"{report['test_images']} test images, in {arguments.out}"])
+    return EXIT_OK
 
 
 def _check(recipe: Recipe) -> None:
+    shares = ("drop_path", "ema", "label_smoothing", "affine", "colour", "erase")
     ranges = {
         "epochs": recipe.epochs >= 1,
         "batch_size": recipe.batch_size >= 1,
         "warmup_epochs": 0 <= recipe.warmup_epochs < recipe.epochs,
-        "drop_path": 0 <= recipe.drop_path < 1,
-        "ema": 0 <= recipe.ema < 1,
-        "mixup": recipe.mixup >= 0,
-        "randaugment": recipe.randaugment >= 0,
-        "label_smoothing": 0 <= recipe.label_smoothing < 1,
+        "mixup": recipe.mixup > 0,
+        "cutmix": recipe.cutmix > 0,
         "seed": recipe.seed >= 0,
-    }
+    } | {name: 0 <= getattr(recipe, name) <= 1 for name in shares}
     wrong = [name for name, fits in ranges.items() if not fits]
     if wrong:
         raise UsageError(
             "unusable recipe",
-            expected="epochs and batch size from 1, warm-up shorter than the training, fractions in [0, 1), nothing negative",
+            expected="epochs and batch size from 1, warm-up shorter than the training, shares from 0 to 1, positive alphas",
             received=", ".join(f"--{name.replace('_', '-')} {getattr(recipe, name)}" for name in wrong),
             action="change these",
         )
 
 
-def _refuse_other_run(out: Path, recipe: Recipe) -> None:
-    """An `out` that is there must hold a run of the same recipe."""
-    wanted = dataclasses.asdict(recipe)
-    if (out / RECIPE).exists():
-        found = json.loads((out / RECIPE).read_text(encoding="utf-8"))
-        differing = [name for name in wanted if found.get(name) != wanted[name]]
-        if differing:
-            raise UsageError(
-                "the folder holds a run of another recipe",
-                expected=", ".join(f"{name} {found.get(name)}" for name in differing),
-                received=", ".join(f"{name} {wanted[name]}" for name in differing),
-                action="pass the same flags to go on with it, or another --out",
-            )
-    elif out.exists() and any(out.iterdir()):
-        raise UsageError(
-            "the folder is not empty",
-            expected="a new folder, or one of a run to go on with",
-            received=str(out),
-            action="pass another --out",
-        )
-
-
-def _append_history(path: Path, epoch: int, logs: dict[str, float]) -> None:
+def append_history(path: Path, row: dict[str, Any]) -> None:
     new = not path.exists()
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, ["epoch", *logs])
+        writer = csv.DictWriter(file, list(row))
         if new:
             writer.writeheader()
-        writer.writerow({"epoch": epoch} | {name: f"{value:.5f}" for name, value in logs.items()})
+        writer.writerow(row)
 
 
-def _keep_history(path: Path, epochs: int) -> None:
-    """Drops the rows of epochs that are not in the checkpoint."""
-    if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        path.write_text("".join(lines[: epochs + 1]) if epochs else "", encoding="utf-8")
-        if not epochs:
-            path.unlink()
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(parser(), _train, argv)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,9 @@ LAYER_NORM_EPSILON = 1.001e-5
 class LayerNorm(layers.Layer):
     """Layer normalisation over the channels, computed in float32 also where the dtype policy is narrower. [..., C] -> [..., C].
 
+    Args:
+        epsilon: added to the variance.
+
     Attributes:
         scales_and_shifts: False leaves gamma and beta out, for a graph whose next layer has taken them in.
         subtracts_mean: False for inputs that have no mean over the channels.
@@ -26,6 +29,10 @@ class LayerNorm(layers.Layer):
 
     scales_and_shifts = True
     subtracts_mean = True
+
+    def __init__(self, epsilon: float = LAYER_NORM_EPSILON, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.gamma = self.add_weight(name="gamma", shape=(input_shape[-1],), initializer="ones", autocast=False)
@@ -40,10 +47,13 @@ class LayerNorm(layers.Layer):
         if self.subtracts_mean:
             centred = ops.subtract(centred, ops.mean(centred, axis=-1, keepdims=True))
         variance = ops.mean(ops.multiply(centred, centred), axis=-1, keepdims=True)
-        normalized = ops.multiply(centred, ops.rsqrt(ops.add(variance, LAYER_NORM_EPSILON)))
+        normalized = ops.multiply(centred, ops.rsqrt(ops.add(variance, self.epsilon)))
         if self.scales_and_shifts:
             normalized = ops.add(ops.multiply(normalized, self.gamma), self.beta)
         return ops.cast(normalized, self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "epsilon": self.epsilon}
 
 
 @keras.saving.register_keras_serializable(package="tfvit")

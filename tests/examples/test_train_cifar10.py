@@ -1,13 +1,10 @@
-"""The training script on a few generated images: it learns, resumes after being killed, and refuses what it must."""
+"""The training script on a few generated images: it learns, writes weights that load, and refuses what it must."""
 
 import csv
 import importlib.util
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -44,13 +41,70 @@ def _image(colour, rng):
     return Image.fromarray(np.clip(np.array(colour) + rng.normal(0, 60, (32, 32, 3)), 0, 255).astype("uint8"))
 
 
-def _command(data, out, **flags):
-    settings = {"epochs": 3, "batch-size": 8, "validation": 12, "warmup-epochs": 1, "ema": 0.8, **flags}
+def _train(data, out, **flags):
+    settings = {"epochs": 3, "batch-size": 8, "validation": 12, "warmup-epochs": 1, "precision": "float32", **flags}
     arguments = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
-    return [sys.executable, str(SCRIPT), "--data", str(data), "--out", str(out), *arguments]
+    command = [sys.executable, str(SCRIPT), "--data", str(data), "--out", str(out), "--json", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def _script():
+@pytest.mark.training
+@pytest.mark.parametrize("variant", ["nano32", "v2_nano32"])
+def test_learns_and_its_weights_load(data, tmp_path, variant):
+    done = _train(data, tmp_path / "out", variant=variant, epochs=12, colour=0, erase=0)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["test_top1"] > 0.6, report  # three classes told by their colour; one third by chance
+    assert report["classes"] == sorted(COLOURS)
+    rows = list(csv.DictReader((tmp_path / "out" / "history.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == [str(number) for number in range(1, 13)]
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    assert {tensor.dtype for tensor in load_file(tmp_path / "out" / f"{variant}.safetensors").values()} == {np.dtype("float16")}
+    assert Image.open(tmp_path / "out" / "curve.png").size[0] > 500
+    from tfvit import preprocess_input
+    from tfvit.model import build_variant
+    from tfvit.variants import find_variant
+
+    model = build_variant(find_variant(variant), weights=str(tmp_path / "out" / f"{variant}.safetensors"), classes=3)
+    right = 0
+    for number, name in enumerate(sorted(COLOURS)):
+        images = np.stack([np.asarray(Image.open(path)) for path in sorted((data / "test" / name).iterdir())])
+        right += int((model.predict(preprocess_input(images), verbose=0).argmax(axis=-1) == number).sum())
+    assert right == round(report["test_top1"] * report["test_images"])
+
+
+@pytest.mark.training
+def test_the_seed_decides(data, tmp_path):
+    """Equal seeds give equal weights, another one others."""
+    for name, seed in (("one", 0), ("again", 0), ("other", 1)):
+        assert _train(data, tmp_path / name, seed=seed).returncode == 0
+    one, again, other = (load_file(tmp_path / name / "nano32.safetensors")["head.fc.weight"] for name in ("one", "again", "other"))
+    np.testing.assert_array_equal(one, again)
+    assert np.abs(one.astype(np.float32) - other).max() > 0
+
+
+@pytest.mark.training
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        ({"epochs": 0}, 2, "--epochs 0"),
+        ({"erase": 1.5}, 2, "--erase 1.5"),
+        ({"validation": 60}, 2, "between 1 and 59"),
+        ({"batch-size": 500}, 2, "up to 48"),
+        ({"data": "nowhere"}, 3, "neither in nowhere"),
+        ({"out": "."}, 2, "a new folder"),
+    ],
+)
+def test_bad_input_leaves_nothing(data, tmp_path, flags, code, words):
+    done = _train(data, tmp_path / "out", **flags)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def script():
     specification = importlib.util.spec_from_file_location("train_cifar10", SCRIPT)
     module = importlib.util.module_from_spec(specification)
     sys.modules["train_cifar10"] = module
@@ -59,83 +113,13 @@ def _script():
 
 
 @pytest.mark.training
-def test_resumes_after_being_killed(data, tmp_path):
-    """It goes on after the last whole epoch, with the optimizer's state, and ends as a run that nothing interrupted does."""
-    environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
-    whole = subprocess.run(_command(data, tmp_path / "whole"), env=environment, capture_output=True, text=True, check=False)
-    assert whole.returncode == 0, whole.stderr
-    killed = subprocess.Popen(_command(data, tmp_path / "killed"), env=environment, stderr=subprocess.PIPE, text=True)
-    for line in killed.stderr:
-        if line.startswith("epoch 1 of 3"):
-            break
-    while not (tmp_path / "killed" / "checkpoint.weights.h5").exists() and killed.poll() is None:
-        time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    assert not (tmp_path / "killed" / "report.json").exists()
-    resumed = subprocess.run(_command(data, tmp_path / "killed"), env=environment, capture_output=True, text=True, check=False)
-    print(resumed.stderr, resumed.stdout)
-    assert resumed.returncode == 0
-    assert "taken up after epoch" in resumed.stderr
-    weights = [load_file(tmp_path / run / "nano32.safetensors") for run in ("whole", "killed")]
-    assert {name: tensor.shape for name, tensor in weights[0].items()} == {name: tensor.shape for name, tensor in weights[1].items()}
-    assert {tensor.dtype for tensor in weights[1].values()} == {np.dtype("float16")}
-    histories = [(tmp_path / run / "history.csv").read_text().splitlines() for run in ("whole", "killed")]
-    assert histories[0][:2] == histories[1][:2]  # the epoch before the kill is kept as it was
-    assert [row["epoch"] for row in csv.DictReader(histories[1])] == ["1", "2", "3"]
-    assert Image.open(tmp_path / "killed" / "curve.png").size[0] > 500
+def test_augmentation_shifts_and_mirrors(script):
+    """Without the optional parts every image of a batch is one of the 9 x 9 x 2 windows of its padded self."""
+    import jax
 
-
-@pytest.mark.training
-def test_learns_and_its_weights_load(data, tmp_path):
-    flags = {"variant": "v2_nano32", "epochs": 12, "warmup-epochs": 2, "mixup": 0, "randaugment": 0, "drop-path": 0}
-    done = subprocess.run([*_command(data, tmp_path / "out", **flags), "--json"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    assert report["test_top1"] > 0.6, report  # three classes told by their colour; one third by chance
-    assert report["classes"] == sorted(COLOURS)
-    from tfvit import ViTTransformerV2Nano32
-
-    model = ViTTransformerV2Nano32(weights=str(tmp_path / "out" / "v2_nano32.safetensors"), classes=3)
-    blue = np.stack([np.asarray(_image(COLOURS["blue"], np.random.default_rng(seed))) for seed in range(8)])
-    from tfvit import preprocess_input
-
-    assert (model.predict(preprocess_input(blue), verbose=0).argmax(axis=-1) == 0).mean() >= 0.5
-
-
-def test_bad_input_leaves_nothing(data, tmp_path, capfd):
-    script = _script()
-    common = ["--data", str(data), "--quiet"]
-    assert script.main([*common, "--out", str(tmp_path / "a"), "--epochs", "0"]) == 2
-    assert script.main(["--data", str(tmp_path), "--out", str(tmp_path / "b"), "--quiet"]) == 3
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("precious")
-    assert script.main([*common, "--out", str(tmp_path / "mine")]) == 2
-    errors = capfd.readouterr().err
-    assert "neither in" in errors
-    assert "not empty" in errors
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
-
-
-def test_a_folder_of_another_recipe_is_refused(tmp_path):
-    script = _script()
-    arguments = script.parser().parse_args(["--data", "there", "--out", str(tmp_path)])
-    names = {field.name for field in script.dataclasses.fields(script.Recipe)}
-    recipe = script.Recipe(**{name: value for name, value in vars(arguments).items() if name in names})
-    (tmp_path / "recipe.json").write_text(json.dumps(script.dataclasses.asdict(recipe)))
-    script._refuse_other_run(tmp_path, recipe)
-    with pytest.raises(script.UsageError, match="seed 0") as caught:
-        script._refuse_other_run(tmp_path, script.dataclasses.replace(recipe, seed=1))
-    assert "seed 1" in str(caught.value)
-
-
-def test_augmentation_shifts_and_mirrors():
-    """Every image of a batch is one of the 9 x 9 x 2 windows of its padded self."""
-    script = _script()
-    rng = np.random.default_rng(3)
-    images = rng.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
-    changed = script.augmented(images, np.random.default_rng(4))
-    assert changed.shape == images.shape
+    plain = script.Recipe(**{name: 0 for name in script.Recipe.__dataclass_fields__})
+    images = np.random.default_rng(3).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    changed = np.asarray(script.augmented(jax.random.key(4), images, plain))
     mirrored = 0
     for image, result in zip(images, changed, strict=True):
         padded = np.pad(image, ((4, 4), (4, 4), (0, 0)))
@@ -145,18 +129,15 @@ def test_augmentation_shifts_and_mirrors():
             for left in range(9)
             for flip in (False, True)
         }
-        found = [key for key, window in windows.items() if np.array_equal(window, result)]
+        found = [key for key, window in windows.items() if np.abs(window - result).max() < 1e-2]
         assert len(found) == 1
         mirrored += found[0][2]
     assert 0 < mirrored < 6
-    np.testing.assert_array_equal(changed, script.augmented(images, np.random.default_rng(4)))
 
 
-def test_held_out_images_are_not_trained_on():
-    script = _script()
+@pytest.mark.training
+def test_held_out_images_are_not_trained_on(script):
     images = script.LabelledImages(np.arange(50).reshape(50, 1, 1, 1), np.arange(50), ("a",))
     rest, held_out = script.hold_out(images, 10, 0)
     assert len(held_out.labels) == 10
     assert sorted([*rest.labels, *held_out.labels]) == list(range(50))
-    with pytest.raises(script.UsageError, match="between 1 and 49"):
-        script.hold_out(images, 50, 0)
