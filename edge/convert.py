@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge import flags
+from edge.drift.meanings import AUTO, OUTPUTS, PROBABILITIES
 from edge.export.model_input import ModelInput
 from edge.front_door import Result, Table, called, make_callable, progress_on_stderr
 from edge.quantization.recipes import RECIPES, find_recipe
@@ -22,7 +23,7 @@ from tfvit.variants import VARIANTS, find_variant
 if TYPE_CHECKING:
     from edge.artifacts.artifact import Artifact
 
-INPUTS, OUTPUTS = ("float32", "uint8"), ("probabilities", "logits")
+INPUTS = ("float32", "uint8")
 _SAVED = ".keras"
 
 _EPILOG = """recipes:
@@ -54,7 +55,13 @@ def parser() -> Parser:
     flags.add_preprocessing_flags(parser)
     parser.add_argument("--trust-model", action="store_true", help="run Python code in --model (lambdas): only where you trust the file")
     flags.add_import_flag(parser)
-    parser.add_argument("--output", choices=OUTPUTS, default="probabilities", help="(%(default)s)")
+    parser.add_argument(
+        "--output",
+        choices=OUTPUTS,
+        default=AUTO,
+        help="what the file gives: probabilities or logits of classes, of labels that apply or not (multilabel), or numbers as they are "
+        "(values, features); auto: what the model's end and its saved loss say, of scores their probabilities (%(default)s)",
+    )
     parser.add_argument("--out", type=Path, default=Path("artifacts"), help="directory (%(default)s)")
     parser.add_argument("--gate", action=argparse.BooleanOptionalAction, default=True, help="refuse files that miss their drift limits")
     parser.add_argument("--max-top1-drop", type=flags.finite, help="limit in percentage points (per recipe)")
@@ -135,7 +142,7 @@ def convert(
     std: Sequence[float] | None = None,
     trust_model: bool = False,
     imports: Sequence[str] = (),
-    output: str = "probabilities",
+    output: str = AUTO,
     out: str | Path = "artifacts",
     gate: bool = True,
     max_top1_drop: float | None = None,
@@ -230,6 +237,13 @@ def _converted(
             expected="--model-input with --model FILE; for weights trained otherwise, --mean and --std",
             received=f"--model-input {model_input} and no --model",
             action="leave --model-input out",
+        )
+    if output not in (AUTO, PROBABILITIES, "logits") and model is None:
+        raise UsageError(
+            "a variant's output is known",
+            expected="--output probabilities or logits",
+            received=f"--output {output} and no --model",
+            action="leave --output out",
         )
     if imports and not isinstance(model, str | Path):
         raise UsageError("nothing to import for", expected="--import with --model FILE", received="no --model", action="leave --import out")

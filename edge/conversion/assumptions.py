@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from edge.conversion.images import Images
+from edge.drift.meanings import CLASSES, LABELS, MEANINGS
 from edge.drift.statistics import wrong_label_order
 from edge.export.float_model import FloatModel
-from edge.export.model_input import GEOMETRY, MODEL_INPUTS, NORMALIZED, PIXELS, VALUE_RANGES, VALUES
+from edge.export.model_input import GEOMETRY, MODEL_INPUTS, NORMALIZED, OUTPUT, PIXELS, VALUE_RANGES, VALUES
 from tfvit.errors import InputError
 from tfvit.preprocessing import Preprocessing
 from tfvit.progress import current, step
@@ -43,6 +44,8 @@ def words_of(assumed: tuple[str, ...] | list[str], preprocessing: Preprocessing)
         VALUES: f"its values are taken for pixels {MODEL_INPUTS[NORMALIZED]} (--model-input {'|'.join((PIXELS, *VALUE_RANGES))})",
         GEOMETRY: f"images are resized to a short side of {preprocessing.resize_px} px and cut to the centre {preprocessing.crop_px} x "
         f"{preprocessing.crop_px} (--resize N|squash)",
+        OUTPUT: "its numbers are taken for scores of classes that exclude each other; neither its last layer nor a saved loss says so "
+        "(--output probabilities|logits|multilabel|values|features)",
     }
     return [f"assumed, {part}: {lines[part]}" for part in assumed]
 
@@ -54,11 +57,14 @@ def check_assumptions(model: FloatModel, images: Images, gate: bool) -> None:
         InputError: another way is right on more of the labelled images, and the gate is on.
     """
     facts = model.facts
+    if facts.meaning != CLASSES:
+        how = ", a sigmoid of each (multi-label)" if facts.meaning == LABELS else ""
+        current().note(f"output: {MEANINGS[facts.meaning]}{how}, as the model's end or its loss say (--output says otherwise)")
     if not facts.assumed:
         return
     for line in words_of(facts.assumed, facts.preprocessing):
         current().warn(line)
-    if images.held_out_classes is None:
+    if images.held_out_classes is None or facts.meaning != CLASSES or set(facts.assumed) == {OUTPUT}:
         return
     with step("try what is assumed", subject=model.source.name):
         tried = _tried(model, images)
@@ -79,7 +85,7 @@ def check_assumptions(model: FloatModel, images: Images, gate: bool) -> None:
 
 
 def check_label_order(reference: np.ndarray, images: Images, gate: bool) -> None:
-    """Holds the order of the labels against labelled images.
+    """Holds the order of a classifier's labels against labelled images.
 
     Args:
         reference: the float model's logits on the held-out images, [N, classes].

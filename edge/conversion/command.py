@@ -64,7 +64,7 @@ def convert(
     asked = Settings(labels=tuple(names) if names else None, drift_samples=samples, **settings)
     found: dict[tuple[str, str], Cell] = {}
     groups, order = [], []
-    for name, source in _sources(variants, weights, model, model_name, model_input, trusted, imports):
+    for name, source in _sources(variants, weights, model, model_name, model_input, trusted, imports, asked.output):
         order.append(name)
         if isinstance(source, UserError):
             found |= {(name, recipe.name): Cell(name, recipe.name, f"{name}-{recipe.name}", error=source) for recipe in recipes}
@@ -94,10 +94,11 @@ def _sources(
     model_input: ModelInput,
     trusted: bool,
     imports: Sequence[str],
+    output: str,
 ) -> list[tuple[str, Source | UserError]]:
     """Name and source of each model, or what is wrong with its weights."""
     if model is not None:
-        source = sources.own_model(model, model_input, trusted, model_name, imports)
+        source = sources.own_model(model, model_input, trusted, model_name, imports, output)
         return [(source.name, source)]
     chosen: list[tuple[str, Source | UserError]] = []
     warned = False

@@ -12,7 +12,9 @@ from edge.conversion import plan
 from edge.conversion.candidate import Repair, Verdict
 from edge.conversion.images import Images
 from edge.conversion.plan import Settings
+from edge.drift.meanings import activation, output_name
 from edge.export.float_model import FloatModel
+from edge.export.model_input import OUTPUT
 from edge.export.to_tflite import INPUT_NAME
 from edge.quantization.recipes import Recipe
 from edge.runtime import cpu
@@ -27,7 +29,8 @@ def manifest(
     file says of itself.
     """
     source, facts, weights = model.source, model.facts, model.origin
-    output = recipe.output(settings.output)
+    output = output_name(facts.meaning, recipe.output(settings.output))
+    assumed = [one for one in facts.assumed if one != OUTPUT]
     graph_model = flatbuffer.read_model(quantized)
     graph = graph_model.subgraphs[0]
     document = {
@@ -46,14 +49,16 @@ def manifest(
             "layout": "NHWC",
             "channels": "RGB",
         },
-        "preprocessing": facts.preprocessing.geometry() | ({"assumed": list(facts.assumed)} if facts.assumed else {}),
+        "preprocessing": facts.preprocessing.geometry() | ({"assumed": assumed} if assumed else {}),
         "output": {
             "name": output,
-            "shape": [1, facts.classes],
+            "shape": [1, *facts.output_shape],
             "dtype": flatbuffer.tensor_type(graph_model, graph.outputs[0]).lower(),
             "quantization": flatbuffer.quantization(graph_model, graph.outputs[0]),
-            "activation": "softmax" if output == "probabilities" else None,
-        },
+            "activation": activation(facts.meaning, output),
+            "meaning": facts.meaning,
+        }
+        | ({"assumed": [OUTPUT]} if OUTPUT in facts.assumed else {}),
         "calibration": plan.calibration_block(settings, images) if recipe.needs_calibration else None,
         "file": {},
         "delegates": {},

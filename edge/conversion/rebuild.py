@@ -13,6 +13,7 @@ from edge.artifacts import artifact, self_description
 from edge.artifacts.artifact import Artifact
 from edge.artifacts.provenance import tool_versions
 from edge.conversion.plan import Settings, plan
+from edge.drift.meanings import OUTPUTS
 from edge.export import recorded_source
 from edge.export.backend import require_tensorflow_backend
 from edge.export.float_model import FloatModel
@@ -63,7 +64,7 @@ def _require(record: Mapping[str, Any], where: str) -> None:
     artifact.require_record(record, where)
     variant, recipe, settings, source = record["variant"], record["recipe"], record["settings"], record["weights"]["source"]
     known = recipe in RECIPES and (variant is None or variant in VARIANTS)
-    usable = settings["input"] in ("float32", "uint8") and settings["output"] in ("probabilities", "logits")
+    usable = settings["input"] in ("float32", "uint8") and settings["output"] in OUTPUTS
     if not (known and usable and Path(source).name == source):
         raise InputError(
             "a record that this version cannot follow",

@@ -25,6 +25,8 @@ MODEL_INPUTS = {
 }
 SQUASH = "squash"
 VALUES, GEOMETRY = "value range", "resize and crop"
+# Beside them, of what comes out
+OUTPUT = "meaning of the output"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.artifacts import artifact
+from edge.drift.meanings import AUTO as AUTO_OUTPUT
 from edge.export import source as sources
 from edge.export.model_input import AUTO, NORMALIZED, NOTHING_SAID, PIXELS, ModelInput
 from tfvit.errors import InputError, UsageError
@@ -100,7 +101,8 @@ def source_of(
         )
     said = model_input if model_input != NOTHING_SAID else recorded_input(manifest)
     if model is not None:  # the checks above: exactly where the manifest is of a saved model
-        source = sources.own_model(model, said, trusted, imports=imports)
+        output = (manifest.get("settings") or {}).get("output", AUTO_OUTPUT)
+        source = sources.own_model(model, said, trusted, imports=imports, output=output)
     else:
         variant = find_variant(manifest["variant"])
         source = sources.Source(variant.id, variant, resolve_weights(str(weights or recorded["source"]), variant), said)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from edge.drift.meanings import AUTO
 from edge.export.model_input import NOTHING_SAID, ModelInput
 from edge.quantization.recipes import Recipe
 from tfvit import weights_choice
@@ -38,6 +39,7 @@ class Source:
         trusted: for a saved model: whether code in it may run.
         live: the Keras model, where it is in memory.
         imports: for a saved model: modules to import first, which register layers of the user's own, each with the SHA-256 of its file.
+        output: what was said of its output, a key of `edge.drift.meanings.OUTPUTS`.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Source:
     trusted: bool = False
     live: Any = None
     imports: tuple[tuple[str, str | None], ...] = ()
+    output: str = AUTO
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -59,6 +62,7 @@ class Source:
             "weights_origin": [weights.path.name if weights.path else None, weights.published, weights.license, weights.origin],
             "model_input": self.model_input.document(),
             "imports": [list(one) for one in self.imports],
+            "output": self.output,
         }
 
     def artifact_name(self, recipe: Recipe) -> str:
@@ -135,11 +139,18 @@ def _import(modules: Sequence[str]) -> None:
             ) from error
 
 
-def own_model(model: Any, model_input: ModelInput, trusted: bool = False, name: str | None = None, imports: Sequence[str] = ()) -> Source:
+def own_model(
+    model: Any,
+    model_input: ModelInput,
+    trusted: bool = False,
+    name: str | None = None,
+    imports: Sequence[str] = (),
+    output: str = AUTO,
+) -> Source:
     """A model of the user's own: the path of a saved one, or the Keras model itself."""
-    if isinstance(model, str | os.PathLike):
-        return resolve_model(Path(model), model_input, trusted, imports)
-    return _in_memory(model, name, model_input)
+    saved = isinstance(model, str | os.PathLike)
+    source = resolve_model(Path(model), model_input, trusted, imports) if saved else _in_memory(model, name, model_input)
+    return dataclasses.replace(source, output=output)
 
 
 def _in_memory(model: Any, name: str | None, model_input: ModelInput) -> Source:

@@ -265,12 +265,12 @@ def with_outputs(data: bytes, tensors: list[int]) -> bytes:
     return write_model(model)
 
 
-def before_softmax(data: bytes) -> bytes | None:
-    """The same graph giving what its last softmax reads; None where no softmax ends it."""
+def before_activation(data: bytes) -> bytes | None:
+    """The same graph giving what its last softmax or sigmoid reads; None where neither ends it."""
     model = read_model(data)
     (output,) = model.subgraphs[0].outputs
     made_by = next(((name, operator) for name, operator in operators(model) if output in operator.outputs), None)
-    return with_outputs(data, [int(made_by[1].inputs[0])]) if made_by and made_by[0] == "SOFTMAX" else None
+    return with_outputs(data, [int(made_by[1].inputs[0])]) if made_by and made_by[0] in ("SOFTMAX", "LOGISTIC") else None
 
 
 def text_of(name: Any) -> str:
