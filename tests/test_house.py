@@ -158,6 +158,7 @@ COVERED_BY = {
     "edge.runtime.machine",
     "edge/conversion/test_scale.py": "edge.conversion.cluster",
     "edge/conversion/test_assumptions.py": "edge.export.model_input tfvit.imagenet",
+    "edge/export/test_outputs.py": "edge.drift.meanings",
     "edge/drift/test_metrics.py": "edge.drift.limits",
     "edge/test_validate.py": "edge.export.recorded_source edge.validation.command edge.validation.document edge.validation.images "
     "edge.validation.layer_drift edge.validation.reference edge.validation.seen edge.validation.settings edge.validation.table "

@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from calibration import builtin
+from edge.artifacts import self_description
 from edge.artifacts.artifact import Artifact, meaning, preprocessing_of, require_valid
 from edge.drift.meanings import CLASSES, LABELS, MEANINGS
 from edge.drift.metrics import sigmoid, softmax
@@ -177,6 +178,9 @@ def _refusals(artifacts: Sequence[Artifact], allow_random: bool) -> list[str]:
             found.append(f"{name}: its drift check failed when it was converted")
         if artifact.labels is not None and len(artifact.labels) != manifest["classes"]:
             found.append(f"{name}: {len(artifact.labels)} labels for {manifest['classes']} classes")
+        elif self_description.labels_in(artifact.file) != artifact.labels:
+            given = "is not there" if artifact.labels is None else "has other names than the file itself"
+            found.append(f"{name}: {name}.labels.txt {given}; convert again with --labels")
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from edge.artifacts import artifact, self_description
 from edge.artifacts.provenance import code_sha256, tool_versions
-from edge.conversion import plan
+from edge.conversion import assumptions, plan
 from edge.conversion.candidate import Repair, Verdict
 from edge.conversion.images import Images
 from edge.conversion.plan import Settings
@@ -30,7 +30,8 @@ def manifest(
     """
     source, facts, weights = model.source, model.facts, model.origin
     output = output_name(facts.meaning, recipe.output(settings.output))
-    assumed = [one for one in facts.assumed if one != OUTPUT]
+    assumed = assumptions.assumed(model, images)
+    of_images = [one for one in assumed if one != OUTPUT]
     graph_model = flatbuffer.read_model(quantized)
     graph = graph_model.subgraphs[0]
     document = {
@@ -49,7 +50,7 @@ def manifest(
             "layout": "NHWC",
             "channels": "RGB",
         },
-        "preprocessing": facts.preprocessing.geometry() | ({"assumed": assumed} if assumed else {}),
+        "preprocessing": facts.preprocessing.geometry() | ({"assumed": of_images} if of_images else {}),
         "output": {
             "name": output,
             "shape": [1, *facts.output_shape],
@@ -58,7 +59,7 @@ def manifest(
             "activation": activation(facts.meaning, output),
             "meaning": facts.meaning,
         }
-        | ({"assumed": [OUTPUT]} if OUTPUT in facts.assumed else {}),
+        | ({"assumed": [OUTPUT]} if OUTPUT in assumed else {}),
         "calibration": plan.calibration_block(settings, images) if recipe.needs_calibration else None,
         "file": {},
         "delegates": {},

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge.artifacts.artifact import canonical_json
-from edge.drift.meanings import PROBABILITIES
+from edge.drift.meanings import LOGITS, PROBABILITIES
 from edge.export import source as sources
 from edge.export.backend import require_tensorflow_backend
 from edge.export.model_input import OUTPUT
@@ -144,6 +144,7 @@ class FloatModel:
 
     def graph(self, recipe: Recipe, input_dtype: str, output: str) -> bytes:
         """The float flatbuffer a recipe starts from. Recipes that want the same one share it; the last one is remembered."""
+        output = LOGITS if output == LOGITS else PROBABILITIES  # what else was said is the source's
         wanted = (recipe.rewrites, bool(recipe.integer_bits), recipe.integer_interface, input_dtype, output)
         if self._graph[0] != wanted:
             from edge.quantization import quantize

@@ -23,7 +23,7 @@ def validation_section(inputs: Inputs, plots: Plots) -> Section:
     same = []
     for facts, document in rows:
         total = _total(document.content)
-        if total and not facts.random:
+        if total and total["top1_agreement"] and not facts.random:
             value, low, high = (100 * total["top1_agreement"][key] for key in ("value", "low", "high"))
             limit = document.content["gate"]["limits"].get("min_agreement")
             bad = not document.content["gate"]["passed"]

@@ -46,8 +46,11 @@ def table(document: dict[str, Any]) -> tuple[Sequence[str], Sequence[Sequence[st
     if document["weights"]["random"]:
         closing.append("RANDOM weights: drift means something, the answers do not.")
     closing += [f"FAILED: {failure}" for failure in document["gate"]["failures"]]
-    if document["gate"]["passed"]:
-        closing.append(f"passed: {document['name']} is within its limits")
+    gate, name = document["gate"], document["name"]
+    if gate["passed"] and gate["proved"] is False:
+        closing.append(f"within its limits, NOT PROVED: {name} on {document['images']['number']} images; more images would tell")
+    elif gate["passed"]:
+        closing.append(f"passed: {name} is within its limits{', proved on these images' if gate['proved'] else ''}")
     return columns, rows, closing
 
 

@@ -421,6 +421,7 @@ def test_manifest_says_what_is_so(tiny):
         assert manifest["preprocessing"] == {"resize_px": side * 8 // 7, "crop_px": side, "interpolation": "bicubic", "keep_aspect": True}
         assert manifest["output"] == {
             "name": "probabilities", "shape": [1, 10], "dtype": "float32", "quantization": None, "activation": "softmax",
+            "meaning": "classes",
         }  # fmt: skip
         assert manifest["file"]["sha256"] == hashing.sha256(file)
         assert manifest["file"]["size_bytes"] == len(file)
