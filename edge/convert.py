@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from edge import flags
 from edge.drift.meanings import AUTO, OUTPUTS, PROBABILITIES
-from edge.export.model_input import ModelInput
 from edge.front_door import Result, Table, called, make_callable, progress_on_stderr
 from edge.quantization.recipes import RECIPES, find_recipe
 from tfvit.errors import UsageError, unknown_name
 from tfvit.extras import require_extra, require_matplotlib
+from tfvit.model_input import ModelInput
 from tfvit.progress import current
 from tfvit.terminal import Parser, Terminal, run
 from tfvit.variants import VARIANTS, find_variant
@@ -140,6 +140,7 @@ def convert(
     interpolation: str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    channels: str | None = None,
     trust_model: bool = False,
     imports: Sequence[str] = (),
     output: str = AUTO,
@@ -205,7 +206,7 @@ def _converted(
     *, variant: str | None, model: Any, quant: str, weights: str | Path | None, calibration: str | Path, calibration_samples: int,
     drift_samples: int | None, seed: int, labels: Any, input: str, model_input: str,
     resize: int | str | None, crop: float | None, interpolation: str | None, mean: Sequence[float] | None, std: Sequence[float] | None,
-    trust_model: bool, imports: Sequence[str], output: str, out: str | Path,
+    channels: str | None, trust_model: bool, imports: Sequence[str], output: str, out: str | Path,
     gate: bool, max_top1_drop: float | None, min_agreement: float | None, min_snr: float | None, repair: bool, explain: bool,
     position_tables: bool, min_runtime: tuple[int, ...] | None, cache: str | Path | None, no_cache: bool, jobs: int, cluster: str | None,
     memory_check: bool, save: str | Path | None, force: bool, name: str | None = None,
@@ -231,12 +232,12 @@ def _converted(
         raise UsageError(
             "nothing to trust", expected="--trust-model with --model FILE", received="no --model", action="leave --trust-model out"
         )
-    if model_input != "auto" and model is None:
+    if (model_input != "auto" or channels) and model is None:
         raise UsageError(
             "a variant's values are known",
-            expected="--model-input with --model FILE; for weights trained otherwise, --mean and --std",
-            received=f"--model-input {model_input} and no --model",
-            action="leave --model-input out",
+            expected="--model-input and --channels with --model FILE; for weights trained otherwise, --mean and --std",
+            received=f"{f'--channels {channels}' if channels else f'--model-input {model_input}'} and no --model",
+            action="leave it out",
         )
     if output not in (AUTO, PROBABILITIES, "logits") and model is None:
         raise UsageError(
@@ -253,7 +254,7 @@ def _converted(
         if value not in allowed:
             raise unknown_name("choice", value, allowed)
     given = (tuple(mean) if mean is not None else None, tuple(std) if std is not None else None)
-    said = ModelInput(model_input, resize, crop, interpolation, *given)
+    said = ModelInput(model_input, resize, crop, interpolation, *given, channels)
     require_extra("edge", "converting")
     if explain:
         require_matplotlib("--explain")

@@ -157,7 +157,7 @@ COVERED_BY = {
     "edge/conversion/test_scheduler.py": "edge.conversion.cells edge.conversion.costs edge.conversion.worker edge.export.kept_model "
     "edge.runtime.machine",
     "edge/conversion/test_scale.py": "edge.conversion.cluster",
-    "edge/conversion/test_assumptions.py": "edge.export.model_input tfvit.imagenet",
+    "edge/conversion/test_assumptions.py": "tfvit.model_input tfvit.imagenet",
     "edge/export/test_outputs.py": "edge.drift.meanings",
     "edge/drift/test_metrics.py": "edge.drift.limits",
     "edge/test_validate.py": "edge.export.recorded_source edge.validation.command edge.validation.document edge.validation.images "

@@ -85,10 +85,15 @@ class DropPath(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="tfvit")
 class PatchEmbedding(layers.Layer):
-    """[B, H, W, 3] pixels -> [B, H / patch_size, W / patch_size, embed_dim]: a strided convolution and a layer norm."""
+    """[B, H, W, 3] pixels -> [B, H / patch_size, W / patch_size, embed_dim]: a strided convolution and a layer norm.
 
-    def __init__(self, patch_size: int, embed_dim: int, **kwargs: Any) -> None:
+    Attributes:
+        expects: of the model's images, as `tfvit.preprocessing.attach` wrote it; None where nobody did. Nothing here computes with it.
+    """
+
+    def __init__(self, patch_size: int, embed_dim: int, expects: dict[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.expects = expects
         self.patch_size = patch_size
         self.embed_dim = embed_dim
 
@@ -108,7 +113,8 @@ class PatchEmbedding(layers.Layer):
         return self.norm(self.projection(_pad_to_multiple(inputs, self.patch_size)))
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "patch_size": self.patch_size, "embed_dim": self.embed_dim}
+        written = {"expects": dict(self.expects)} if self.expects else {}
+        return {**super().get_config(), "patch_size": self.patch_size, "embed_dim": self.embed_dim, **written}
 
 
 @keras.saving.register_keras_serializable(package="tfvit")

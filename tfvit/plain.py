@@ -52,7 +52,9 @@ class Tokens(layers.Layer):
         patches = ops.reshape(patches, (-1, 1, patches.shape[1] * patches.shape[2], self.embed_dim))
         tokens = ops.pad(patches, ((0, 0), (0, 0), (1, 0), (0, 0)))
         first = ops.expand_dims(self.class_token, 0)
-        return ops.add(tokens, ops.reshape(ops.add(self.positions, ops.pad(first, ((0, patches.shape[2]), (0, 0)))), (1, 1, -1, self.embed_dim)))
+        return ops.add(
+            tokens, ops.reshape(ops.add(self.positions, ops.pad(first, ((0, patches.shape[2]), (0, 0)))), (1, 1, -1, self.embed_dim))
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "patch_size": self.patch_size, "embed_dim": self.embed_dim}

@@ -48,6 +48,39 @@ class Preprocessing:
         return {"resize_px": self.resize_px, "crop_px": self.crop_px, "interpolation": self.interpolation, "keep_aspect": self.keep_aspect}
 
 
+def attach(
+    model: Any,
+    values: str = "auto",
+    *,
+    resize: int | str | None = None,
+    crop: float | None = None,
+    interpolation: str | None = None,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+    channels: str | None = None,
+) -> None:
+    """Says what a model's images are, so that it travels with the model: `edge.convert` takes it from the saved `.keras`.
+
+    >>> attach(model, "unit", resize="squash", interpolation="bilinear")
+    >>> model.save("mine.keras")
+
+    Args:
+        model: a Keras model with a tfvit backbone; changed in place.
+        values: "auto" (as the graph shows it), "pixels", "normalized", "unit" (0..1) or "symmetric" (-1..1).
+        resize: length of the short side in pixels, or "squash": both sides straight to the input's size.
+        crop: side of the centre that is cut out, in pixels or as a share of `resize`.
+        interpolation: "bicubic" or "bilinear".
+        mean, std: per channel of RGB pixels 0..255, instead of those of `values`.
+        channels: "RGB" or "BGR", the order in which the model takes the values.
+
+    Raises:
+        UsageError: values that do not fit together, or a model without a tfvit backbone.
+    """
+    from tfvit import model_input
+
+    model_input.attach(model, model_input.ModelInput(values, resize, crop, interpolation, mean, std, channels))
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow image as upright 8-bit RGB: EXIF rotation applied, 16-bit scaled down, transparency laid over white."""
     image = ImageOps.exif_transpose(image)

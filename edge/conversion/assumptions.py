@@ -12,8 +12,8 @@ from edge.conversion.images import Images
 from edge.drift.meanings import CLASSES, LABELS, MEANINGS
 from edge.drift.statistics import wrong_label_order
 from edge.export.float_model import FloatModel
-from edge.export.model_input import GEOMETRY, MODEL_INPUTS, NORMALIZED, OUTPUT, PIXELS, VALUE_RANGES, VALUES
 from tfvit.errors import InputError
+from tfvit.model_input import GEOMETRY, MODEL_INPUTS, NORMALIZED, OUTPUT, PIXELS, VALUE_RANGES, VALUES
 from tfvit.preprocessing import Preprocessing
 from tfvit.progress import current, step
 

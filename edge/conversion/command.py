@@ -12,11 +12,11 @@ from edge.conversion import plan, scheduler, table
 from edge.conversion.cells import Cell, Group
 from edge.conversion.plan import Settings
 from edge.export import source as sources
-from edge.export.model_input import ModelInput
 from edge.export.source import Source
 from edge.quantization.recipes import Recipe
 from tfvit.errors import UserError
 from tfvit.labels import read_labels
+from tfvit.model_input import ModelInput
 from tfvit.progress import current
 from tfvit.variants import Variant
 from tfvit.weights_choice import NETWORK_TIMEOUT_S, resolve_weights

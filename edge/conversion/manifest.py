@@ -14,12 +14,12 @@ from edge.conversion.images import Images
 from edge.conversion.plan import Settings
 from edge.drift.meanings import activation, output_name
 from edge.export.float_model import FloatModel
-from edge.export.model_input import OUTPUT
 from edge.export.to_tflite import INPUT_NAME
 from edge.quantization.recipes import Recipe
 from edge.runtime import cpu
 from edge.tflite import delegate_rules, flatbuffer, versions
 from tfvit import hashing
+from tfvit.model_input import OUTPUT
 
 
 def manifest(

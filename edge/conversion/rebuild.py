@@ -17,11 +17,11 @@ from edge.drift.meanings import OUTPUTS
 from edge.export import recorded_source
 from edge.export.backend import require_tensorflow_backend
 from edge.export.float_model import FloatModel
-from edge.export.model_input import ModelInput
 from edge.quantization.recipes import DYNAMIC_SINCE, RECIPES, find_recipe
 from tfvit.errors import EnvironmentUnusableError, InputError, UsageError
 from tfvit.hashing import sha256
 from tfvit.labels import published_labels
+from tfvit.model_input import ModelInput
 from tfvit.preprocessing import Preprocessing
 from tfvit.progress import step
 from tfvit.variants import VARIANTS

@@ -17,9 +17,9 @@ from edge.artifacts.artifact import canonical_json
 from edge.drift.meanings import LOGITS, PROBABILITIES
 from edge.export import source as sources
 from edge.export.backend import require_tensorflow_backend
-from edge.export.model_input import OUTPUT
 from edge.export.source import Source
 from edge.quantization.recipes import Recipe
+from tfvit.model_input import OUTPUT, attached
 from tfvit.preprocessing import Preprocessing
 from tfvit.progress import counted, step
 
@@ -99,13 +99,15 @@ class FloatModel:
                 built = to_tflite.exportable(model, variant.preprocessing, False, PROBABILITIES)
             else:
                 loss = loss_of(model) if self.source.live is not None else loss_of(None, self.source.weights.path)
-                built = to_tflite.exportable(model, None, said.takes_pixels, self.source.output, loss)
+                said = said.over(attached(model))
+                built = to_tflite.exportable(model, None, said.takes_pixels, self.source.output, loss, said.channels == "BGR")
+            self._said = said
             return dataclasses.replace(built, preprocessing=said.applied(built.preprocessing, built.input_shape[0]))
 
     @functools.cached_property
     def facts(self) -> Facts:
         built = self.exportable
-        assumed = () if self.source.variant else self.source.model_input.assumed(built.takes_pixels)
+        assumed = () if self.source.variant else self._said.assumed(built.takes_pixels)
         return Facts(
             input_shape=built.input_shape,
             output_shape=built.output_shape,

@@ -9,8 +9,8 @@ from typing import Any
 from edge.artifacts import artifact
 from edge.drift.meanings import AUTO as AUTO_OUTPUT
 from edge.export import source as sources
-from edge.export.model_input import AUTO, NORMALIZED, NOTHING_SAID, PIXELS, ModelInput
 from tfvit.errors import InputError, UsageError
+from tfvit.model_input import AUTO, NORMALIZED, NOTHING_SAID, PIXELS, ModelInput
 from tfvit.variants import PUBLISHED_WEIGHTS, find_variant
 from tfvit.weights_choice import resolve_weights
 

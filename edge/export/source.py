@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from edge.drift.meanings import AUTO
-from edge.export.model_input import NOTHING_SAID, ModelInput
 from edge.quantization.recipes import Recipe
 from tfvit import weights_choice
 from tfvit.errors import InputError, first_line
 from tfvit.hashing import file_sha256
+from tfvit.model_input import NOTHING_SAID, ModelInput
 from tfvit.variants import Variant
 from tfvit.weights_choice import WeightsChoice
 

@@ -76,6 +76,7 @@ def exportable(
     takes_pixels: bool | None = None,
     output: str = AUTO,
     loss: str | None = None,
+    bgr: bool = False,
 ) -> ExportableModel:
     """Checks that a Keras model can be exported and finds out what its input and its output are.
 
@@ -85,6 +86,7 @@ def exportable(
         output: what was said of its output, a key of `edge.drift.meanings.OUTPUTS`; "auto" finds out what the model's end and its loss
             say, and takes it for scores of classes where neither does.
         loss: of `edge.export.outputs.loss_of`.
+        bgr: whether the model takes blue first; what comes out takes red first.
 
     Raises:
         InputError: not one image in and one output, no fixed size, or no tfvit backbone.
@@ -117,10 +119,12 @@ def exportable(
             action="leave --output out",
         )
     size = model.inputs[0].shape[1]
+    if takes_pixels is None:
+        takes_pixels = normalises_itself(model)
     return ExportableModel(
-        model=model,
+        model=_red_first(model) if bgr else model,
         preprocessing=preprocessing or Preprocessing.for_image_size(size, 1.0 if size >= 384 else 0.875),
-        takes_pixels=normalises_itself(model) if takes_pixels is None else takes_pixels,
+        takes_pixels=takes_pixels,
         meaning=meaning,
         told=output != AUTO or found is not None,
     )
@@ -227,6 +231,13 @@ def _fill_in_constants(model: schema.ModelT, values: dict[str, tuple[str, np.nda
             filled.add(entry.tensorIndex)
     signature.inputs = [entry for entry in signature.inputs if entry.tensorIndex not in filled]
     graph.inputs = np.asarray([index for index in graph.inputs if index not in filled], np.int32)
+
+
+def _red_first(model: keras.Model) -> keras.Model:
+    """A model that takes blue first, behind an exchange of red and blue by slices, which every delegate takes."""
+    inputs = keras.layers.Input(shape=model.inputs[0].shape[1:], dtype=model.inputs[0].dtype, name=INPUT_NAME)
+    exchanged = keras.ops.concatenate([inputs[..., channel : channel + 1] for channel in (2, 1, 0)], axis=-1)
+    return keras.Model(inputs, model(exchanged), name=model.name)
 
 
 def _in_float32(model: keras.Model) -> keras.Model:

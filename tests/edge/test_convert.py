@@ -19,12 +19,12 @@ from PIL import Image
 from edge import convert
 from edge.artifacts import artifact
 from edge.artifacts.provenance import TOOLS
-from edge.export.model_input import NOTHING_SAID
 from edge.quantization.recipes import RECIPES
 from tfvit import hashing
 from tfvit.checkpoints import official_tensors
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 from tfvit.labels import cifar10_labels
+from tfvit.model_input import NOTHING_SAID
 from tfvit.published import SHIPPED_SHA256
 
 CIFAR10 = Path(__file__).parents[3] / "shared" / "data" / "cifar10"

@@ -1,4 +1,7 @@
-"""What a model of the user's own expects of an image: which values, cut out how. What nobody says is assumed, and named as assumed."""
+"""What a model of the user's own expects of an image: which values, cut out how. What nobody says is assumed, and named as assumed.
+
+What a model was trained with can travel with it: `tfvit.preprocessing.attach` writes it into the model, and a saved `.keras` keeps it.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ MODEL_INPUTS = {
     "symmetric": "-1..1",
 }
 SQUASH = "squash"
+CHANNELS = ("RGB", "BGR")
 VALUES, GEOMETRY = "value range", "resize and crop"
 # Beside them, of what comes out
 OUTPUT = "meaning of the output"
@@ -39,6 +43,7 @@ class ModelInput:
         crop: side of the centre that is cut out, in pixels or (below 1) as a share of `resize`; None: the input's size.
         interpolation: one of `tfvit.preprocessing.INTERPOLATIONS`, or None.
         mean, std: per channel of RGB pixels 0..255, instead of those of `values`.
+        channels: "RGB" or "BGR", the order in which the model takes the values; None: RGB.
     """
 
     values: str = AUTO
@@ -47,11 +52,14 @@ class ModelInput:
     interpolation: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    channels: str | None = None
 
     def __post_init__(self) -> None:
         wrong = None
         if self.values not in MODEL_INPUTS:
             wrong = ("--model-input", f"one of {', '.join(MODEL_INPUTS)}", self.values)
+        elif self.channels not in (None, *CHANNELS):
+            wrong = ("--channels", " or ".join(CHANNELS), self.channels)
         elif self.interpolation is not None and self.interpolation not in INTERPOLATIONS:
             wrong = ("--interpolation", f"one of {', '.join(INTERPOLATIONS)}", self.interpolation)
         elif (self.mean is None) != (self.std is None):
@@ -107,6 +115,10 @@ class ModelInput:
         values = () if takes_pixels or self.takes_pixels is not None else (VALUES,)
         return (*values, *(() if self.resize is not None or self.crop is not None else (GEOMETRY,)))
 
+    def over(self, other: ModelInput) -> ModelInput:
+        """What is said here, and what `other` says of the rest."""
+        return dataclasses.replace(other, **{name: value for name, value in self.document().items() if (name, value) != ("values", AUTO)})
+
     def document(self) -> dict[str, Any]:
         """As JSON: what was said, without what was not."""
         said = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
@@ -119,3 +131,43 @@ class ModelInput:
 
 
 NOTHING_SAID = ModelInput()
+
+
+def attach(model: Any, said: ModelInput) -> None:
+    """Writes what a model's images are into its patch embedding, which every copy and every saved `.keras` of it keeps.
+
+    Args:
+        model: a Keras model with a tfvit backbone; changed in place.
+
+    Raises:
+        UsageError: no tfvit layers in it.
+    """
+    embeddings = _embeddings(model)
+    if not embeddings:
+        raise UsageError(
+            "nothing to write on",
+            expected="a model with a tfvit backbone",
+            received=f"{model.name!r} without one",
+            action="build it on one",
+        )
+    for layer in embeddings:
+        layer.expects = said.document()
+
+
+def attached(model: Any) -> ModelInput:
+    """What `attach` wrote; nothing said where it did not.
+
+    Raises:
+        UsageError: backbones in one model that expect different images.
+    """
+    found = [layer.expects for layer in _embeddings(model) if layer.expects]
+    if any(one != found[0] for one in found):
+        raise UsageError(
+            "two backbones expect different images", expected="one preprocessing for the model", received=f"{found[0]} and others",
+            action="attach one to the whole model",
+        )  # fmt: skip
+    return ModelInput.of_document(found[0]) if found else NOTHING_SAID
+
+
+def _embeddings(model: Any) -> list[Any]:
+    return [layer for layer in model._flatten_layers() if hasattr(layer, "expects")]
