@@ -13,7 +13,7 @@ import pytest
 from edge import convert
 from edge.tflite import flatbuffer
 from tfvit.preprocessing import Preprocessing
-from tfvit.variants import VARIANTS, Variant
+from tfvit.variants import VARIANTS, Variant, WindowedVariant
 
 SEED = 1
 CLASSES = 10
@@ -25,8 +25,8 @@ DRIFT_SAMPLES = 8
 
 def _row(
     name: str, version: int, image_size: int, depths: tuple[int, ...], num_heads: tuple[int, ...], window: int, classes: int
-) -> Variant:
-    return Variant(
+) -> WindowedVariant:
+    return WindowedVariant(
         id=name, constructor=name, version=version, image_size=image_size, embed_dim=16, depths=depths, num_heads=num_heads,
         window_size=window, num_parameters=0, preprocessing=Preprocessing.for_image_size(image_size), classes=classes,
         pretrained_window_sizes=(0,) * len(depths),
