@@ -53,6 +53,11 @@ class Tokens(PatchProjection):
         """Tokens that belong to no patch."""
         return int(self.has_class_token) + self.num_registers
 
+    @property
+    def added(self) -> tuple[keras.Variable, ...]:
+        """Everything that is added to patches and zeros: the class token, the registers, the positions."""
+        return tuple(getattr(self, name) for name in ("class_token", "registers", "positions") if hasattr(self, name))
+
     def build(self, input_shape: tuple[int, ...]) -> None:
         super().build(input_shape)
         self.grid = tuple(side // self.patch_size for side in input_shape[1:3])
