@@ -125,15 +125,18 @@ class Attention(layers.Layer):
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        tokens, channels = inputs.shape[2:]
+    def call(self, inputs: Any, training: bool | None = None, asking: Any = None) -> Any:
+        """`asking`: the tokens to compute, of the inputs; all by default."""
+        asking = inputs if asking is None else asking
+        channels = inputs.shape[-1]
         depth = channels // self.num_heads
-        heads = (-1, tokens, self.num_heads, depth)
-        query = ops.transpose(ops.reshape(ops.multiply(self.query(inputs), depth**-0.5), heads), (0, 2, 1, 3))
-        key = ops.transpose(ops.reshape(self.key(inputs), heads), (0, 2, 3, 1))
-        value = ops.transpose(ops.reshape(self.value(inputs), heads), (0, 2, 1, 3))
-        weights = self.drop_scores(ops.softmax(ops.matmul(query, key), axis=-1), training=training)  # [B, nH, T, T]
-        mixed = ops.reshape(ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3)), (-1, 1, tokens, channels))
+        heads = (self.num_heads, depth)
+        query = ops.reshape(ops.multiply(self.query(asking), depth**-0.5), (-1, asking.shape[2], *heads))
+        key, value = (ops.reshape(dense(inputs), (-1, inputs.shape[2], *heads)) for dense in (self.key, self.value))
+        scores = ops.matmul(ops.transpose(query, (0, 2, 1, 3)), ops.transpose(key, (0, 2, 3, 1)))  # [B, nH, asking, T]
+        weights = self.drop_scores(ops.softmax(scores, axis=-1), training=training)
+        mixed = ops.transpose(ops.matmul(weights, ops.transpose(value, (0, 2, 1, 3))), (0, 2, 1, 3))
+        mixed = ops.reshape(mixed, (-1, 1, asking.shape[2], channels))
         return self.drop_projection(self.projection(mixed), training=training)
 
     def get_config(self) -> dict[str, Any]:
@@ -185,7 +188,13 @@ class PlainBlock(layers.Layer):
         epsilon: of the norms.
         layer_scale: None, or the initial value of a factor for each channel of each branch.
         gelu: "exact" or "tanh", of the MLP.
+
+    Attributes:
+        keeps: None, or how many of the first tokens the block gives, for a graph that reads no others (see `edge.export.rewrites`); not
+            saved.
     """
+
+    keeps: int | None = None
 
     def __init__(
         self,
@@ -229,22 +238,19 @@ class PlainBlock(layers.Layer):
         return input_shape
 
     @property
-    def branches(self) -> tuple[tuple[Any, Any, Any], ...]:
-        """Norm, branch and scale (None without LayerScale) of both."""
-        return (self.norm1, self.attention, self.scale1), (self.norm2, self.mlp, self.scale2)
-
-    @property
     def residual_writers(self) -> tuple[keras.Variable, ...]:
         """The weights that scale what the branches add."""
         return self.attention.projection.kernel, self.mlp.fc2.kernel
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        outputs = inputs
-        for norm, branch, scale in self.branches:
-            change = branch(norm(outputs), training=training)
-            change = change if scale is None else scale(change)
-            outputs = ops.add(outputs, self.drop_path(change, training=training))
-        return outputs
+        outputs, normed, asking = inputs, self.norm1(inputs), None
+        if self.keeps is not None:
+            outputs, asking = inputs[:, :, : self.keeps], normed[:, :, : self.keeps]
+        outputs = self._added(outputs, self.attention(normed, training=training, asking=asking), self.scale1, training)
+        return self._added(outputs, self.mlp(self.norm2(outputs), training=training), self.scale2, training)
+
+    def _added(self, inputs: Any, change: Any, scale: LayerScale | None, training: bool | None) -> Any:
+        return ops.add(inputs, self.drop_path(change if scale is None else scale(change), training=training))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self.config}
@@ -266,6 +272,11 @@ class TokenPooling(layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (input_shape[0], input_shape[-1] * (2 if self.pooling.startswith("token_") else 1))
+
+    @property
+    def first_tokens(self) -> int | None:
+        """How many of the first tokens it reads, where it reads no others."""
+        return {"token": 1, "token_register": 2}.get(self.pooling)
 
     def call(self, inputs: Any) -> Any:
         if self.pooling == "token_register":

@@ -88,6 +88,14 @@ def centre_norm_inputs(model: keras.Model) -> None:
         norm.subtracts_mean = False
 
 
+def keep_read_tokens(model: keras.Model) -> None:
+    """Plain models whose head reads the class token: the last block computes that token alone, from the keys and values of all."""
+    for _, blocks, norm in _closed_plain_streams(model):
+        pools = _consumers(norm)
+        if blocks and len(pools) == 1 and isinstance(pools[0], TokenPooling) and pools[0].first_tokens:
+            blocks[-1].keeps = pools[0].first_tokens
+
+
 def fold_normalization(model: keras.Model, preprocessing: Preprocessing) -> None:
     """The image normalisation goes into the convolution of the patch embedding, which then takes pixels 0..255.
 
@@ -104,6 +112,7 @@ def fold_normalization(model: keras.Model, preprocessing: Preprocessing) -> None
 REWRITES: dict[str, Callable[[keras.Model], None]] = {
     "fold_norm_affine": fold_norm_affine,
     "centre_norm_inputs": centre_norm_inputs,
+    "keep_read_tokens": keep_read_tokens,
 }
 NORMALIZATION = "fold_normalization"
 ALL = (*REWRITES, NORMALIZATION)
