@@ -273,11 +273,6 @@ class TokenPooling(layers.Layer):
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (input_shape[0], input_shape[-1] * (2 if self.pooling.startswith("token_") else 1))
 
-    @property
-    def first_tokens(self) -> int | None:
-        """How many of the first tokens it reads, where it reads no others."""
-        return {"token": 1, "token_register": 2}.get(self.pooling)
-
     def call(self, inputs: Any) -> Any:
         if self.pooling == "token_register":
             return ops.reshape(inputs[:, :, :2], (-1, 2 * inputs.shape[-1]))

@@ -246,7 +246,7 @@ def _draw(role: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.nda
         return 1.0 + 0.2 * noise
     if role == "logit_scale":
         return np.log(10.0) + 0.3 * noise
-    if role == "relative_position_bias_table":
+    if role in ("relative_position_bias_table", "class_token", "registers", "positions"):
         return 0.5 * noise
     return 0.1 * noise  # biases, beta
 

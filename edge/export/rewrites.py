@@ -89,11 +89,14 @@ def centre_norm_inputs(model: keras.Model) -> None:
 
 
 def keep_read_tokens(model: keras.Model) -> None:
-    """Plain models whose head reads the class token: the last block computes that token alone, from the keys and values of all."""
+    """Plain models whose head reads the class token: the last block computes two tokens, from the keys and values of all.
+
+    Two and not one: an addition of [1, 1, 1, C] looks like a bias to the converter, which makes it a vector without a batch.
+    """
     for _, blocks, norm in _closed_plain_streams(model):
         pools = _consumers(norm)
-        if blocks and len(pools) == 1 and isinstance(pools[0], TokenPooling) and pools[0].first_tokens:
-            blocks[-1].keeps = pools[0].first_tokens
+        if blocks and len(pools) == 1 and isinstance(pools[0], TokenPooling) and pools[0].pooling in ("token", "token_register"):
+            blocks[-1].keeps = 2
 
 
 def fold_normalization(model: keras.Model, preprocessing: Preprocessing) -> None:
