@@ -1,4 +1,4 @@
-"""Hierarchical vision transformers with shifted windows for Keras 3.
+"""Vision Transformers for Keras 3, with shifted windows and plain.
 
     from tfvit import ViTTransformerTiny224, preprocess_input
 
@@ -15,7 +15,7 @@ from tfvit.variants import VARIANTS
 
 __version__ = "0.1.0"
 
-__all__ = ["ViTTransformer", "preprocess_input", *(variant.constructor for variant in VARIANTS.values())]
+__all__ = ["ViTTransformer", "VisionTransformer", "preprocess_input", *(variant.constructor for variant in VARIANTS.values())]
 
 
 def __getattr__(name: str) -> Any:
@@ -26,7 +26,7 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         from tfvit import model
 
-        return model.CONSTRUCTORS.get(name) or model.ViTTransformer
+        return model.CONSTRUCTORS[name]
     raise AttributeError(f"module 'tfvit' has no attribute {name!r}")
 
 

@@ -18,10 +18,14 @@ import numpy as np
 from tfvit.attention import CosineWindowAttention, _WindowAttention
 from tfvit.blocks import Block, LayerNorm, PatchEmbedding, PatchMerging
 from tfvit.errors import WeightsError
-from tfvit.variants import VARIANTS
+from tfvit.plain_layers import PlainBlock, Tokens
+from tfvit.plain_names import fitted, guess_plain_variant, is_plain, timm_plain_names
+from tfvit.variants import VARIANTS, WindowedVariant
 
 _LOG = logging.getLogger("tfvit")
 
+# a classifier's weights: windowed models', plain ones'
+HEADS = (("head.fc.weight", "head.fc.bias"), ("head.weight", "head.bias"))
 _BUFFERS = re.compile(r"(relative_position_index|attn_mask|relative_coords_table|k_bias)$")
 # our block order (0,0), (0,1), (1,0), (1,1) taken from the original's concatenation (0,0), (1,0), (0,1), (1,1)
 _MERGING_ORDER = (0, 2, 1, 3)
@@ -30,7 +34,7 @@ _MERGING_ORDER = (0, 2, 1, 3)
 def tfvit_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
     """The tfvit layers of a model, nested models included, in the order they were built."""
     for layer in model._flatten_layers(include_self=False):
-        if isinstance(layer, PatchEmbedding | Block | PatchMerging | _WindowAttention | LayerNorm):
+        if isinstance(layer, PatchEmbedding | Block | PatchMerging | _WindowAttention | LayerNorm | Tokens | PlainBlock):
             yield layer
 
 
@@ -71,6 +75,8 @@ def _same(tensor: np.ndarray) -> np.ndarray:
 _SAME = _Layout(_same, _same)
 _TRANSPOSED = _Layout(np.transpose, np.transpose)
 _CONVOLUTION = _Layout(lambda tensor: tensor.transpose(2, 3, 1, 0), lambda kernel: kernel.transpose(3, 2, 0, 1))
+_ROW = _Layout(lambda tensor: tensor.reshape(-1), lambda vector: vector.reshape(1, 1, -1))
+_ROWS = _Layout(lambda tensor: tensor.reshape(tensor.shape[1:]), lambda rows: rows[None])
 _LOGIT_SCALE = _Layout(lambda tensor: tensor.reshape(-1, 1), lambda scale: scale.reshape(-1, 1, 1))
 _MERGED_VECTOR = _Layout(_merge_order_vector, _merge_order_vector)
 _MERGED_KERNEL = _Layout(_merge_order_kernel, _original_order_kernel)
@@ -92,7 +98,7 @@ def official_targets(model: keras.Model) -> dict[str, list[tuple[keras.Variable,
         if layer.bias is not None:
             one(f"{prefix}.bias", layer.bias)
 
-    stage, block = 0, 0
+    stage, block, head = 0, 0, "head.fc"
     for layer in model.layers:
         if isinstance(layer, PatchEmbedding):
             one("patch_embed.proj.weight", layer.projection.kernel, _CONVOLUTION)
@@ -125,10 +131,33 @@ def official_targets(model: keras.Model) -> dict[str, list[tuple[keras.Variable,
                 if attention.qkv_bias:
                     for part, projection in enumerate((attention.query, attention.key, attention.value)):
                         one(f"{prefix}.attn.qkv.bias", projection.bias, _third(part, transpose=False))
+        elif isinstance(layer, Tokens):
+            head = "head"
+            one("patch_embed.proj.weight", layer.projection.kernel, _CONVOLUTION)
+            one("patch_embed.proj.bias", layer.projection.bias)
+            one("pos_embed", layer.positions, _ROWS)
+            if layer.has_class_token:
+                one("cls_token", layer.class_token, _ROW)
+            if layer.num_registers:
+                one("reg_token", layer.registers, _ROWS)
+        elif isinstance(layer, PlainBlock):
+            prefix = f"blocks.{block}"
+            block += 1
+            norm(f"{prefix}.norm1", layer.norm1)
+            norm(f"{prefix}.norm2", layer.norm2)
+            dense(f"{prefix}.mlp.fc1", layer.mlp.fc1)
+            dense(f"{prefix}.mlp.fc2", layer.mlp.fc2)
+            dense(f"{prefix}.attn.proj", layer.attention.projection)
+            for part, projection in enumerate((layer.attention.query, layer.attention.key, layer.attention.value)):
+                one(f"{prefix}.attn.qkv.weight", projection.kernel, _third(part, transpose=True))
+                one(f"{prefix}.attn.qkv.bias", projection.bias, _third(part, transpose=False))
+            for name, scale in (("ls1", layer.scale1), ("ls2", layer.scale2)):
+                if scale is not None:
+                    one(f"{prefix}.{name}.gamma", scale.gamma)
         elif isinstance(layer, LayerNorm):
             norm("norm", layer)
-        elif isinstance(layer, keras.layers.Dense) and layer.name == "head":
-            dense("head.fc", layer)
+        elif isinstance(layer, keras.layers.Dense) and layer.name in ("head", "pre_logits"):
+            dense(head if layer.name == "head" else "pre_logits.fc", layer)
     return targets
 
 
@@ -149,6 +178,10 @@ def assign_tensors(model: keras.Model, tensors: Mapping[str, np.ndarray], expect
             another window.
     """
     given, tensors = tensors, timm_names(tensors)
+    for layer in model.layers:
+        if isinstance(layer, Tokens):
+            scaled = any(isinstance(block, PlainBlock) and block.scale1 is not None for block in model.layers)
+            tensors = fitted(tensors, layer, scaled)
     targets = official_targets(model)
     _leave_out_other_head(tensors, targets, expected, source)
     missing = sorted(set(targets) - set(tensors))
@@ -163,7 +196,7 @@ def assign_tensors(model: keras.Model, tensors: Mapping[str, np.ndarray], expect
                 break
             values.append((variable, value))
     if missing or unexpected or misshapen:
-        found = guess_variant(tensors)
+        found = guess_variant(given)
         advice = f"these look like {found}: use that variant" if found else "use the variant the checkpoint was made for"
         problems = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
         raise WeightsError(
@@ -281,7 +314,7 @@ def _transformed(
 
 
 def _leave_out_other_head(tensors: dict[str, np.ndarray], targets: dict[str, Any], expected: str, source: str) -> None:
-    head = ("head.fc.weight", "head.fc.bias")
+    head = next((names for names in HEADS if names[0] in targets or names[0] in tensors), HEADS[0])
     if not all(name in tensors for name in head):
         return
     if head[0] not in targets:
@@ -334,6 +367,8 @@ def architecture(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 def guess_variant(tensors: Mapping[str, np.ndarray]) -> str | None:
     """The variant ids a checkpoint with official names can belong to, joined by "or"; None if it is none of the table's."""
+    if is_plain(tensors):
+        return guess_plain_variant(tensors)
     tensors = timm_names(tensors)
     projection = tensors.get("patch_embed.proj.weight")
     if projection is None:
@@ -347,7 +382,8 @@ def guess_variant(tensors: Mapping[str, np.ndarray]) -> str | None:
     found = [
         variant.id
         for variant in VARIANTS.values()
-        if variant.version == version
+        if isinstance(variant, WindowedVariant)
+        and variant.version == version
         and variant.embed_dim == projection.shape[0]
         and variant.depths == tuple(len(depths[stage]) for stage in sorted(depths))
         and (table is None or table.shape[0] == (2 * variant.window_size - 1) ** 2)
@@ -356,7 +392,9 @@ def guess_variant(tensors: Mapping[str, np.ndarray]) -> str | None:
 
 
 def timm_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Either scheme's names as timm's, without the buffers."""
+    """Any scheme's names as timm's, without the buffers."""
+    if is_plain(tensors):
+        return timm_plain_names(tensors)
     original = any(name.startswith("layers.0.downsample") for name in tensors)
     named = {}
     for name, tensor in tensors.items():

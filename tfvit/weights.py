@@ -8,16 +8,19 @@ import os
 import re
 import zlib
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from tfvit import memory
 from tfvit.blocks import Block
-from tfvit.checkpoints import assign_tensors, tfvit_layers, timm_names
+from tfvit.checkpoints import HEADS, assign_tensors, tfvit_layers, timm_names
 from tfvit.errors import InputError, WeightsError, first_line, reading
 from tfvit.hashing import file_sha256
-from tfvit.variants import PUBLISHED_WEIGHTS, WEIGHTS_ENDINGS, Variant
+from tfvit.plain_layers import PlainBlock
+from tfvit.plain_names import is_plain, plain_architecture
+from tfvit.variants import PUBLISHED_WEIGHTS, TENSORS_ENDINGS, WEIGHTS_ENDINGS, Variant
 
 # Far more than any head has: an HDF5 file may declare a size that no memory holds, and store nothing
 MOST_CLASSES = 10**6
@@ -51,8 +54,8 @@ def load_weights(
     Args:
         model: a built tfvit model.
         weights: "imagenet" or "imagenet21k" (fetched from the Hugging Face hub, or its cache), "cifar10" (shipped with the package, for
-            the nano variants), or the path of a `.safetensors` or `.pth` (official names, timm's or the original release's),
-            `.weights.h5` or `.keras` file.
+            the nano variants), or the path of a `.safetensors` or `.pth` (official names: timm's, the original release's, for plain
+            models Hugging Face's too), `.npz` (the original release's of plain models), `.weights.h5` or `.keras` file.
         variant: the model's row of the table; needed for the published weights.
         adapt_window: take a checkpoint of another window, see `tfvit.checkpoints.assign_tensors`.
 
@@ -70,7 +73,7 @@ def load_weights(
         assign_tensors(model, read_safetensors(checkpoint.path), name, checkpoint.origin, adapt_window)
         return WeightsOrigin(str(weights), checkpoint.sha256, checkpoint.license, checkpoint.origin)
     path = existing_weights_file(weights)
-    if path.name.endswith((".safetensors", ".pth")):
+    if path.name.endswith(TENSORS_ENDINGS):
         assign_tensors(model, read_tensors(path), name, path.name, adapt_window)
     elif path.name.endswith(".weights.h5"):
         _load_h5(model, path, name)
@@ -113,7 +116,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """All tensors of a `.safetensors` or `.pth` checkpoint.
+    """All tensors of a `.safetensors`, `.pth` or `.npz` checkpoint.
 
     Raises:
         WeightsError: the file is cut off, no checkpoint, or a `.pth` with more than tensors and plain containers.
@@ -122,7 +125,15 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         from tfvit.torch_checkpoint import read_torch_checkpoint
 
         return read_torch_checkpoint(path)
-    return read_safetensors(path)
+    return _read_npz(path) if path.name.endswith(".npz") else read_safetensors(path)
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an archive; no pickles."""
+    advice = "download or export the file again"
+    unreadable = reading(path.name, "a complete .npz of numbers", "weights file", advice, WeightsError, Exception)
+    with unreadable, memory.limited(), np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
 
 
 def load_keras_model(path: str | os.PathLike[str], trusted: bool = False) -> keras.Model:
@@ -181,9 +192,9 @@ def _short(error: Exception) -> str:
 def checkpoint_classes(path: str | os.PathLike[str]) -> int | None:
     """How many classes a weights file has; None without a readable head."""
     path = Path(path)
-    if path.name.endswith((".safetensors", ".pth")):
+    if path.name.endswith(TENSORS_ENDINGS):
         tensors = timm_names(read_tensors(path))
-        head = tensors.get("head.fc.bias")
+        head = next((tensors[bias] for _, bias in HEADS if bias in tensors), None)
         return int(head.shape[0]) if head is not None and head.ndim == 1 else None
     if path.name.endswith(".weights.h5"):
         import h5py
@@ -198,13 +209,24 @@ def checkpoint_classes(path: str | os.PathLike[str]) -> int | None:
     return None
 
 
+def checkpoint_arguments(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a weights file says of the model around its variant: its number of classes; of a plain model also what its head reads."""
+    path = Path(path)
+    tensors = read_tensors(path) if path.name.endswith(TENSORS_ENDINGS) else {}
+    if not is_plain(tensors):
+        classes = checkpoint_classes(path)
+        return {} if classes is None else {"classes": classes}
+    found = plain_architecture(tensors)
+    return {name: found[name] for name in ("classes", "pooling", "class_token", "representation_size", "gelu") if name in found}
+
+
 def randomize(model: keras.Model, seed: int) -> WeightsOrigin:
     """Draws every weight of a tfvit model at random, so that every branch computes something.
 
     Kernels are scaled by fan-in. Biases, norm scales (V2 initialises some with zero), position tables and logit scales are drawn too. The
     values depend only on the seed and on the name of the weight, and are the same on every backend.
     """
-    writers = {id(weight) for layer in tfvit_layers(model) if isinstance(layer, Block) for weight in layer.residual_writers}
+    writers = {id(weight) for layer in tfvit_layers(model) if isinstance(layer, Block | PlainBlock) for weight in layer.residual_writers}
     digest = hashlib.sha256()
     for path, variable in sorted(((_stable_path(weight, model), weight) for weight in model.weights), key=lambda pair: pair[0]):
         rng = np.random.Generator(np.random.PCG64([seed, zlib.crc32(path.encode())]))
@@ -224,7 +246,7 @@ def _draw(role: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.nda
         return 1.0 + 0.2 * noise
     if role == "logit_scale":
         return np.log(10.0) + 0.3 * noise
-    if role == "relative_position_bias_table":
+    if role in ("relative_position_bias_table", "class_token", "registers", "positions"):
         return 0.5 * noise
     return 0.1 * noise  # biases, beta
 

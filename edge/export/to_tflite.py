@@ -23,7 +23,7 @@ from edge.export.outputs import end_of, is_identity, meaning_of, without_activat
 from edge.tflite.flatbuffer import make_constant, read_model, write_model
 from edge.tflite.versions import set_min_runtime_version
 from tfvit.attention import substituted_constants
-from tfvit.blocks import PatchEmbedding
+from tfvit.blocks import PatchProjection
 from tfvit.errors import EnvironmentUnusableError, InputError, UsageError
 from tfvit.preprocessing import Preprocessing, normalize
 
@@ -272,7 +272,7 @@ def normalises_itself(model: keras.Model) -> bool:
         return True
     for node in (node for level in model._nodes_by_depth.values() for node in level):
         operation = node.operation
-        if isinstance(operation, PatchEmbedding) or (isinstance(operation, keras.Model) and _contains_backbone(operation)):
+        if isinstance(operation, PatchProjection) or (isinstance(operation, keras.Model) and _contains_backbone(operation)):
             history = node.input_tensors[0]._keras_history
             while _passes_values_through(history.operation):
                 history = history.operation._inbound_nodes[history.node_index].input_tensors[0]._keras_history
@@ -295,7 +295,7 @@ def _passes_values_through(layer: Any) -> bool:
 
 
 def _contains_backbone(model: keras.Model) -> bool:
-    return any(isinstance(layer, PatchEmbedding) for layer in model._flatten_layers(include_self=False))
+    return any(isinstance(layer, PatchProjection) for layer in model._flatten_layers(include_self=False))
 
 
 def _why_not_exportable(model: keras.Model) -> str | None:
