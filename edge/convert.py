@@ -15,7 +15,7 @@ from edge.front_door import Result, Table, called, make_callable, progress_on_st
 from edge.quantization.recipes import RECIPES, find_recipe
 from tfvit.errors import UsageError, unknown_name
 from tfvit.extras import require_extra, require_matplotlib
-from tfvit.model_input import ModelInput
+from tfvit.preprocessing import ModelInput
 from tfvit.progress import current
 from tfvit.terminal import Parser, Terminal, run
 from tfvit.variants import VARIANTS, find_variant

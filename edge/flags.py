@@ -8,8 +8,7 @@ from pathlib import Path
 
 from edge.artifacts.store import Store, open_store
 from tfvit.errors import UsageError
-from tfvit.model_input import CHANNELS, MODEL_INPUTS, SQUASH
-from tfvit.preprocessing import INTERPOLATIONS
+from tfvit.preprocessing import CHANNELS, INTERPOLATIONS, MODEL_INPUTS, SQUASH
 
 
 def add_preprocessing_flags(parser: argparse.ArgumentParser) -> None:

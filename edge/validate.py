@@ -17,7 +17,7 @@ from edge.front_door import Result, Table, called, make_callable, progress_on_st
 from edge.runtime.machine import usable_cores
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError
 from tfvit.extras import require_extra
-from tfvit.model_input import MODEL_INPUTS, ModelInput
+from tfvit.preprocessing import MODEL_INPUTS, ModelInput
 from tfvit.terminal import Parser, Terminal, run
 
 # --app-preprocessing -> in words

@@ -13,8 +13,7 @@ from edge.drift.meanings import CLASSES, LABELS, MEANINGS
 from edge.drift.statistics import wrong_label_order
 from edge.export.float_model import FloatModel
 from tfvit.errors import InputError
-from tfvit.model_input import GEOMETRY, MODEL_INPUTS, NORMALIZED, OUTPUT, PIXELS, VALUE_RANGES, VALUES
-from tfvit.preprocessing import Preprocessing
+from tfvit.preprocessing import GEOMETRY, MODEL_INPUTS, NORMALIZED, OUTPUT, PIXELS, VALUE_RANGES, VALUES, Preprocessing
 from tfvit.progress import current, step
 
 # McNemar's exact test: another preprocessing is right so much more often that chance does it once in twenty times

@@ -16,7 +16,7 @@ from edge.export.source import Source
 from edge.quantization.recipes import Recipe
 from tfvit.errors import UserError
 from tfvit.labels import read_labels
-from tfvit.model_input import ModelInput
+from tfvit.preprocessing import ModelInput
 from tfvit.progress import current
 from tfvit.variants import Variant
 from tfvit.weights_choice import NETWORK_TIMEOUT_S, resolve_weights

@@ -19,7 +19,7 @@ from edge.quantization.recipes import Recipe
 from edge.runtime import cpu
 from edge.tflite import delegate_rules, flatbuffer, versions
 from tfvit import hashing
-from tfvit.model_input import OUTPUT
+from tfvit.preprocessing import OUTPUT
 
 
 def manifest(

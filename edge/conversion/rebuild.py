@@ -21,8 +21,7 @@ from edge.quantization.recipes import DYNAMIC_SINCE, RECIPES, find_recipe
 from tfvit.errors import EnvironmentUnusableError, InputError, UsageError
 from tfvit.hashing import sha256
 from tfvit.labels import published_labels
-from tfvit.model_input import ModelInput
-from tfvit.preprocessing import Preprocessing
+from tfvit.preprocessing import ModelInput, Preprocessing
 from tfvit.progress import step
 from tfvit.variants import VARIANTS
 

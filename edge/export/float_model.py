@@ -19,8 +19,7 @@ from edge.export import source as sources
 from edge.export.backend import require_tensorflow_backend
 from edge.export.source import Source
 from edge.quantization.recipes import Recipe
-from tfvit.model_input import OUTPUT, attached
-from tfvit.preprocessing import Preprocessing
+from tfvit.preprocessing import OUTPUT, Preprocessing, attached
 from tfvit.progress import counted, step
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from edge.artifacts import artifact
 from edge.drift.meanings import AUTO as AUTO_OUTPUT
 from edge.export import source as sources
 from tfvit.errors import InputError, UsageError
-from tfvit.model_input import AUTO, NORMALIZED, NOTHING_SAID, PIXELS, ModelInput
+from tfvit.preprocessing import AUTO, NORMALIZED, NOTHING_SAID, PIXELS, ModelInput
 from tfvit.variants import PUBLISHED_WEIGHTS, find_variant
 from tfvit.weights_choice import resolve_weights
 

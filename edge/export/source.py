@@ -19,7 +19,7 @@ from edge.quantization.recipes import Recipe
 from tfvit import weights_choice
 from tfvit.errors import InputError, first_line
 from tfvit.hashing import file_sha256
-from tfvit.model_input import NOTHING_SAID, ModelInput
+from tfvit.preprocessing import NOTHING_SAID, ModelInput
 from tfvit.variants import Variant
 from tfvit.weights_choice import WeightsChoice
 

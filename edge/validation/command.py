@@ -16,7 +16,7 @@ from edge.validation.images import choose_images
 from edge.validation.settings import Settings
 from edge.validation.validate_file import validate as validate_file
 from tfvit.labels import read_labels
-from tfvit.model_input import ModelInput
+from tfvit.preprocessing import ModelInput
 from tfvit.progress import about
 
 

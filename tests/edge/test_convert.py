@@ -24,7 +24,7 @@ from tfvit import hashing
 from tfvit.checkpoints import official_tensors
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 from tfvit.labels import cifar10_labels
-from tfvit.model_input import NOTHING_SAID
+from tfvit.preprocessing import NOTHING_SAID
 from tfvit.published import SHIPPED_SHA256
 
 CIFAR10 = Path(__file__).parents[3] / "shared" / "data" / "cifar10"

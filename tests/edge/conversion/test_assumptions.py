@@ -11,8 +11,7 @@ from edge.runtime.cpu import Interpreter
 from tests.edge.small_models import MICRO, SEED, build, pixels
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, UsageError
 from tfvit.imagenet import preprocess_input
-from tfvit.model_input import MODEL_INPUTS, VALUE_RANGES, ModelInput, attached
-from tfvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, attach
+from tfvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, MODEL_INPUTS, VALUE_RANGES, ModelInput, Preprocessing, attach, attached
 
 SIDE, CLASSES = MICRO.image_size, MICRO.classes
 # Each its own folder; a model with random weights gives some of them to some images
