@@ -42,7 +42,8 @@ def parser() -> Parser:
     parser.add_argument("--model", type=Path, help="a saved .keras model with a tfvit backbone, instead of --variant")
     parser.add_argument("--quant", required=True, help=f"recipe, comma list, or all: {', '.join(RECIPES)}")
     parser.add_argument(
-        "--weights", help="auto, imagenet, imagenet21k, cifar10, random[:SEED], or a .safetensors, .pth, .weights.h5 or .keras file (auto)"
+        "--weights",
+        help="auto, imagenet, imagenet21k, cifar10, random[:SEED], or a .safetensors, .pth, .npz, .weights.h5 or .keras file (auto)",
     )
     parser.add_argument("--calibration", default="builtin", help="folder or zip of images, or builtin (%(default)s)")
     parser.add_argument("--calibration-samples", type=int, default=128, help="how many images (%(default)s)")
