@@ -38,6 +38,8 @@ ORGANISATION = "timm"
 # of the original weights (github.com/microsoft/Swin-Transformer); the repositories repeat it
 LICENSE = "MIT"
 TIMEOUT_S = 10.0
+# Where the hub was silent once, the next file waits only a moment for it
+_SHORT_TIMEOUT_S = 1.0
 
 SCHEME = "hf://"
 # Of a checkpoint of anyone's: its configuration, what may lie beside it, and its weights, the first that is there
@@ -201,17 +203,27 @@ def fetch_folder(repository: str, timeout_s: float = TIMEOUT_S) -> FetchedCheckp
         raise _error(repository, "not_found", "hf://OWNER/NAME", repository, "check the spelling")
     hub = _import_huggingface_hub(repository)
     configuration = _fetched(hub, repository, CONFIGURATION, timeout_s)
-    for name in BESIDE:
-        _fetched_if_there(hub, repository, name, timeout_s)
-    for name in WEIGHTS:
-        found = _fetched_if_there(hub, repository, name, timeout_s)
-        if found is None:
+    # without an answer, what the cache lacks was not there when it was filled
+    absent = ("not_found", "offline", "unreachable") if configuration.from_cache else ("not_found",)
+    missing: WeightsError | None = None
+    for name in (*BESIDE, *WEIGHTS):
+        try:
+            found = _fetched(hub, repository, name, timeout_s)
+        except WeightsError as error:
+            kind, missing = getattr(error, "kind", None), error
+            if kind not in absent:
+                raise
+            timeout_s = min(timeout_s, _SHORT_TIMEOUT_S) if kind == "unreachable" else timeout_s
+            continue
+        if name in BESIDE:
             continue
         for shard in _shards(found.path) if name.endswith(".json") else ():
             _fetched(hub, repository, shard, timeout_s)
         if found.path.parent != configuration.path.parent:  # a commit in between
             return fetch_folder(repository, timeout_s)
         return found
+    if missing is not None and getattr(missing, "kind", None) != "not_found":
+        raise missing
     raise _error(repository, "not_found", f"one of {', '.join(WEIGHTS)}", "only a configuration", "check the repository's files")
 
 
@@ -223,15 +235,6 @@ def local_checkpoint(path: str | os.PathLike[str], timeout_s: float = TIMEOUT_S)
     repository = text.removeprefix(SCHEME).strip("/")
     fetched = fetch_folder(repository, timeout_s)
     return LocalCheckpoint(fetched.path.parent, repository.rpartition("/")[2], f"{SCHEME}{fetched.origin}")
-
-
-def _fetched_if_there(hub: Any, repository: str, name: str, timeout_s: float) -> FetchedCheckpoint | None:
-    try:
-        return _fetched(hub, repository, name, timeout_s)
-    except WeightsError as error:
-        if getattr(error, "kind", None) != "not_found":
-            raise
-        return None
 
 
 def _shards(index: Path) -> list[str]:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from tfvit.checkpoints.checkpoint import Checkpoint
+from tfvit.checkpoints.reading import read_checkpoint
+
+__all__ = ["Checkpoint", "read_checkpoint"]
 _OFFICIAL = (
     "architecture", "assign_tensors", "guess_variant", "official_targets", "official_tensors", "resize_position_table", "tfvit_layers",
     "timm_names", "trained_windows",

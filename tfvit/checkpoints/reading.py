@@ -84,6 +84,11 @@ def checkpoint_sha256(path: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def whole(path: Path) -> Path:
+    """The folder of a file that is called as in every folder of its format and has its configuration beside it; else the path itself."""
+    return path.parent if path.name in WEIGHTS and path.is_file() and (path.parent / CONFIG).is_file() else path
+
+
 def is_keras_model(path: Path) -> bool:
     """Whether it is a saved Keras model, whatever its name."""
     with reading(path, "an existing folder or file", "checkpoint"):
@@ -95,11 +100,9 @@ def _found(path: Path) -> _Found:
     with reading(path, "an existing folder or file", "checkpoint", "check the path; hf://OWNER/NAME fetches one from the hub"):
         if not path.is_dir():
             path.open("rb").close()
-        # a file of a folder of transformers, timm or KerasHub has its configuration beside it
-        folder = path if path.is_dir() else path.parent
-        config_file = folder / CONFIG
-        config = _json(config_file) if config_file.is_file() and (path.is_dir() or path.name in WEIGHTS) else None
-        weights = (path,) if path.is_file() else _weights_in(path, config)
+        folder = whole(path)
+        config = _json(folder / CONFIG) if (folder / CONFIG).is_file() else None
+        weights = _weights_in(folder, config) if folder.is_dir() else (path,)
     beside = (CONFIG, PROCESSOR, CONVERTER, TASK_WEIGHTS) if config is not None else ()
     return _Found((*weights, *(folder / name for name in beside if (folder / name).is_file())), config)
 
