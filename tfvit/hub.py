@@ -46,7 +46,7 @@ SCHEME = "hf://"
 CONFIGURATION = "config.json"
 BESIDE = ("preprocessor_config.json", "image_converter.json", "task.weights.h5")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json", "model.weights.h5")
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 CLASSES = {"imagenet": 1000, "imagenet21k": 21841}
 
@@ -219,8 +219,9 @@ def fetch_folder(repository: str, timeout_s: float = TIMEOUT_S) -> FetchedCheckp
             continue
         for shard in _shards(found.path) if name.endswith(".json") else ():
             _fetched(hub, repository, shard, timeout_s)
-        if found.path.parent != configuration.path.parent:  # a commit in between
-            return fetch_folder(repository, timeout_s)
+        if found.path.parent != configuration.path.parent:
+            received = "a commit while they were fetched"
+            raise _error(repository, "incomplete", "configuration and weights of one commit", received, "try again")
         return found
     if missing is not None and getattr(missing, "kind", None) != "not_found":
         raise missing

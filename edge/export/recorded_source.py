@@ -46,7 +46,7 @@ def recorded_input(manifest: Mapping[str, Any]) -> ModelInput:
 def needed_flag(manifest: Mapping[str, Any]) -> str | None:
     """Which of a command's flags must name a file of the user's: --weights, --model, --checkpoint or none."""
     recorded = manifest["weights"]
-    if manifest["settings"].get("checkpoint"):
+    if (manifest.get("settings") or {}).get("checkpoint"):
         return "--checkpoint"
     if manifest["variant"] is None:
         return "--model"

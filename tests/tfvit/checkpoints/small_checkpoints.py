@@ -106,7 +106,7 @@ class _Pickler(pickle._Pickler):
     def _tensor(self, array):
         key = str(len(self.storages))
         self.storages[key] = np.ascontiguousarray(array)
-        kind = {"float32": "FloatStorage", "int64": "LongStorage"}[str(array.dtype)]
+        kind = {"float32": "FloatStorage", "float16": "HalfStorage", "int64": "LongStorage"}[str(array.dtype)]
         self.write(b"ctorch._utils\n_rebuild_tensor_v2\n(")
         self.write(b"(")
         super().save("storage")
