@@ -59,7 +59,8 @@ def read_h5(content: Path | bytes, source: str) -> dict[str, np.ndarray]:
     def take(place: str, entry: Any) -> None:
         if isinstance(entry, h5py.Dataset) and not place.startswith("optimizer"):
             # Keras stores arrays as they are; one that is declared and not stored may be of any size
-            if entry.id.get_storage_size() != entry.size * entry.dtype.itemsize or entry.external:
+            stored = entry.id.get_storage_size() == entry.size * entry.dtype.itemsize and not entry.external
+            if not stored or entry.dtype.kind not in "fiub":
                 raise ValueError(f"{place} of {entry.size} elements in {entry.id.get_storage_size()} bytes")
             arrays[place] = entry[()]
 

@@ -120,7 +120,8 @@ def _labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     if not isinstance(named, Mapping) or sorted(named, key=int) != [str(index) for index in range(len(named))]:
         return None
     labels = tuple(" ".join(str(named[str(index)]).split()) for index in range(len(named)))
-    return None if all(re.fullmatch(r"LABEL_\d+", label) for label in labels) else labels
+    stand_ins = all(re.fullmatch(r"LABEL_\d+", label) for label in labels)
+    return None if stand_ins or not all(labels) else labels
 
 
 def _preprocessing(processor: Mapping[str, Any], source: str, notes: list[str]) -> Preprocessing | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tfvit.checkpoints.wrapping import first, unwrapped
 from tfvit.errors import WeightsError, reading
 from tfvit.graph_constants import AFTER_SHIFT, MASKED
 from tfvit.hashing import file_sha256
+from tfvit.preprocessing import Preprocessing
 from tfvit.variants import VARIANTS, Variant
 
 OURS = "tfvit"
@@ -33,6 +35,7 @@ INDEX_ENDING = ".index.json"
 # What lies beside the weights in a folder of a training run, and is none
 _NO_WEIGHTS = ("optimizer", "scheduler", "rng_state", "scaler", "training_args")
 _MOST_JSON_BYTES = 64 << 20
+_MOST_PX = 1 << 13
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +64,7 @@ def read_checkpoint(path: Path, variant: Variant | None = None, ema: bool = True
     found = _found(path)
     try:
         return _read(found, path.name, variant, ema)
-    except (KeyError, IndexError, ValueError, TypeError, AttributeError, OverflowError) as error:
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise WeightsError(
             "a checkpoint that cannot be read",
             expected="tensors and a configuration as one of the known formats has them",
@@ -239,6 +242,7 @@ def _joined(format: str, tensors: Mapping[str, np.ndarray], said: Said, variant:
         if format == kerashub.FORMAT:
             raise unsupported(source, f"{side} px in windows of {known['window_size']}", "grids of whole windows")
         known["padding"] = AFTER_SHIFT
+    _require_images(preprocessing, side, source)
     architecture = {**known, "input_shape": (side, side, 3)}
     tensors = names.timm_names(tensors)
     return Checkpoint(format, tensors, architecture, said.labels if "classes" in known else None, preprocessing, tuple(notes))
@@ -300,6 +304,20 @@ def _require_one_window(tensors: Mapping[str, np.ndarray], known: Mapping[str, A
     if wrong:
         sides = ", ".join(str(windows[stage]) for stage in sorted(windows))
         raise unsupported(source, f"windows of {sides} tokens in its stages at {known['image_size']} px", "one window for all stages")
+
+
+def _require_images(preprocessing: Preprocessing | None, side: int, source: str) -> None:
+    """Checks that images of this size can be made: the rest of the line computes with the numbers as they are."""
+    if not 1 <= side <= _MOST_PX:
+        raise unsupported(source, f"images of {side} px", f"images of at most {_MOST_PX} px")
+    if preprocessing is None:
+        return
+    numbers = (*preprocessing.mean, *preprocessing.std)
+    if not all(map(math.isfinite, numbers)) or min(preprocessing.std) <= 0:
+        raise unsupported(source, f"images normalized by {numbers}", "finite means, and deviations above 0")
+    if not side == preprocessing.crop_px <= preprocessing.resize_px <= _MOST_PX:
+        received = f"images resized to {preprocessing.resize_px} px and cut to {preprocessing.crop_px}, for an input of {side}"
+        raise unsupported(source, received, "a cut of the input's size out of an image that is no smaller")
 
 
 def _pads(known: Mapping[str, Any], side: int) -> bool:

@@ -108,4 +108,5 @@ def _labels(names: Any) -> tuple[str, ...] | None:
         names = [names.get(str(index), names.get(index)) for index in range(len(names))]
     if not isinstance(names, list | tuple) or not names or None in names:
         return None
-    return tuple(" ".join(str(name).split()) for name in names)
+    labels = tuple(" ".join(str(name).split()) for name in names)
+    return labels if all(labels) else None

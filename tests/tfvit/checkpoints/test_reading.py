@@ -230,3 +230,31 @@ def test_reading_imports_no_keras():
 
     code = "import sys; import tfvit.checkpoints.reading, tfvit.hub; sys.exit('keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3]).returncode == 0
+
+
+def test_a_pickled_model_gives_its_tensors(make, tensors, equal, tmp_path):
+    """`torch.save(model)`: timm's modules by name, their parts as attributes."""
+    kind = make.stand_in("timm.models.swin_transformer.SwinTransformer")
+
+    def module():
+        made = kind()
+        vars(made).update(training=False, _parameters={}, _buffers={}, _modules={}, _non_persistent_buffers_set=set())
+        return made
+
+    root = module()
+    for name, tensor in tensors[1].items():
+        *path, last = name.split(".")
+        inside = root
+        for part in path:
+            inside = vars(inside)["_modules"].setdefault(part, module())
+        vars(inside)["_parameters"][last] = tensor
+    for index, content in enumerate((root, {"model": root, "epoch": 3})):
+        equal(read_checkpoint(make.torch_save(content, tmp_path / f"{index}.pt")), 1)
+
+
+@pytest.mark.parametrize("labels", [["a", "", "b", "c", "d"], [" ", "a", "b", "c", "d"]])
+def test_labels_without_a_name_are_none(labels, make, tensors, tmp_path):
+    config = make.huggingface_config(id2label={str(index): label for index, label in enumerate(labels)})
+    assert read_checkpoint(make.folder(tmp_path / "run", config, make.huggingface_names(tensors[1]))).labels is None
+    config = {"architecture": "swin_tiny_patch4_window4_64", "label_names": labels}
+    assert read_checkpoint(make.folder(tmp_path / "other", config, tensors[1])).labels is None
