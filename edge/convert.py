@@ -40,6 +40,18 @@ def parser() -> Parser:
     parser = Parser(prog="python -m edge.convert", description=__doc__, epilog=_EPILOG.format(recipes=recipes))
     parser.add_argument("--variant", help=f"id, comma list, or all: {', '.join(VARIANTS)}")
     parser.add_argument("--model", type=Path, help="a saved .keras model with a tfvit backbone, instead of --variant")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="PATH",
+        help="a checkpoint as its maker left it, folder or file: Hugging Face transformers, timm, the original release, KerasHub, our own; "
+        "or hf://OWNER/NAME. Architecture, head, labels and preprocessing are taken from it; --variant is then checked",
+    )
+    parser.add_argument(
+        "--ema",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="of a --checkpoint with a moving average of its weights, take the average",
+    )
     parser.add_argument("--quant", required=True, help=f"recipe, comma list, or all: {', '.join(RECIPES)}")
     parser.add_argument(
         "--weights",
@@ -125,9 +137,11 @@ class Conversions(Result):
 
 
 def convert(
-    model: Any,
-    quant: str | Sequence[str],
+    model: Any = None,
+    quant: str | Sequence[str] = (),
     *,
+    checkpoint: str | Path | None = None,
+    ema: bool = True,
     weights: str | Path | None = None,
     calibration: str | Path = "builtin",
     calibration_samples: int = 128,
@@ -168,9 +182,13 @@ def convert(
 
     >>> artifact = edge.convert("nano32", "int8")
     >>> artifact = edge.convert(model, "int8", calibration="photos")
+    >>> artifact = edge.convert(checkpoint="runs/best", quant="int8")
 
     Args:
-        model: a variant's id, a comma list of them or "all"; the path of a saved `.keras`; or a Keras model in memory.
+        model: a variant's id, a comma list of them or "all"; the path of a saved `.keras`; or a Keras model in memory. With a checkpoint:
+            the id of the variant that it should be, or None.
+        checkpoint: a folder or file of anyone's, or "hf://OWNER/NAME", instead of a model.
+        ema: of a checkpoint with a moving average of its weights, take the average.
         quant: a recipe, a comma list or sequence of them, or "all".
         labels: class names in the model's order, or a text file of them.
         name: what the files of a model in memory are called; the model's own name by default.
@@ -186,7 +204,7 @@ def convert(
         UserError: as the command prints it. Of several files, those that came before it are written.
     """
     given = {name: value for name, value in locals().items() if name not in ("model", "quant", "quiet")}
-    own = not isinstance(model, str) or model.endswith(_SAVED)
+    own = model is not None and (not isinstance(model, str) or model.endswith(_SAVED))
     recipes = quant if isinstance(quant, str) else ",".join(quant)
     with progress_on_stderr(quiet):
         found = _converted(variant=None if own else model, model=model if own else None, quant=recipes, **given)
@@ -204,7 +222,8 @@ def _artifact(cell: Any) -> Artifact:
 
 
 def _converted(
-    *, variant: str | None, model: Any, quant: str, weights: str | Path | None, calibration: str | Path, calibration_samples: int,
+    *, variant: str | None, model: Any, checkpoint: str | Path | None, ema: bool, quant: str, weights: str | Path | None,
+    calibration: str | Path, calibration_samples: int,
     drift_samples: int | None, seed: int, labels: Any, input: str, model_input: str,
     resize: int | str | None, crop: float | None, interpolation: str | None, mean: Sequence[float] | None, std: Sequence[float] | None,
     channels: str | None, trust_model: bool, imports: Sequence[str], output: str, out: str | Path,
@@ -214,33 +233,40 @@ def _converted(
 ) -> Conversions:  # fmt: skip
     """What the command and the function do; the arguments are the command's."""
     recipes = _listed(quant, RECIPES, find_recipe)
-    if (variant is None) == (model is None):
+    if (variant is None) == (model is None) and (checkpoint is None or model is not None):
         raise UsageError(
             "nothing, or too much, to convert",
-            expected="--variant or --model, one of them",
-            received="neither" if variant is None else "both",
-            action="for example --variant small224",
+            expected="--variant or --model, one of them, or --checkpoint",
+            received="none of them" if variant is None else "both",
+            action="for example --variant small224, or --checkpoint PATH",
         )
     variants = _listed(variant, VARIANTS, find_variant) if variant is not None else []
-    if model is not None and weights:
+    if checkpoint is not None and (model is not None or len(variants) > 1):
         raise UsageError(
-            "a saved model has its own weights",
-            expected="--weights only with --variant",
-            received=f"--weights {weights} --model {model}",
+            "a checkpoint is one model",
+            expected="--checkpoint PATH, and at most one --variant, which is checked",
+            received=f"--checkpoint {checkpoint} with {'--model' if model is not None else f'--variant {variant}'}",
+            action=f"leave {'--model' if model is not None else '--variant'} out",
+        )
+    if (model is not None or checkpoint is not None) and weights:
+        raise UsageError(
+            "a saved model or checkpoint has its own weights",
+            expected="--weights only with --variant alone",
+            received=f"--weights {weights} with {f'--model {model}' if checkpoint is None else f'--checkpoint {checkpoint}'}",
             action="leave --weights out",
         )
     if trust_model and model is None:
         raise UsageError(
             "nothing to trust", expected="--trust-model with --model FILE", received="no --model", action="leave --trust-model out"
         )
-    if (model_input != "auto" or channels) and model is None:
+    if (model_input != "auto" or channels) and model is None and checkpoint is None:
         raise UsageError(
             "a variant's values are known",
             expected="--model-input and --channels with --model FILE; for weights trained otherwise, --mean and --std",
             received=f"{f'--channels {channels}' if channels else f'--model-input {model_input}'} and no --model",
             action="leave it out",
         )
-    if output not in (AUTO, PROBABILITIES, "logits") and model is None:
+    if output not in (AUTO, PROBABILITIES, "logits") and model is None and checkpoint is None:
         raise UsageError(
             "a variant's output is known",
             expected="--output probabilities or logits",
@@ -270,7 +296,7 @@ def _converted(
         "force": force, "repair": repair, "explain": explain, "min_runtime": min_runtime, "position_tables": position_tables,
     }  # fmt: skip
     cells = command.convert(
-        variants=variants, weights=str(weights or "auto"), model=model, model_name=name, model_input=said,
+        variants=variants, weights=str(weights or "auto"), model=model, model_name=name, checkpoint=checkpoint, ema=ema, model_input=said,
         trusted=trust_model,
         imports=imports, recipes=recipes, labels=labels, drift_samples=drift_samples, settings=settings, store=store, jobs=jobs,
         cluster=cluster, check_memory=memory_check, save=Path(save) if save else None,

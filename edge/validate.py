@@ -48,6 +48,7 @@ def parser() -> Parser:
     parser.add_argument("--labels", type=Path, help="text file with the class names in the model's order (those of the artifact)")
     parser.add_argument("--weights", type=Path, help="the checkpoint FILE was made from, where the manifest names a file of yours")
     parser.add_argument("--model", type=Path, help="the saved .keras model FILE was made from, where the manifest names one")
+    parser.add_argument("--checkpoint", metavar="PATH", help="the checkpoint FILE was made from with --checkpoint, or hf://OWNER/NAME")
     parser.add_argument("--trust-model", action="store_true", help="run Python code in --model (lambdas): only where you trust the file")
     flags.add_import_flag(parser)
     parser.add_argument("--model-input", choices=MODEL_INPUTS, default="auto", help="instead of what the manifest recorded (auto)")
@@ -121,6 +122,7 @@ def validate(
     labels: Path | str | Sequence[str] | None = None,
     weights: Path | str | None = None,
     model: Any = None,
+    checkpoint: Path | str | None = None,
     trust_model: bool = False,
     imports: Sequence[str] = (),
     model_input: str = "auto",
@@ -170,6 +172,7 @@ def validate(
                 labels=labels,
                 weights=weights,
                 model=model,
+                checkpoint=checkpoint,
                 trust_model=trust_model,
                 imports=imports,
                 model_input=ModelInput(model_input),

@@ -28,6 +28,7 @@ def parser() -> Parser:
     parser.add_argument("file", type=Path, metavar="FILE|MANIFEST", help="a .tflite of edge.convert, or its .json")
     parser.add_argument("--weights", type=Path, help="the checkpoint it was made from, if that was a file of yours")
     parser.add_argument("--model", type=Path, help="the saved .keras model it was made from, if any")
+    parser.add_argument("--checkpoint", metavar="PATH", help="the checkpoint it was made from with --checkpoint, or hf://OWNER/NAME")
     parser.add_argument("--trust-model", action="store_true", help="run Python code in --model (lambdas); only for files that you trust")
     flags.add_import_flag(parser)
     parser.add_argument("--calibration", type=Path, help="the folder or zip of calibration images, if they were yours")
@@ -51,7 +52,9 @@ def _verify(arguments: argparse.Namespace, terminal: Terminal) -> int:
     require_extra("edge", "verifying")
     from edge.conversion import rebuild, verification
 
-    files = rebuild.Given(arguments.weights, arguments.model, arguments.calibration, arguments.trust_model, arguments.imports)
+    files = rebuild.Given(
+        arguments.weights, arguments.model, arguments.calibration, arguments.trust_model, arguments.imports, arguments.checkpoint
+    )
     with reporting(terminal.progress, arguments.file.name):
         document = verification.verify(arguments.file, files, arguments.labels, arguments.other_tools)
     terminal.text(document, verification.page(document))

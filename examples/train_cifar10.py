@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import keras
 
 from calibration.image_set import open_image_set
-from tfvit.checkpoints import assign_tensors, official_tensors
+from tfvit.checkpoints.official import assign_tensors, official_tensors
 from tfvit.errors import EXIT_OK, InputError, UsageError
 from tfvit.evaluate import wilson_interval
 from tfvit.model import build_variant

@@ -153,7 +153,7 @@ COVERED_BY = {
     "edge/artifacts/test_store.py": "edge.cache edge.flags",
     "edge/test_convert.py": "edge.conversion.candidate edge.conversion.command edge.conversion.convert_model edge.conversion.image_checks "
     "edge.conversion.images edge.conversion.manifest edge.conversion.plan edge.conversion.table edge.export.backend "
-    "edge.export.float_model edge.export.source edge.quantization.recipes tfvit.labels tfvit.checkpoints tfvit.weights_choice",
+    "edge.export.float_model edge.export.source edge.quantization.recipes tfvit.labels tfvit.weights_choice",
     "edge/conversion/test_scheduler.py": "edge.conversion.cells edge.conversion.costs edge.conversion.worker edge.export.kept_model "
     "edge.runtime.machine",
     "edge/conversion/test_scale.py": "edge.conversion.cluster",
@@ -169,6 +169,8 @@ COVERED_BY = {
     "edge.report.validation_section",
     "edge/artifacts/test_self_description.py": "edge.tflite.attachments edge.tflite.metadata",
     "edge/tflite/test_flatbuffer.py": "edge.tflite.versions",
+    "tfvit/checkpoints/test_reading.py": "tfvit.checkpoints.checkpoint tfvit.checkpoints.names",
+    "tfvit/test_weights.py": "tfvit.checkpoints.layouts tfvit.checkpoints.official",
     "tfvit/test_model.py": "tfvit.attention tfvit.blocks tfvit.dense tfvit.functional tfvit.variants tfvit.windowed",
     "tfvit/test_plain.py": "tfvit.plain_layers",
     "edge/export/test_several_backbones.py": "tfvit.graph_constants",

@@ -97,7 +97,7 @@ def test_commands_parse(page):
         parsed = importlib.import_module(main).parser().parse_args(arguments)
         if module == "edge.convert":
             assert parsed.quant == "all" or set(parsed.quant.split(",")) <= set(RECIPES), line
-            assert (parsed.variant is None) != (parsed.model is None), line
+            assert [parsed.variant or parsed.checkpoint, parsed.model].count(None) == 1, line
             assert parsed.variant in (None, "all") or set(parsed.variant.split(",")) <= set(VARIANTS), line
 
 

@@ -19,7 +19,7 @@ from keras import layers, ops
 
 from tfvit import windows
 from tfvit.dense import channel_dense
-from tfvit.graph_constants import MASK, POSITION_BIAS
+from tfvit.graph_constants import MASK, MASKED, PADDINGS, POSITION_BIAS
 from tfvit.windows import WindowPlan
 
 Substitute = Callable[[str, Callable[[], Any]], Any]
@@ -41,6 +41,7 @@ class _WindowAttention(layers.Layer):
         shifted: whether the grid is shifted by half a window first (where it is larger than the window).
         qkv_bias: whether query, key and value have biases (V2 never has one on the key).
         attention_dropout, projection_dropout: rates in training.
+        padding: what the zeros do that fill up the last windows, one of `tfvit.graph_constants.PADDINGS`.
     """
 
     key_bias = True
@@ -53,9 +54,13 @@ class _WindowAttention(layers.Layer):
         qkv_bias: bool = True,
         attention_dropout: float = 0.0,
         projection_dropout: float = 0.0,
+        padding: str = MASKED,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if padding not in PADDINGS:
+            raise ValueError(f"padding must be one of {PADDINGS}. Received: padding={padding!r}")
+        self.padding = padding
         self.num_heads = num_heads
         self.window_size = window_size
         self.shifted = shifted
@@ -85,13 +90,9 @@ class _WindowAttention(layers.Layer):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         height, width = ops.shape(inputs)[1:3]
-        plan = windows.plan_windows(height, width, self.window_size, self.shifted)
-        grid = windows.roll(windows.pad_bottom_right(inputs, *plan.padded), *plan.shift)
-        tokens = windows.partition(grid, plan)
-        tokens = self.projection(self._attend(tokens, plan, training))
-        tokens = self.drop_projection(tokens, training=training)
-        grid = windows.reverse(tokens, plan)
-        return windows.crop(windows.roll(grid, *(-shift for shift in plan.shift)), plan)
+        plan = windows.plan_windows(height, width, self.window_size, self.shifted, self.padding)
+        tokens = self.projection(self._attend(windows.enter(inputs, plan), plan, training))
+        return windows.leave(self.drop_projection(tokens, training=training), plan)
 
     def _attend(self, tokens: Any, plan: WindowPlan, training: bool | None) -> Any:
         """[B, nW, N, C] -> [B, nW, N, C]."""
@@ -162,6 +163,7 @@ class _WindowAttention(layers.Layer):
             "qkv_bias": self.qkv_bias,
             "attention_dropout": self.attention_dropout,
             "projection_dropout": self.projection_dropout,
+            "padding": self.padding,
         }
 
 

@@ -9,6 +9,7 @@ from keras import layers, ops
 
 from tfvit.attention import CosineWindowAttention, WindowAttention
 from tfvit.dense import channel_dense
+from tfvit.graph_constants import MASKED
 from tfvit.windows import pad_bottom_right
 
 LAYER_NORM_EPSILON = 1.001e-5
@@ -170,6 +171,7 @@ class Block(layers.Layer):
         dropout: rate after the projections and in the MLP.
         drop_path: rate of dropping a residual branch in training.
         pretrained_window_size: V2 only, see `CosineWindowAttention`.
+        padding: of the attention.
     """
 
     def __init__(
@@ -184,6 +186,7 @@ class Block(layers.Layer):
         attention_dropout: float = 0.0,
         drop_path: float = 0.0,
         pretrained_window_size: int = 0,
+        padding: str = MASKED,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -198,6 +201,7 @@ class Block(layers.Layer):
             "attention_dropout": attention_dropout,
             "drop_path": drop_path,
             "pretrained_window_size": pretrained_window_size,
+            "padding": padding,
         }
         shared = {
             "num_heads": num_heads,
@@ -206,6 +210,7 @@ class Block(layers.Layer):
             "qkv_bias": qkv_bias,
             "attention_dropout": attention_dropout,
             "projection_dropout": dropout,
+            "padding": padding,
             "name": "attention",
             "dtype": self.dtype_policy,
         }

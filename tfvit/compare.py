@@ -83,19 +83,19 @@ def layer_outputs(
     """
     import keras
 
-    from tfvit.checkpoints import architecture, assign_tensors
+    from tfvit.checkpoints.names import architecture
+    from tfvit.checkpoints.official import assign_tensors
     from tfvit.plain_names import is_plain
     from tfvit.windowed import ViTTransformer
 
     if is_plain(tensors):
         return _plain_outputs(tensors, name, recorded)
-    found = architecture(tensors)
-    if window_size or found["version"] == 2:
-        found["window_size"] = window_size or V2_WINDOW
+    found = {"window_size": V2_WINDOW, **architecture(tensors)}
+    found.pop("image_size", None)
+    given = {"window_size": window_size, "pretrained_window_sizes": pretrained_window_sizes}
+    found |= {name: value for name, value in given.items() if value}
     pixels = recorded["input"]
-    model = ViTTransformer(
-        **found, pretrained_window_sizes=pretrained_window_sizes, input_shape=pixels.shape[1:], classifier_activation=None
-    )
+    model = ViTTransformer(**found, input_shape=pixels.shape[1:], classifier_activation=None)
     assign_tensors(model, tensors, model.name, name)
     stages = {f"stage{stage}": f"stage{stage + 1}_block{depth}" for stage, depth in enumerate(found["depths"])}
     layers = {"patch_embed": "patch_embedding", **stages, "norm": "norm", "logits": "head"}

@@ -10,6 +10,9 @@ POSITION_BIAS, MASK = "position_bias ", "mask "
 POSITION_TABLE = "position_table "
 # Added to the scores of token pairs that must not see each other. Finite, and within float16's range: exp(-100) is 0 there too.
 MASK_VALUE = -100.0
+# What becomes of the zeros that fill up the last windows: ours are masked out of the attention. Elsewhere they take part in it;
+# transformers adds them before the cyclic shift, timm after it.
+MASKED, BEFORE_SHIFT, AFTER_SHIFT = PADDINGS = ("masked", "before_shift", "after_shift")
 
 
 def position_index(window: tuple[Any, Any], table_window: tuple[Any, Any], xp: Any) -> Any:

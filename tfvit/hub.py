@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import queue
 import re
@@ -26,7 +27,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from tfvit.errors import EnvironmentUnusableError, WeightsError
+from tfvit.errors import EnvironmentUnusableError, WeightsError, reading
 from tfvit.hashing import file_sha256
 from tfvit.variants import Variant, find_variant
 
@@ -38,6 +39,15 @@ ORGANISATION = "timm"
 # repositories repeat it
 LICENSE, PLAIN_LICENSE = "MIT", "Apache-2.0"
 TIMEOUT_S = 10.0
+# Where the hub was silent once, the next file waits only a moment for it
+_SHORT_TIMEOUT_S = 1.0
+
+SCHEME = "hf://"
+# Of a checkpoint of anyone's: its configuration, what may lie beside it, and its weights, the first that is there
+CONFIGURATION = "config.json"
+BESIDE = ("preprocessor_config.json", "image_converter.json", "task.weights.h5")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json", "model.weights.h5")
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 CLASSES = {"imagenet": 1000, "imagenet21k": 21841}
 
@@ -97,7 +107,7 @@ class FetchedCheckpoint:
         sha256: hash of the file's bytes, computed now.
         repository: for example "timm/swin_tiny_patch4_window7_224.ms_in1k".
         revision: the repository's commit.
-        license: of the weights.
+        license: of the weights; None for a repository of anyone's.
         size_bytes: of the file.
         verified: whether the hash was compared with the one that the hub announced. False only if none was announced: by some mirrors,
             and without network on a file system without links (the cache keeps the hash in the name that the link points to).
@@ -108,7 +118,7 @@ class FetchedCheckpoint:
     sha256: str
     repository: str
     revision: str
-    license: str
+    license: str | None
     size_bytes: int
     verified: bool
     from_cache: bool
@@ -117,6 +127,20 @@ class FetchedCheckpoint:
     def origin(self) -> str:
         """Repository and commit in one string."""
         return f"{self.repository}@{self.revision}"
+
+
+class LocalCheckpoint(NamedTuple):
+    """A checkpoint that a user named, on this machine.
+
+    Attributes:
+        path: of a folder or file.
+        name: what it is called.
+        origin: repository and commit, of one from the hub.
+    """
+
+    path: Path
+    name: str
+    origin: str | None
 
 
 class _Announced(NamedTuple):
@@ -176,23 +200,88 @@ def fetch_checkpoint(variant_id: str, weights: str = "imagenet", timeout_s: floa
             (no space, no permission) or "incomplete" (the download stopped).
     """
     repository = repository_of(variant_id, weights)
+    return _fetched(_import_huggingface_hub(repository), repository, FILE_NAME, timeout_s)
+
+
+def fetch_folder(repository: str, timeout_s: float = TIMEOUT_S) -> FetchedCheckpoint:
+    """A repository's checkpoint: its configuration, its weights and what is done to an image, as a folder in the cache.
+
+    Args:
+        repository: "OWNER/NAME".
+        timeout_s: as for `fetch_checkpoint`, for each file.
+
+    Returns:
+        The weights file (the index of shards) with `path.parent` the folder.
+
+    Raises:
+        EnvironmentUnusableError, WeightsError: as for `fetch_checkpoint`.
+    """
+    if not _REPOSITORY.fullmatch(repository):
+        raise _error(repository, "not_found", "hf://OWNER/NAME", repository, "check the spelling")
     hub = _import_huggingface_hub(repository)
+    configuration = _fetched(hub, repository, CONFIGURATION, timeout_s)
+    # without an answer, what the cache lacks was not there when it was filled
+    absent = ("not_found", "offline", "unreachable") if configuration.from_cache else ("not_found",)
+    missing: WeightsError | None = None
+    for name in (*BESIDE, *WEIGHTS):
+        try:
+            found = _fetched(hub, repository, name, timeout_s)
+        except WeightsError as error:
+            kind, missing = getattr(error, "kind", None), error
+            if kind not in absent:
+                raise
+            timeout_s = min(timeout_s, _SHORT_TIMEOUT_S) if kind == "unreachable" else timeout_s
+            continue
+        if name in BESIDE:
+            continue
+        for shard in _shards(found.path) if name.endswith(".json") else ():
+            _fetched(hub, repository, shard, timeout_s)
+        if found.path.parent != configuration.path.parent:
+            received = "a commit while they were fetched"
+            raise _error(repository, "incomplete", "configuration and weights of one commit", received, "try again")
+        return found
+    if missing is not None and getattr(missing, "kind", None) != "not_found":
+        raise missing
+    raise _error(repository, "not_found", f"one of {', '.join(WEIGHTS)}", "only a configuration", "check the repository's files")
+
+
+def local_checkpoint(path: str | os.PathLike[str], timeout_s: float = TIMEOUT_S) -> LocalCheckpoint:
+    """The checkpoint that a user names: a path as it is, "hf://OWNER/NAME" fetched."""
+    text = os.fspath(path)
+    if not text.startswith(SCHEME):
+        return LocalCheckpoint(Path(text), Path(text).name, None)
+    repository = text.removeprefix(SCHEME).strip("/")
+    fetched = fetch_folder(repository, timeout_s)
+    return LocalCheckpoint(fetched.path.parent, repository.rpartition("/")[2], f"{SCHEME}{fetched.origin}")
+
+
+def _shards(index: Path) -> list[str]:
+    """The files that an index of shards names."""
+    with reading(index.name, "an index of shards", "weights file", kind=WeightsError, errors=(OSError, ValueError, AttributeError)):
+        shards = sorted({str(shard) for shard in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
+        if any(Path(shard).name != shard for shard in shards):
+            raise ValueError("shards in other folders")
+    return shards
+
+
+def _fetched(hub: Any, repository: str, name: str, timeout_s: float) -> FetchedCheckpoint:
+    """One file of a repository, in its newest revision."""
     try:
-        announced = _within(timeout_s, lambda: _ask(hub, repository, timeout_s))
+        announced = _within(timeout_s, lambda: _ask(hub, repository, name, timeout_s))
     except Exception as error:
-        if (path := _cached(hub, repository, hub.constants.DEFAULT_REVISION)) is None:
-            raise _unanswered(hub, repository, error) from error
+        if (path := _cached(hub, repository, name, hub.constants.DEFAULT_REVISION)) is None:
+            raise _unanswered(hub, repository, name, error) from error
         return _checked(hub, repository, path, _linked_name(path), from_cache=True)
-    if (path := _cached(hub, repository, announced.revision)) is not None:
+    if (path := _cached(hub, repository, name, announced.revision)) is not None:
         return _checked(hub, repository, path, announced.etag, from_cache=True)
     try:
         _require_space(hub, repository, announced.size_bytes)
         with _plain_http(hub):
-            path = Path(hub.hf_hub_download(repository, FILE_NAME, etag_timeout=timeout_s))
+            path = Path(hub.hf_hub_download(repository, name, etag_timeout=timeout_s))
     except WeightsError:
         raise
     except Exception as error:
-        raise _stopped(hub, repository, error) from error
+        raise _stopped(hub, repository, name, error) from error
     # a commit between the two questions: the file's own link then bears the hash that belongs to it
     etag = announced.etag if path.parent.name == announced.revision else _linked_name(path)
     return _checked(hub, repository, path, etag, from_cache=False)
@@ -244,15 +333,15 @@ def _within(timeout_s: float, ask: Callable[[], Answer]) -> Answer:
     return result
 
 
-def _ask(hub: Any, repository: str, timeout_s: float) -> _Announced:
+def _ask(hub: Any, repository: str, name: str, timeout_s: float) -> _Announced:
     """The file's commit, hash and size. For a file that is not cached, one byte is read from where the hub stores it, as a test."""
     if hub.constants.is_offline_mode():
         raise hub.errors.OfflineModeIsEnabled("HF_HUB_OFFLINE is set")
-    url = hub.hf_hub_url(repository, FILE_NAME)
+    url = hub.hf_hub_url(repository, name)
     metadata = hub.get_hf_file_metadata(url, timeout=timeout_s)
     if metadata.commit_hash is None or metadata.etag is None:
         raise hub.errors.FileMetadataError("the answer names no commit and no hash: it is not from a hub (a login page or proxy?)")
-    if _cached(hub, repository, metadata.commit_hash) is None:
+    if _cached(hub, repository, name, metadata.commit_hash) is None:
         headers = {**hub.utils.build_hf_headers(), "Range": "bytes=0-0"}
         with hub.get_session().stream("GET", url, headers=headers, timeout=timeout_s) as response:
             hub.utils.hf_raise_for_status(response)
@@ -260,10 +349,10 @@ def _ask(hub: Any, repository: str, timeout_s: float) -> _Announced:
     return _Announced(metadata.commit_hash, metadata.etag, metadata.size)
 
 
-def _cached(hub: Any, repository: str, revision: str) -> Path | None:
+def _cached(hub: Any, repository: str, name: str, revision: str) -> Path | None:
     """The cached file of a commit or branch, without network: the cache remembers which commit a branch was at."""
     try:
-        path = hub.try_to_load_from_cache(repository, FILE_NAME, revision=revision)
+        path = hub.try_to_load_from_cache(repository, name, revision=revision)
     except OSError as error:
         raise _unreadable_cache(hub, repository, error) from error
     return Path(path) if isinstance(path, str) else None
@@ -303,12 +392,13 @@ def _checked(hub: Any, repository: str, path: Path, announced: str | None, *, fr
         sha256, size_bytes = file_sha256(path), path.stat().st_size
     except OSError as error:
         raise _unreadable_cache(hub, repository, error) from error
+    # small files are announced by another hash, git's
     verified = announced is not None and _SHA256.fullmatch(announced) is not None
     if verified and sha256 != announced:
         _remove(hub, path)
         received = f"SHA-256 {sha256} ({size_bytes} bytes{', cached' if from_cache else ''}); the file was removed"
         raise _error(repository, "corrupt", f"SHA-256 {announced}", received, "try again; if it stays, check HF_ENDPOINT and proxies")
-    license = PLAIN_LICENSE if repository in _IMAGENET_PLAIN.values() else LICENSE
+    license = PLAIN_LICENSE if repository in _IMAGENET_PLAIN.values() else LICENSE if repository.startswith(f"{ORGANISATION}/") else None
     return FetchedCheckpoint(path, sha256, repository, path.parent.name, license, size_bytes, verified, from_cache)
 
 
@@ -328,7 +418,7 @@ def _remove(hub: Any, path: Path) -> None:
             link.unlink(missing_ok=True)
 
 
-def _unanswered(hub: Any, repository: str, error: Exception) -> WeightsError:
+def _unanswered(hub: Any, repository: str, name: str, error: Exception) -> WeightsError:
     """The error for a question that got no usable answer."""
     errors, status = hub.errors, getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.OfflineModeIsEnabled):
@@ -340,7 +430,7 @@ def _unanswered(hub: Any, repository: str, error: Exception) -> WeightsError:
         return _error(repository, "gated", "a repository open to everyone", _said(error), action)
     if isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError | errors.EntryNotFoundError) or status == 404:
         action = "check HF_ENDPOINT, or pass the path of a checkpoint"
-        return _error(repository, "not_found", f"{FILE_NAME} in this repository", _said(error), action)
+        return _error(repository, "not_found", f"{name} in this repository", _said(error), action)
     if status == 401:
         return _error(repository, "gated", "a valid token or none", _said(error), "log in again with hf auth login, or unset HF_TOKEN")
     # other errors do not come from the network (an address that cannot be parsed, an old huggingface_hub): no reason to fall back
@@ -349,12 +439,13 @@ def _unanswered(hub: Any, repository: str, error: Exception) -> WeightsError:
     return _error(repository, kind, "an answer from the hub, or the file in the cache", _said(error), action)
 
 
-def _stopped(hub: Any, repository: str, error: Exception) -> WeightsError:
+def _stopped(hub: Any, repository: str, name: str, error: Exception) -> WeightsError:
     """The error for a download that began and failed."""
     if isinstance(error, hub.errors.HfHubHTTPError):
-        return _unanswered(hub, repository, error)
+        return _unanswered(hub, repository, name, error)
     if isinstance(error, hub.errors.LocalEntryNotFoundError):  # the hub, asked a second time, no longer answers
-        return _unanswered(hub, repository, error.__cause__ if isinstance(error.__cause__, Exception) else ConnectionError(str(error)))
+        cause = error.__cause__
+        return _unanswered(hub, repository, name, cause if isinstance(cause, Exception) else ConnectionError(str(error)))
     # an OSError without a number is huggingface_hub's count of bytes
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError | TimeoutError):
         return _unreadable_cache(hub, repository, error)

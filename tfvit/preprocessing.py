@@ -185,7 +185,7 @@ class ModelInput:
         mean, std = VALUE_RANGES.get(self.values, (preprocessing.mean, preprocessing.std))
         changed: dict[str, Any] = {"mean": self.mean or mean, "std": self.std or std}
         if self.resize == SQUASH:
-            changed |= {"resize_px": side, "keep_aspect": False}
+            changed |= {"resize_px": side if self.crop is None or self.crop >= 1 else round(side / self.crop), "keep_aspect": False}
         elif self.resize is not None:
             changed |= {"resize_px": int(self.resize), "keep_aspect": True}
         elif self.crop is not None and self.crop < 1:
@@ -202,6 +202,17 @@ class ModelInput:
                 action="leave --crop out, and give a --resize that covers the input",
             )
         return made
+
+    def over_preprocessing(self, found: Preprocessing) -> ModelInput:
+        """What was said, and where nothing was, what a checkpoint says of itself."""
+        said: dict[str, Any] = {"interpolation": self.interpolation or found.interpolation}
+        if self.values == AUTO and self.mean is None:
+            said |= {"mean": found.mean, "std": found.std}
+        if self.resize is None and self.crop is None:
+            said["resize"] = found.resize_px if found.keep_aspect else SQUASH
+            if not found.keep_aspect and found.resize_px != found.crop_px:
+                said["crop"] = found.crop_px / found.resize_px
+        return dataclasses.replace(self, **said)
 
     def assumed(self, takes_pixels: bool) -> tuple[str, ...]:
         """What nobody said of a model of the user's own, and its graph does not show."""

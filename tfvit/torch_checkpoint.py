@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 
 from tfvit.errors import WeightsError
-from tfvit.torch_pickle import Storage, Tensor, kind_of, read_pickle, short, unusable
+from tfvit.torch_pickle import Foreign, Storage, Tensor, kind_of, read_pickle, short, unusable
 
 # Large V2 is 0.8 GB in float32: room for every published model, none for a bomb
 MAX_BYTES = 4 << 30
 # a state dict of a thousand tensors pickles to about 0.15 MB, with optimizer and schedule to about 1 MB; one byte can ask for a list
 MAX_PICKLE_BYTES = 4 << 20
-# in this order: the plain model first, as the original release evaluates it
-CONTAINERS = ("model", "state_dict", "model_ema", "state_dict_ema")
-PREFIXES = ("module.", "ema.", "model.")
+# in this order: the plain model first, as the original release evaluates it; then its moving average
+CONTAINERS = ("model", "state_dict", "model_state_dict", "net", "network", "module", "weights")
+EMA_CONTAINERS = ("model_ema", "state_dict_ema", "ema_state_dict", "model_ema_state_dict", "ema_model", "ema")
 
 _ZIP_START = b"PK\x03\x04"
 _ENCRYPTED = 0x1
@@ -42,22 +42,31 @@ class TorchState:
     """The state dict of a checkpoint.
 
     Attributes:
-        tensors: arrays by tensor name, prefixes removed, in the file's order.
-        container: the entry they were under ("model", "state_dict", …), or None if the file is a bare state dict.
+        tensors: arrays by tensor name, in the file's order.
+        container: the entry they were under ("model", "state_dict", …), or None if the file is a bare state dict or a pickled module.
         passed_over: the other state dicts of the file, which were not read ("model_ema", …).
+        no_tensors: names in the state dict of what is no tensor.
+        others: what else the file holds beside the state dict, by name, read without running anything.
     """
 
     tensors: dict[str, np.ndarray]
     container: str | None
     passed_over: tuple[str, ...]
+    no_tensors: tuple[str, ...] = ()
+    others: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def is_average(self) -> bool:
+        """Whether the tensors are a moving average of the trained ones."""
+        return self.container in EMA_CONTAINERS
 
 
 def read_torch_checkpoint(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
     """All tensors of a PyTorch checkpoint's state dict, by name.
 
-    The state dict may be bare, or under "model", "state_dict", "model_ema" or "state_dict_ema". Where several of these are there the
-    first in this order is taken: the plain weights, as the original release does, and not their moving average
-    (`read_torch_state` says which was taken). A prefix "module.", "ema." or "model." that every name has is removed.
+    The state dict may be bare, under one of `CONTAINERS` or `EMA_CONTAINERS`, or the attributes of a pickled module. Where several are
+    there the first in this order is taken: the plain weights, as the original release does, and not their moving average
+    (`read_torch_state` says which was taken, and takes the average where it is asked to).
 
     Args:
         path: a file written by `torch.save` of PyTorch 1.6 or newer.
@@ -67,14 +76,17 @@ def read_torch_checkpoint(path: str | os.PathLike[str], max_bytes: int = MAX_BYT
         Arrays of the tensors' shapes and types, writable and contiguous; bfloat16 becomes float32.
 
     Raises:
-        WeightsError: no such file, not a whole checkpoint, one with more in it than tensors, or one that is not safe to read; if it
-            names code, `refused` is that name.
+        WeightsError: no such file, not a whole checkpoint, or one without tensors.
     """
     return read_torch_state(path, max_bytes).tensors
 
 
-def read_torch_state(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> TorchState:
-    """Like `read_torch_checkpoint`, and says which of a checkpoint's state dicts was taken."""
+def read_torch_state(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES, ema: bool = False) -> TorchState:
+    """Like `read_torch_checkpoint`, and says which of a checkpoint's state dicts was taken.
+
+    Args:
+        ema: whether a moving average goes before the plain weights.
+    """
     path = Path(path)
     try:
         size_bytes = path.stat().st_size
@@ -83,7 +95,7 @@ def read_torch_state(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -
             if not start.startswith(_ZIP_START):
                 raise _not_a_zip(path, start)
             with zipfile.ZipFile(file) as archive:
-                return _read_archive(_Archive(archive, size_bytes, path.name), max_bytes)
+                return _read_archive(_Archive(archive, size_bytes, path.name), max_bytes, ema)
     except OSError as error:
         raise WeightsError(
             "unreadable checkpoint",
@@ -133,9 +145,14 @@ class _Archive:
         return self.archive.read(self.members[f"{self.root}/{record}"])
 
 
-def _read_archive(archive: _Archive, max_bytes: int) -> TorchState:
+def _read_archive(archive: _Archive, max_bytes: int, ema: bool) -> TorchState:
     content = read_pickle(archive.read("data.pkl"), archive)
-    state, container, passed_over = _state_dict(content, archive.name)
+    found, container, passed_over = _state_dict(content, archive.name, ema)
+    state = {name: tensor for name, tensor in found.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
+    if not state:
+        raise unusable(archive.name, f"no named tensors; entries: {_listed(found)}" if found else "a pickled module, and no tensors in it")
+    no_tensors = tuple(short(name) if isinstance(name, str) else kind_of(name) for name in found if name not in state)
+    others = {name: value for name, value in _entries(content).items() if isinstance(name, str)} if container else {}
     total_bytes = sum(tensor.size_bytes for tensor in state.values())
     if total_bytes > max_bytes:
         raise unusable(archive.name, f"tensors of {total_bytes} bytes (at most {max_bytes})", "check what the file is")
@@ -146,7 +163,7 @@ def _read_archive(archive: _Archive, max_bytes: int) -> TorchState:
     for storage, names in sharing.items():  # one storage in memory at a time, each read once
         elements = np.frombuffer(archive.read(storage.record), storage.dtype)
         arrays |= {name: _cut(elements, state[name]) for name in names}
-    return TorchState(_without_prefixes({name: arrays[name] for name in state}), container, passed_over)
+    return TorchState({name: arrays[name] for name in state}, container, passed_over, no_tensors, others)
 
 
 def _cut(elements: np.ndarray, tensor: Tensor) -> np.ndarray:
@@ -160,25 +177,41 @@ def _cut(elements: np.ndarray, tensor: Tensor) -> np.ndarray:
     return np.array(view, dtype=elements.dtype.newbyteorder("="), order="C")
 
 
-def _state_dict(content: Any, source: str) -> tuple[dict[str, Tensor], str | None, tuple[str, ...]]:
-    if not isinstance(content, Mapping):
+def _state_dict(content: Any, source: str, ema: bool) -> tuple[Mapping[Any, Any], str | None, tuple[str, ...]]:
+    """The state dict in what a pickle describes, the entry it was under, and the others that could have been taken."""
+    if isinstance(content, Foreign) and content.is_module:
+        return content.module_tensors(), None, ()
+    if not isinstance(content, Mapping) and not (isinstance(content, Foreign) and content.items):
         raise unusable(source, f"{kind_of(content)} instead of a state dict")
-    containers = [name for name in CONTAINERS if isinstance(content.get(name), Mapping)]
-    container = containers[0] if containers else None
-    state = content if container is None else content[container]
-    if not any(isinstance(value, Tensor) for value in state.values()):
-        where = f"no tensors under {container!r}" if container else "no tensors"
-        raise unusable(source, f"{where}; entries: {_listed(state)}")
-    foreign = {name: value for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))}
-    if foreign:
-        raise unusable(source, f"{len(foreign)} entries that are not named tensors: {_listed(foreign)}")
-    return dict(state), container, tuple(containers[1:])
+    entries = _entries(content)
+    looked_at: dict[int, Mapping[Any, Any] | None] = {}  # one thing may be there under many names
+    for value in entries.values():
+        if id(value) not in looked_at:
+            looked_at[id(value)] = _tensors_of(value)
+    states = {name: state for name, value in entries.items() if isinstance(name, str) and (state := looked_at[id(value)])}
+    order = (*EMA_CONTAINERS, *CONTAINERS) if ema else (*CONTAINERS, *EMA_CONTAINERS)
+    known = [name for name in order if name in states]
+    if not known and any(isinstance(value, Tensor) for value in entries.values()):
+        return entries, None, ()
+    if not known and len(states) > 1:
+        action = "save the one you want by itself: torch.save(state_dict, 'NAME.pth')"
+        raise unusable(source, f"several state dicts: {_listed(states)}", action)
+    if not states:
+        raise unusable(source, f"no tensors; entries: {_listed(entries)}")
+    taken = known[0] if known else next(iter(states))
+    return states[taken], taken, tuple(name for name in known if name != taken)
 
 
-def _without_prefixes(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    while prefix := next((p for p in PREFIXES if all(name.startswith(p) and name != p for name in tensors)), None):
-        tensors = {name.removeprefix(prefix): array for name, array in tensors.items()}
-    return tensors
+def _entries(content: Any) -> Mapping[Any, Any]:
+    return content.items if isinstance(content, Foreign) else content
+
+
+def _tensors_of(value: Any) -> Mapping[Any, Any] | None:
+    """The state dict that an entry is; None for an entry of another kind."""
+    if isinstance(value, Foreign) and value.is_module:
+        return value.module_tensors() or None
+    entries = value.items if isinstance(value, Foreign) else value
+    return entries if isinstance(entries, Mapping) and any(isinstance(one, Tensor) for one in entries.values()) else None
 
 
 def _listed(entries: Mapping[Any, Any]) -> str:

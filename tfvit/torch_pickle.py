@@ -1,9 +1,10 @@
 """The pickle inside a PyTorch checkpoint, interpreted without running anything it contains.
 
-A pickle is a program; this module interprets the few instructions a state dict needs and knows seven kinds of things: plain containers,
-numbers, strings, `OrderedDict`, storages, tensors and parameters. Any other name in the pickle ends in an error that says that name, and
-no code of the file's choosing is imported or called. The interpreter does not recurse, so depth cannot overflow it, and a tensor is
-checked against the bytes that are really there before it is described.
+A pickle is a program; this module interprets its instructions and knows seven kinds of things: plain containers, numbers, strings,
+`OrderedDict`, storages, tensors and parameters. Everything else (an optimizer, a namespace, a node of a configuration, a whole module) is
+a `Foreign`: it holds its name and what the pickle gave it, and does nothing. No code of the file's choosing is imported or called. The
+interpreter does not recurse, so depth cannot overflow it, and a tensor is checked against the bytes that are really there before it is
+described.
 
 Instructions: the standard library's pickletools.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,8 +39,15 @@ _STORAGES = {
 }
 _REBUILD_TENSOR = ("torch._utils", "_rebuild_tensor_v2")
 _REBUILD_PARAMETER = ("torch._utils", "_rebuild_parameter")
+_REBUILD_PARAMETER_WITH_STATE = ("torch._utils", "_rebuild_parameter_with_state")
+_REBUILD_SUBCLASS = ("torch._tensor", "_rebuild_from_type_v2")
 _ORDERED_DICT = ("collections", "OrderedDict")
-_KNOWN_NAMES = {_REBUILD_TENSOR, _REBUILD_PARAMETER, _ORDERED_DICT} | {("torch", name) for name in _STORAGES}
+_KNOWN_NAMES = {_REBUILD_TENSOR, _REBUILD_PARAMETER, _REBUILD_PARAMETER_WITH_STATE, _REBUILD_SUBCLASS, _ORDERED_DICT}
+_KNOWN_NAMES |= {("torch", name) for name in _STORAGES}
+# far more than any model has; modules that share their parts would grow without end
+_LONGEST_NAME, _MOST_TENSORS = 1000, 1 << 16
+# of a pickled torch.nn.Module, in its attributes
+_PARAMETERS, _BUFFERS, _MODULES = "_parameters", "_buffers", "_modules"
 
 _RESAVE = "save it again with a current PyTorch, torch.save(model.state_dict(), 'NAME.pth'), or as .safetensors"
 
@@ -59,6 +67,44 @@ class _Name:
 
     module: str
     name: str
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class Foreign:
+    """Where the pickle has a class, a function, or what one of them makes. Inert: nothing was imported, nothing called.
+
+    Attributes:
+        name: of the class or function.
+        attributes: what the pickle set on it, where that is a dict with plain keys.
+        items: what it put into it by key, as into a dict.
+    """
+
+    name: str
+    attributes: dict[Any, Any] = dataclasses.field(default_factory=dict)
+    items: dict[Any, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def is_module(self) -> bool:
+        """Whether it has the parts of a torch.nn.Module."""
+        return isinstance(self.attributes.get(_PARAMETERS), dict) and isinstance(self.attributes.get(_MODULES), dict)
+
+    def module_tensors(self) -> dict[str, Any]:
+        """Parameters and buffers of a pickled module, by the names that its state dict would have."""
+        found: dict[str, Any] = {}
+        waiting, met = [("", self)], set()
+        while waiting:
+            prefix, module = waiting.pop()
+            if id(module) in met:  # a module used twice, or inside itself
+                continue
+            met.add(id(module))
+            if len(prefix) > _LONGEST_NAME or len(found) > _MOST_TENSORS:
+                raise ValueError("modules without end in modules")
+            for part in (_PARAMETERS, _BUFFERS):
+                entries = module.attributes.get(part)
+                found |= {f"{prefix}{name}": value for name, value in _named(entries) if isinstance(value, Tensor)}
+            inner = [(f"{prefix}{name}.", one) for name, one in _named(module.attributes.get(_MODULES)) if isinstance(one, Foreign)]
+            waiting += reversed(inner)
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +136,10 @@ class Tensor:
 def read_pickle(program: bytes, records: Records) -> Any:
     """What a pickle describes: containers, numbers and strings as they are, tensors as `Tensor`.
 
+    Everything else is a `Foreign`.
+
     Raises:
-        WeightsError: anything else in it; if that is a name, `refused` is it.
+        WeightsError: not a pickle, or a storage or tensor that cannot be.
     """
     return _Interpreter(records).run(program)
 
@@ -135,10 +183,10 @@ class _Interpreter:
         del self.stack[start:]
         return items
 
-    def top(self, kind: type) -> Any:
+    def top(self, *kinds: type) -> Any:
         value = self.pop()
-        if not isinstance(value, kind):
-            raise self.error(f"a pickle that uses {kind_of(value)} as {kind.__name__}")
+        if not isinstance(value, kinds):
+            raise self.error(f"a pickle that uses {kind_of(value)} as {kinds[0].__name__}")
         self.stack.append(value)
         return value
 
@@ -149,6 +197,9 @@ class _Interpreter:
 
     def discard(self, _: Any) -> None:
         self.pop()
+
+    def discard_to_mark(self, _: Any) -> None:
+        self.pop_to_mark()
 
     def tuple_of_mark(self, _: Any) -> None:
         self.stack.append(tuple(self.pop_to_mark()))
@@ -174,11 +225,16 @@ class _Interpreter:
 
     def append(self, _: Any) -> None:
         value = self.pop()
-        self.top(list).append(value)
+        self.add([value])
 
     def append_mark(self, _: Any) -> None:
-        items = self.pop_to_mark()
-        self.top(list).extend(items)
+        self.add(self.pop_to_mark())
+
+    def add(self, values: list[Any]) -> None:
+        """To a list; what a foreign list or set holds is not asked for."""
+        target = self.top(list, Foreign)
+        if isinstance(target, list):
+            target.extend(values)
 
     def set_item(self, _: Any) -> None:
         value, key = self.pop(), self.pop()
@@ -190,12 +246,12 @@ class _Interpreter:
     def set_items(self, items: list[Any]) -> None:
         if len(items) % 2:
             raise self.error("a pickle with a key without a value")
-        entries = self.top(dict)
+        target = self.top(dict, Foreign)
+        entries = target.items if isinstance(target, Foreign) else target
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # hashing a tuple recurses: a deep one as a key would overflow the stack of the process
-            if not isinstance(key, str | bytes | int | float | None):
-                raise self.error(f"{kind_of(key)} as a key")
-            entries[key] = value
+            # hashing a tuple recurses: a deep one as a key would overflow the stack of the process. No tensor has such a name
+            if isinstance(key, str | bytes | int | float | None):
+                entries[key] = value
 
     def put(self, index: int) -> None:
         value = self.pop()
@@ -220,12 +276,46 @@ class _Interpreter:
         self.push_name(module, name)
 
     def push_name(self, module: str, name: str) -> None:
-        if (module, name) not in _KNOWN_NAMES:
-            raise self.error(f"the name {short(f'{module}.{name}')}, which is no tensor and no plain data", refused=f"{module}.{name}")
-        self.stack.append(_Name(module, name))
+        self.stack.append(_Name(module, name) if (module, name) in _KNOWN_NAMES else Foreign(f"{module}.{name}"))
+
+    def made(self, maker: Any) -> None:
+        """What a class or function of the file would have made."""
+        if isinstance(maker, _Name):
+            raise self.error(f"a pickle that makes {kind_of(maker)} in an unknown way")
+        if not isinstance(maker, Foreign):
+            raise self.error(f"a pickle that calls {kind_of(maker)}")
+        self.stack.append(Foreign(maker.name))
+
+    def instance(self, argument: str) -> None:
+        self.pop_to_mark()
+        self.made(Foreign(argument.replace(" ", ".", 1)))
+
+    def instance_of_mark(self, _: Any) -> None:
+        items = self.pop_to_mark()
+        self.made(items[0] if items else None)
+
+    def new_object(self, _: Any) -> None:
+        self.pop()
+        self.made(self.pop())
+
+    def new_object_with_names(self, _: Any) -> None:
+        self.pop()
+        self.pop()
+        self.made(self.pop())
+
+    def empty_set(self, _: Any) -> None:
+        self.stack.append(Foreign("builtins.set"))
+
+    def frozen_set(self, _: Any) -> None:
+        self.pop_to_mark()
+        self.stack.append(Foreign("builtins.frozenset"))
 
     def call(self, _: Any) -> None:
         arguments, function = self.pop(), self.pop()
+        if isinstance(function, Foreign):
+            # copyreg._reconstructor(class, base, state) is how the oldest protocols write an object
+            first = arguments[0] if isinstance(arguments, tuple) and arguments else None
+            return self.made(first if function.name == "copyreg._reconstructor" and isinstance(first, Foreign) else function)
         if not (isinstance(function, _Name) and isinstance(arguments, tuple)):
             raise self.error(f"a pickle that calls {kind_of(function)}")
         called = (function.module, function.name)
@@ -233,23 +323,32 @@ class _Interpreter:
             self.stack.append(collections.OrderedDict())
         elif called == _REBUILD_TENSOR:
             self.stack.append(self.tensor(arguments))
-        elif called == _REBUILD_PARAMETER and len(arguments) == 3 and isinstance(arguments[0], Tensor):
+        elif called in (_REBUILD_PARAMETER, _REBUILD_PARAMETER_WITH_STATE) and isinstance(next(iter(arguments), None), Tensor | Foreign):
             self.stack.append(arguments[0])
+        elif called == _REBUILD_SUBCLASS and len(arguments) == 4 and isinstance(arguments[2], tuple):
+            rebuilds = isinstance(arguments[0], _Name) and arguments[0] == _Name(*_REBUILD_TENSOR)
+            self.stack.append(self.tensor(arguments[2]) if rebuilds else Foreign("torch.Tensor"))
         else:
             raise self.error(f"a pickle that calls {function.module}.{function.name} with arguments of another kind")
+        return None
 
     def set_state(self, _: Any) -> None:
-        """A state dict's `_metadata` (layer versions) is an attribute of its OrderedDict: read over."""
+        """Attributes of a foreign object. A state dict's `_metadata` (layer versions) is an attribute of its OrderedDict: read over."""
         state = self.pop()
-        self.top(collections.OrderedDict)
-        if not isinstance(state, dict):
+        target = self.top(collections.OrderedDict, Foreign)
+        if isinstance(target, Foreign):
+            parts = state if isinstance(state, tuple) else (state,)  # a tuple: attributes, and those in slots
+            target.attributes = next((part for part in parts if isinstance(part, dict)), target.attributes)
+        elif not isinstance(state, dict):
             raise self.error(f"{kind_of(state)} as the attributes of an OrderedDict")
 
     def storage(self, _: Any) -> None:
         reference = self.pop()
-        if not (isinstance(reference, tuple) and len(reference) == 5 and isinstance(reference[1], _Name)):
+        if not (isinstance(reference, tuple) and len(reference) == 5 and isinstance(reference[1], _Name | Foreign)):
             raise self.error("a reference that is no storage")
         tag, kind, key, _, elements = reference
+        if isinstance(kind, Foreign):  # of numbers that numpy does not have
+            return self.stack.append(kind)
         if tag != "storage" or kind.module != "torch" or not isinstance(key, str) or type(elements) is not int:
             raise self.error("a reference that is no storage")
         held_bytes = self.records.size_bytes(f"data/{key}")
@@ -258,9 +357,11 @@ class _Interpreter:
         dtype = _STORAGES[kind.name]
         if elements < 0 or elements * np.dtype(dtype).itemsize != held_bytes:
             raise self.error(f"storage {short(key)!r} of {held_bytes} bytes, declared as {short(elements)} {kind.name} elements")
-        self.stack.append(Storage(f"data/{key}", dtype, kind.name == "BFloat16Storage", elements))
+        return self.stack.append(Storage(f"data/{key}", dtype, kind.name == "BFloat16Storage", elements))
 
-    def tensor(self, arguments: tuple[Any, ...]) -> Tensor:
+    def tensor(self, arguments: tuple[Any, ...]) -> Tensor | Foreign:
+        if arguments and isinstance(arguments[0], Foreign):
+            return Foreign(arguments[0].name)
         # storage, offset, shape, strides, requires_grad, backward hooks and, when set, metadata (conjugate or negated views)
         if len(arguments) not in (6, 7) or not isinstance(arguments[0], Storage) or (len(arguments) == 7 and arguments[6]):
             raise self.error("a tensor that is described in an unknown way")
@@ -286,13 +387,14 @@ _CONSTANTS: dict[str, Any] = {
 _LITERALS = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
-    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 }
 _INSTRUCTIONS: dict[str, Callable[[_Interpreter, Any], None]] = {
     "PROTO": lambda interpreter, argument: None,
     "FRAME": lambda interpreter, argument: None,
     "MARK": _Interpreter.mark,
     "POP": _Interpreter.discard,
+    "POP_MARK": _Interpreter.discard_to_mark,
     "TUPLE": _Interpreter.tuple_of_mark,
     "TUPLE1": _Interpreter.tuple1,
     "TUPLE2": _Interpreter.tuple2,
@@ -313,9 +415,30 @@ _INSTRUCTIONS: dict[str, Callable[[_Interpreter, Any], None]] = {
     "GLOBAL": _Interpreter.name_in_line,
     "STACK_GLOBAL": _Interpreter.name_on_stack,
     "REDUCE": _Interpreter.call,
+    "INST": _Interpreter.instance,
+    "OBJ": _Interpreter.instance_of_mark,
+    "NEWOBJ": _Interpreter.new_object,
+    "NEWOBJ_EX": _Interpreter.new_object_with_names,
+    "EMPTY_SET": _Interpreter.empty_set,
+    "ADDITEMS": _Interpreter.append_mark,
+    "FROZENSET": _Interpreter.frozen_set,
     "BUILD": _Interpreter.set_state,
     "BINPERSID": _Interpreter.storage,
 }
+
+
+def entries_of(value: Any) -> dict[Any, Any]:
+    """The entries of a dict, or of a foreign thing that was filled like one; none of anything else."""
+    return value if isinstance(value, dict) else value.items if isinstance(value, Foreign) else {}
+
+
+def attributes_of(value: Any) -> dict[Any, Any]:
+    """The attributes of a foreign object; none of anything else."""
+    return value.attributes if isinstance(value, Foreign) else {}
+
+
+def _named(entries: Any) -> Iterator[tuple[str, Any]]:
+    yield from ((name, value) for name, value in (entries.items() if isinstance(entries, dict) else ()) if isinstance(name, str))
 
 
 def _is_int_tuple(value: Any) -> bool:
@@ -328,6 +451,8 @@ def kind_of(value: Any) -> str:
         return "a tensor"
     if isinstance(value, _Name):
         return f"{value.module}.{value.name}"
+    if isinstance(value, Foreign):
+        return f"a {short(value.name)}"
     name = type(value).__name__.lstrip("_")
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 

@@ -15,12 +15,16 @@ import numpy as np
 
 from tfvit import memory
 from tfvit.blocks import Block
-from tfvit.checkpoints import HEADS, assign_tensors, tfvit_layers, timm_names
+from tfvit.checkpoints import huggingface
+from tfvit.checkpoints.files import H5, KERAS, kind_of_file, read_file, read_safetensors
+from tfvit.checkpoints.names import timm_names
+from tfvit.checkpoints.official import HEADS, assign_tensors, tfvit_layers
+from tfvit.checkpoints.wrapping import unwrapped
 from tfvit.errors import InputError, WeightsError, first_line, reading
 from tfvit.hashing import file_sha256
 from tfvit.plain_layers import PlainBlock
 from tfvit.plain_names import is_plain, plain_architecture
-from tfvit.variants import PUBLISHED_WEIGHTS, TENSORS_ENDINGS, WEIGHTS_ENDINGS, Variant
+from tfvit.variants import PUBLISHED_WEIGHTS, WEIGHTS_ENDINGS, Variant
 
 # Far more than any head has: an HDF5 file may declare a size that no memory holds, and store nothing
 MOST_CLASSES = 10**6
@@ -54,10 +58,10 @@ def load_weights(
     Args:
         model: a built tfvit model.
         weights: "imagenet" or "imagenet21k" (fetched from the Hugging Face hub, or its cache), "cifar10" (shipped with the package, for
-            the nano variants), or the path of a `.safetensors` or `.pth` (official names: timm's, the original release's, for plain
-            models Hugging Face's too), `.npz` (the original release's of plain models), `.weights.h5` or `.keras` file.
+            the nano variants), or the path of a file: safetensors, `torch.save` or `.npz` (names of timm, the original releases or
+            transformers, with whatever a training script puts before them), `.weights.h5` or `.keras`. Its content counts, not its ending.
         variant: the model's row of the table; needed for the published weights.
-        adapt_window: take a checkpoint of another window, see `tfvit.checkpoints.assign_tensors`.
+        adapt_window: take a checkpoint of another window, see `tfvit.checkpoints.official.assign_tensors`.
 
     Raises:
         WeightsError: the weights are missing, unreadable, or belong to another model. The model then keeps its weights, except that a
@@ -73,23 +77,24 @@ def load_weights(
         assign_tensors(model, read_safetensors(checkpoint.path), name, checkpoint.origin, adapt_window)
         return WeightsOrigin(str(weights), checkpoint.sha256, checkpoint.license, checkpoint.origin)
     path = existing_weights_file(weights)
-    if path.name.endswith(TENSORS_ENDINGS):
-        assign_tensors(model, read_tensors(path), name, path.name, adapt_window)
-    elif path.name.endswith(".weights.h5"):
+    kind = kind_of_file(path)
+    if kind == H5:
         _load_h5(model, path, name)
-    else:
+    elif kind == KERAS:
         _copy_weights(load_keras_model(path), model, name, path.name)
+    else:
+        assign_tensors(model, read_tensors(path), name, path.name, adapt_window)
     return WeightsOrigin(source=path.name, sha256=file_sha256(path), origin=path.name)
 
 
 def existing_weights_file(weights: str | os.PathLike[str]) -> Path:
-    """The path of a weights file, after a check that it exists and has a known ending.
+    """The path of a weights file, after a check that it exists.
 
     Raises:
-        WeightsError: the file is missing or has another ending.
+        WeightsError: the file is missing.
     """
     path = Path(weights)
-    if not path.name.endswith(WEIGHTS_ENDINGS):
+    if not path.name.endswith(WEIGHTS_ENDINGS) and not path.exists():
         raise WeightsError(
             "weights of an unknown format",
             expected=f"{', '.join(PUBLISHED_WEIGHTS)}, or a name ending in {', '.join(WEIGHTS_ENDINGS)}",
@@ -101,39 +106,16 @@ def existing_weights_file(weights: str | os.PathLike[str]) -> Path:
     return path
 
 
-def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """All tensors of a safetensors file.
-
-    Raises:
-        WeightsError: the file is cut off, or no safetensors file.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    errors = (SafetensorError, OSError, ValueError, TypeError, KeyError)
-    with reading(Path(path).name, "a complete safetensors file", "weights file", "download or export the file again", WeightsError, errors):
-        return load_file(path)
-
-
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """All tensors of a `.safetensors`, `.pth` or `.npz` checkpoint.
+    """All tensors of a checkpoint in safetensors, of `torch.save` or of an `.npz`, under official names.
 
     Raises:
-        WeightsError: the file is cut off, no checkpoint, or a `.pth` with more than tensors and plain containers.
+        WeightsError: the file is cut off, or no checkpoint.
     """
-    if path.name.endswith(".pth"):
-        from tfvit.torch_checkpoint import read_torch_checkpoint
-
-        return read_torch_checkpoint(path)
-    return _read_npz(path) if path.name.endswith(".npz") else read_safetensors(path)
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an archive; no pickles."""
-    advice = "download or export the file again"
-    unreadable = reading(path.name, "a complete .npz of numbers", "weights file", advice, WeightsError, Exception)
-    with unreadable, memory.limited(), np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    tensors, _ = unwrapped(read_file(path).tensors, path.name, ema=False)
+    if is_plain(tensors):
+        return tensors
+    return huggingface.timm_tensors(tensors) if huggingface.is_named(tensors) else tensors
 
 
 def load_keras_model(path: str | os.PathLike[str], trusted: bool = False) -> keras.Model:
@@ -192,27 +174,28 @@ def _short(error: Exception) -> str:
 def checkpoint_classes(path: str | os.PathLike[str]) -> int | None:
     """How many classes a weights file has; None without a readable head."""
     path = Path(path)
-    if path.name.endswith(TENSORS_ENDINGS):
+    kind = kind_of_file(path)
+    if kind == KERAS:
+        return None
+    if kind != H5:
         tensors = timm_names(read_tensors(path))
         head = next((tensors[bias] for _, bias in HEADS if bias in tensors), None)
         return int(head.shape[0]) if head is not None and head.ndim == 1 else None
-    if path.name.endswith(".weights.h5"):
-        import h5py
+    import h5py
 
-        try:
-            with h5py.File(path, "r") as file:
-                bias = file.get("layers/head/vars/1")
-                one_axis = isinstance(bias, h5py.Dataset) and len(bias.shape) == 1
-                return int(bias.shape[0]) if one_axis and bias.shape[0] <= MOST_CLASSES else None  # declared is not stored
-        except Exception:  # h5py raises many kinds for damaged files; loading says what is wrong
-            return None
-    return None
+    try:
+        with h5py.File(path, "r") as file:
+            bias = next((file.get(f"layers/{layer}/vars/1") for layer in ("head", "dense") if f"layers/{layer}" in file), None)
+            one_axis = isinstance(bias, h5py.Dataset) and len(bias.shape) == 1
+            return int(bias.shape[0]) if one_axis and bias.shape[0] <= MOST_CLASSES else None  # declared is not stored
+    except Exception:  # h5py raises many kinds for damaged files; loading says what is wrong
+        return None
 
 
 def checkpoint_arguments(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What a weights file says of the model around its variant: its number of classes; of a plain model also what its head reads."""
     path = Path(path)
-    tensors = read_tensors(path) if path.name.endswith(TENSORS_ENDINGS) else {}
+    tensors = {} if kind_of_file(path) in (H5, KERAS) else read_tensors(path)
     if not is_plain(tensors):
         classes = checkpoint_classes(path)
         return {} if classes is None else {"classes": classes}

@@ -54,7 +54,7 @@ def resolve_weights(text: str, variant: Variant, timeout_s: float = NETWORK_TIME
     """Resolves `--weights` for a variant. Published weights are downloaded if the cache lacks them.
 
     Args:
-        text: for example "auto", "random:1", or the path of a file.
+        text: for example "auto", "random:1", or the path of a file, whatever its ending.
         timeout_s: how long to wait for the network's first answer.
 
     Raises:
@@ -76,7 +76,7 @@ def resolve_weights(text: str, variant: Variant, timeout_s: float = NETWORK_TIME
     if text in PUBLISHED_WEIGHTS:
         return _published(variant, text, timeout_s)
     path = Path(text)
-    if not path.name.endswith(WEIGHTS_ENDINGS):
+    if not path.name.endswith(WEIGHTS_ENDINGS) and not path.is_file():
         raise WeightsError(
             "unknown weights",
             expected=f"auto, {', '.join(PUBLISHED_WEIGHTS)}, random[:SEED], or a path ending in {', '.join(WEIGHTS_ENDINGS)}",

@@ -15,6 +15,7 @@ from keras import layers
 
 from tfvit.blocks import Block, LayerNorm, PatchEmbedding, PatchMerging
 from tfvit.functional import classifier, functional_model, image_input
+from tfvit.graph_constants import MASKED
 from tfvit.variants import WindowedVariant
 
 
@@ -27,6 +28,7 @@ def ViTTransformer(
     version: int = 1,
     pretrained_window_sizes: Sequence[int] | None = None,
     patch_size: int = 4,
+    padding: str = MASKED,
     mlp_ratio: float = 4.0,
     qkv_bias: bool = True,
     drop_rate: float = 0.0,
@@ -52,6 +54,8 @@ def ViTTransformer(
         version: 1 (pre-norm, position bias table) or 2 (res-post-norm, cosine attention, continuous position bias).
         pretrained_window_sizes: version 2: the window of each stage in pretraining, 0 for the one in use.
         patch_size: side of a patch in pixels.
+        padding: what the zeros do that fill up the last windows of a grid: "masked" out of the attention, or part of it, "before_shift" (as
+            in transformers) or "after_shift" (as in timm).
         mlp_ratio: hidden units of the MLP over its channels.
         qkv_bias: whether query, key and value have biases.
         drop_rate, attn_drop_rate, drop_path_rate: dropout after projections, on attention weights, and of residual branches (growing
@@ -103,6 +107,7 @@ def ViTTransformer(
                 attention_dropout=attn_drop_rate,
                 drop_path=drop_path[sum(depths[:stage]) + block],
                 pretrained_window_size=pretrained_window_sizes[stage] if pretrained_window_sizes else 0,
+                padding=padding,
                 name=f"stage{stage + 1}_block{block + 1}",
                 dtype=dtype,
             )(x)

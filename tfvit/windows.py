@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from tfvit.graph_constants import MASK_VALUE, position_index
+from tfvit.graph_constants import AFTER_SHIFT, MASK_VALUE, MASKED, position_index
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +27,13 @@ class WindowPlan:
         grid: (height, width) of the tokens.
         window: (height, width) of a window: the nominal size, shrunk to the grid where the grid is no larger.
         shift: cyclic shift along each axis, 0 where the window was shrunk.
+        padding: one of `tfvit.graph_constants.PADDINGS`.
     """
 
     grid: tuple[Any, Any]
     window: tuple[Any, Any]
     shift: tuple[Any, Any]
+    padding: str = MASKED
 
     @property
     def is_static(self) -> bool:
@@ -56,10 +58,10 @@ class WindowPlan:
     @property
     def needs_mask(self) -> bool:
         """Whether some tokens of a window must be kept apart; assumed where the grid is not known."""
-        return not self.is_static or any(self.shift) or self.padded != self.grid
+        return not self.is_static or any(self.shift) or (self.padding == MASKED and self.padded != self.grid)
 
 
-def plan_windows(height: Any, width: Any, window_size: int, shifted: bool) -> WindowPlan:
+def plan_windows(height: Any, width: Any, window_size: int, shifted: bool, padding: str = MASKED) -> WindowPlan:
     """The windows of a `height` x `width` grid: along an axis no longer than the window, the window shrinks and nothing shifts."""
     half = window_size // 2 if shifted else 0
 
@@ -70,7 +72,22 @@ def plan_windows(height: Any, width: Any, window_size: int, shifted: bool) -> Wi
         return size, ops.minimum(size, window_size), ops.where(size > window_size, half, 0)
 
     rows, columns = along(height), along(width)
-    return WindowPlan((rows[0], columns[0]), (rows[1], columns[1]), (rows[2], columns[2]))
+    return WindowPlan((rows[0], columns[0]), (rows[1], columns[1]), (rows[2], columns[2]), padding)
+
+
+def enter(grid: Any, plan: WindowPlan) -> Any:
+    """[B, H, W, C] grid, padded, shifted and cut into windows: [B, nW, N, C]."""
+    if plan.padding == AFTER_SHIFT:
+        return partition(pad_bottom_right(roll(grid, *plan.shift), *plan.padded), plan)
+    return partition(roll(pad_bottom_right(grid, *plan.padded), *plan.shift), plan)
+
+
+def leave(windows: Any, plan: WindowPlan) -> Any:
+    """The inverse of `enter`."""
+    back = [-shift for shift in plan.shift]
+    if plan.padding == AFTER_SHIFT:
+        return roll(crop(reverse(windows, plan), plan), *back)
+    return crop(roll(reverse(windows, plan), *back), plan)
 
 
 def partition(grid: Any, plan: WindowPlan) -> Any:
@@ -145,6 +162,8 @@ def _axis_regions(plan: WindowPlan, axis: int, xp: Any) -> Any:
     position = xp.arange(padded)
     # without a shift, everything is of one region: no position lies beyond padded
     region = xp.where(position < padded - shift, xp.where(position < padded - xp.where(shift > 0, window, 0), 0, 1), 2)
+    if plan.padding != MASKED:
+        return region
     original = (position + shift) % padded
     return xp.where(original < size, region, 3)
 

@@ -31,6 +31,8 @@ def convert(
     weights: str,
     model: Any,
     model_name: str | None,
+    checkpoint: str | Path | None,
+    ema: bool,
     model_input: ModelInput,
     trusted: bool,
     imports: Sequence[str],
@@ -48,7 +50,8 @@ def convert(
 
     Args:
         variants, weights: the models, or none and
-        model, model_name, model_input, trusted, imports: one of the user's own.
+        model, model_name, model_input, trusted, imports: one of the user's own, or
+        checkpoint, ema: a checkpoint as its maker left it; `variants` has what it should be, or nothing.
         recipes: what to make of each.
         labels: class names, or a text file of them.
         drift_samples: None for the usual number.
@@ -64,7 +67,12 @@ def convert(
     asked = Settings(labels=tuple(names) if names else None, drift_samples=samples, **settings)
     found: dict[tuple[str, str], Cell] = {}
     groups, order = [], []
-    for name, source in _sources(variants, weights, model, model_name, model_input, trusted, imports, asked.output):
+    if checkpoint is not None:
+        source = sources.resolve_checkpoint(checkpoint, model_input, variants[0] if variants else None, ema, asked.output)
+        chosen: list[tuple[str, Source | UserError]] = [(source.name, source)]
+    else:
+        chosen = _sources(variants, weights, model, model_name, model_input, trusted, imports, asked.output)
+    for name, source in chosen:
         order.append(name)
         if isinstance(source, UserError):
             found |= {(name, recipe.name): Cell(name, recipe.name, f"{name}-{recipe.name}", error=source) for recipe in recipes}

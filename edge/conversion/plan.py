@@ -128,7 +128,8 @@ def plan(model: FloatModel, recipes: Sequence[Recipe], settings: Settings) -> Pl
     """
     source = model.source
     if settings.labels is None:
-        settings = dataclasses.replace(settings, labels=published_labels(source.weights.published))
+        own = source.checkpoint.labels if source.checkpoint else None
+        settings = dataclasses.replace(settings, labels=own or published_labels(source.weights.published))
     if settings.drift_samples < 1:
         raise UsageError(
             "nothing to measure the drift on",
@@ -183,6 +184,7 @@ def calibration_block(settings: Settings, images: Images) -> dict[str, Any]:
 def settings_block(source: Source, recipe: Recipe, settings: Settings, images: Images) -> dict[str, Any]:
     """What was asked for: with weights and tools all that `edge.verify` needs to make the file again."""
     return {
+        **({"checkpoint": source.checkpoint.document()} if source.checkpoint else {}),
         "input": settings.input_dtype,
         "output": settings.output,
         "takes_pixels": source.model_input.takes_pixels,

@@ -20,6 +20,7 @@ from edge.export.float_model import FloatModel
 from edge.quantization.recipes import DYNAMIC_SINCE, RECIPES, find_recipe
 from tfvit.errors import EnvironmentUnusableError, InputError, UsageError
 from tfvit.hashing import sha256
+from tfvit.hub import SCHEME
 from tfvit.labels import published_labels
 from tfvit.preprocessing import ModelInput, Preprocessing
 from tfvit.progress import step
@@ -62,7 +63,8 @@ def inputs_of_file(said: self_description.SelfDescription, name: str) -> dict[st
 def _require(record: Mapping[str, Any], where: str) -> None:
     artifact.require_record(record, where)
     variant, recipe, settings, source = record["variant"], record["recipe"], record["settings"], record["weights"]["source"]
-    known = recipe in RECIPES and (variant is None or variant in VARIANTS)
+    said = (settings.get("checkpoint") or {}).get("variant")
+    known = recipe in RECIPES and all(one is None or one in VARIANTS for one in (variant, said))
     usable = settings["input"] in ("float32", "uint8") and settings["output"] in OUTPUTS
     if not (known and usable and Path(source).name == source):
         raise InputError(
@@ -121,7 +123,7 @@ class Given:
     """The user's own files, where the record names such.
 
     Attributes:
-        weights, model, calibration: their paths; checked by their recorded hashes before anything is built.
+        weights, model, calibration, checkpoint: their paths; checked by their recorded hashes before anything is built.
         trusted: whether code in the model may run.
         imports: modules that register layers of the user's own.
     """
@@ -131,6 +133,7 @@ class Given:
     calibration: Path | None
     trusted: bool
     imports: Sequence[str] = ()
+    checkpoint: str | None = None
 
 
 def rebuilt(inputs: Mapping[str, Any], labels: tuple[str, ...] | None, files: Given) -> Artifact:
@@ -149,13 +152,17 @@ def rebuilt(inputs: Mapping[str, Any], labels: tuple[str, ...] | None, files: Gi
     settings, recipe = inputs["settings"], find_recipe(inputs["recipe"])
     with tempfile.TemporaryDirectory(prefix="edge-verify-") as scratch:
         folder = Path(scratch)
-        given, flag = {"--weights": files.weights, "--model": files.model}, recorded_source.needed_flag(inputs)
+        given: dict[str, Any] = {"--weights": files.weights, "--model": files.model, "--checkpoint": files.checkpoint}
+        flag = recorded_source.needed_flag(inputs)
         if flag:
             path = given[flag]
             if path is None:
                 raise _missing(flag, inputs["weights"])
-            given[flag] = _linked(path, inputs["weights"]["source"], folder)
-        source = recorded_source.source_of(inputs, given["--weights"], given["--model"], ModelInput(), files.trusted, files.imports)
+            if not str(path).startswith(SCHEME):
+                given[flag] = _linked(Path(path), inputs["weights"]["source"], folder)
+        source = recorded_source.source_of(
+            inputs, given["--weights"], given["--model"], ModelInput(), files.trusted, files.imports, given["--checkpoint"]
+        )
         limits: Mapping[str, Any] = settings.get("limits") or {}
         asked = Settings(
             **_images(settings["images"], files.calibration, artifact.preprocessing_of(inputs), folder),

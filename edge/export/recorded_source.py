@@ -45,8 +45,10 @@ def recorded_input(manifest: Mapping[str, Any]) -> ModelInput:
 
 
 def needed_flag(manifest: Mapping[str, Any]) -> str | None:
-    """Which of a command's flags must name a file of the user's: --weights, --model or neither."""
+    """Which of a command's flags must name a file of the user's: --weights, --model, --checkpoint or none."""
     recorded = manifest["weights"]
+    if (manifest.get("settings") or {}).get("checkpoint"):
+        return "--checkpoint"
     if manifest["variant"] is None:
         return "--model"
     return None if recorded["random"] or recorded["source"] in PUBLISHED_WEIGHTS else "--weights"
@@ -59,16 +61,18 @@ def source_of(
     model_input: ModelInput,
     trusted: bool = False,
     imports: Sequence[str] = (),
+    checkpoint: str | Path | None = None,
 ) -> sources.Source:
     """The model an artifact was made from: names and hashes checked, nothing built.
 
     Args:
         manifest: the artifact's.
-        weights: the checkpoint, where the manifest names a file of the user's.
+        weights: the file of weights, where the manifest names one of the user's.
         model: the Keras model, where it names one: the path of a saved one, or the model in memory.
         model_input: what is said of its images; where nothing is, what the manifest recorded.
         trusted: whether code in the saved model may run.
         imports: modules that register layers of the user's own, for a saved model.
+        checkpoint: the folder or file, or "hf://OWNER/NAME", where the manifest is of a checkpoint of anyone's.
 
     Raises:
         UsageError: a file is needed and was not given, or the other way round.
@@ -76,13 +80,13 @@ def source_of(
         WeightsError: published weights that cannot be had.
     """
     recorded, needed = manifest["weights"], needed_flag(manifest)
-    given = {"--weights": weights, "--model": model}
+    given = {"--weights": weights, "--model": model, "--checkpoint": checkpoint}
     for flag, path in given.items():
         if path is not None and flag != needed:
             raise UsageError(
                 f"{flag} does not fit",
-                expected=f"{needed} FILE" if needed else f"neither --weights nor --model: the manifest says {recorded['source']}",
-                received=f"{flag} {path if isinstance(path, Path) else path.name}",
+                expected=f"{needed} FILE" if needed else f"none of {', '.join(given)}: the manifest says {recorded['source']}",
+                received=f"{flag} {path if isinstance(path, str | Path) else path.name}",
                 action=f"leave {flag} out",
             )
     if trusted and model is None:
@@ -100,8 +104,12 @@ def source_of(
             action=f"name the file {manifest['name']} was made from",
         )
     said = model_input if model_input != NOTHING_SAID else recorded_input(manifest)
-    if model is not None:  # the checks above: exactly where the manifest is of a saved model
-        output = (manifest.get("settings") or {}).get("output", AUTO_OUTPUT)
+    output = (manifest.get("settings") or {}).get("output", AUTO_OUTPUT)
+    if checkpoint is not None:  # the checks above: exactly where the manifest is of one
+        read = manifest["settings"]["checkpoint"]
+        variant = find_variant(read["variant"]) if read["variant"] else None
+        source = sources.resolve_checkpoint(checkpoint, said, variant, read["ema"], output)
+    elif model is not None:  # likewise of a saved model
         source = sources.own_model(model, said, trusted, imports=imports, output=output)
     else:
         variant = find_variant(manifest["variant"])

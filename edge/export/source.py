@@ -14,17 +14,42 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.drift.meanings import AUTO
+from edge.drift.meanings import AUTO, PROBABILITIES
 from edge.quantization.recipes import Recipe
-from tfvit import weights_choice
-from tfvit.errors import InputError, first_line
+from tfvit import hub, weights_choice
+from tfvit.checkpoints import reading
+from tfvit.errors import InputError, UsageError, first_line
 from tfvit.hashing import file_sha256
 from tfvit.preprocessing import NOTHING_SAID, ModelInput
-from tfvit.variants import Variant
+from tfvit.progress import current, step
+from tfvit.variants import Variant, find_variant
 from tfvit.weights_choice import WeightsChoice
 
 # Where the weights of a model in memory came from, as its manifest says it
 IN_MEMORY = "a Keras model in memory"
+# What a checkpoint's name ends in and an artifact's does not
+_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".h5", ".weights", ".keras")
+
+
+@dataclasses.dataclass(frozen=True)
+class FromCheckpoint:
+    """How a checkpoint of anyone's was read, and what it says of its classes.
+
+    Attributes:
+        format: as `tfvit.checkpoints.Checkpoint` has it.
+        ema: whether a moving average of the weights was wanted.
+        variant: what it was said to be, or None.
+        labels: its own, or None.
+    """
+
+    format: str
+    ema: bool = True
+    variant: str | None = None
+    labels: tuple[str, ...] | None = None
+
+    def document(self) -> dict[str, Any]:
+        """As JSON: what is needed to read it again in the same way."""
+        return {"format": self.format, "ema": self.ema, "variant": self.variant}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +65,7 @@ class Source:
         live: the Keras model, where it is in memory.
         imports: for a saved model: modules to import first, which register layers of the user's own, each with the SHA-256 of its file.
         output: what was said of its output, a key of `edge.drift.meanings.OUTPUTS`.
+        checkpoint: how it was read, for a checkpoint of anyone's.
     """
 
     name: str
@@ -50,6 +76,7 @@ class Source:
     live: Any = None
     imports: tuple[tuple[str, str | None], ...] = ()
     output: str = AUTO
+    checkpoint: FromCheckpoint | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -63,7 +90,14 @@ class Source:
             "model_input": self.model_input.document(),
             "imports": [list(one) for one in self.imports],
             "output": self.output,
+            "checkpoint": self.checkpoint.document() if self.checkpoint else None,
         }
+
+    @property
+    def recorded_name(self) -> str:
+        """Of a checkpoint, as its manifest says it: the name of its folder or file, or of its repository."""
+        path = self.weights.path
+        return self.name if path is None or (self.weights.origin or "").startswith(hub.SCHEME) else Path(os.path.abspath(path)).name
 
     def artifact_name(self, recipe: Recipe) -> str:
         return f"{self.name}-{recipe.name}{'.random' if self.weights.is_random else ''}"
@@ -91,6 +125,68 @@ def resolve_model(path: Path, model_input: ModelInput = NOTHING_SAID, trusted: b
         )
     weights = WeightsChoice(path=path, sha256=weights_choice.sha256_of_given(path, InputError, "model"))
     return Source(path.stem, None, weights, model_input, trusted, imports=tuple((name, _module_sha256(name)) for name in imports))
+
+
+def resolve_checkpoint(
+    path: str | Path,
+    model_input: ModelInput = NOTHING_SAID,
+    variant: Variant | None = None,
+    ema: bool = True,
+    output: str = AUTO,
+) -> Source:
+    """`--checkpoint`: what it is, by its content; its weights are read again when the model is built.
+
+    Args:
+        path: a folder, a file, or "hf://OWNER/NAME".
+        variant: what it should be, or None.
+        ema: of a checkpoint with a moving average of its weights, take the average.
+        output: what was said of its output; a head's logits are of classes where nothing was.
+
+    Raises:
+        InputError: there is no such thing, it has no head, or its name cannot be an artifact's.
+        WeightsError: of another model, damaged, or contradicting itself or `variant`.
+    """
+    local = hub.local_checkpoint(path)
+    local = local._replace(path=reading.whole(local.path))
+    if reading.is_keras_model(local.path):
+        if variant is not None:
+            raise UsageError(
+                "a saved Keras model is built as it is",
+                expected="--checkpoint FILE.keras without --variant",
+                received=f"--variant {variant.id}",
+                action="leave --variant out",
+            )
+        return dataclasses.replace(resolve_model(local.path, model_input), output=output)
+    with step("read the checkpoint", subject=local.name):
+        found = reading.read_checkpoint(local.path, variant, ema)
+        sha256 = reading.checkpoint_sha256(local.path)
+    if found.classes is None:
+        features = found.architecture["embed_dim"] << (len(found.architecture["depths"]) - 1)
+        raise InputError(
+            "a checkpoint without a classifier",
+            expected=f"a head: head.fc.weight [classes, {features}] and head.fc.bias [classes]",
+            received=f"{local.name}: {len(found.tensors)} tensors of a backbone",
+            action="fine-tune it first: tfvit.from_checkpoint(PATH) in Python gives the backbone as a Keras model",
+        )
+    name = _artifact_name(local)
+    for note in found.notes:
+        current().note(note)
+    said = model_input.over_preprocessing(found.preprocessing) if found.preprocessing else model_input
+    weights = WeightsChoice(path=local.path, sha256=sha256, origin=local.origin or name)
+    read = FromCheckpoint(found.format, ema, variant.id if variant else None, found.labels)
+    return Source(name, None, weights, said, checkpoint=read, output=PROBABILITIES if output == AUTO else output)
+
+
+def _artifact_name(local: hub.LocalCheckpoint) -> str:
+    """A folder's name, or a file's without its endings."""
+    name = local.name if local.origin else Path(os.path.abspath(local.path)).name
+    while name.endswith(_ENDINGS):
+        name = name[: name.rindex(".")]
+    if not name or name.encode("utf-8", "replace").decode() != name:
+        raise InputError(
+            "a name that no manifest can hold", expected="a name in UTF-8", received=str(local.path), action="rename the folder or file"
+        )
+    return name
 
 
 def _module_sha256(name: str) -> str | None:
@@ -171,6 +267,13 @@ def build(source: Source) -> tuple[Any, Any]:
 
     if source.live is not None:
         return source.live, tfvit_weights.WeightsOrigin(source.name, str(source.weights.sha256), None, IN_MEMORY)
+    if source.checkpoint is not None:
+        from tfvit.checkpoints import building
+
+        path, sha256 = source.weights.file
+        variant = find_variant(source.checkpoint.variant) if source.checkpoint.variant else None
+        model = building.build(reading.read_checkpoint(path, variant, source.checkpoint.ema), source.name, classifier_activation=None)
+        return model, tfvit_weights.WeightsOrigin(source.recorded_name, sha256, source.weights.license, source.weights.origin)
     if source.variant is None:
         path, sha256 = source.weights.file
         _import([name for name, _ in source.imports])
@@ -205,7 +308,7 @@ def require_unchanged(source: Source) -> None:
     path, expected = source.weights.path, source.weights.sha256
     if path is None:
         return
-    received = weights_choice.sha256_of_given(path)
+    received = reading.checkpoint_sha256(path) if source.checkpoint else weights_choice.sha256_of_given(path)
     if received != expected:
         raise InputError(
             "the file of the weights is another one",

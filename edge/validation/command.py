@@ -29,6 +29,7 @@ def validate(
     labels: Path | str | Sequence[str] | None,
     weights: Path | str | None,
     model: Any,
+    checkpoint: Path | str | None,
     trust_model: bool,
     imports: Sequence[str],
     model_input: ModelInput,
@@ -46,7 +47,7 @@ def validate(
         atomic_files.require_replaceable(Path(save), KIND)
     artifact = file if isinstance(file, Artifact) else load(Path(file), verify=False)
     recorded_source.require_usable(artifact.manifest)
-    source = recorded_source.source_of(artifact.manifest, _path(weights), model, model_input, trust_model, imports)
+    source = recorded_source.source_of(artifact.manifest, _path(weights), model, model_input, trust_model, imports, checkpoint)
     names = read_labels(Path(labels)) if isinstance(labels, str | Path) else labels
     settings = Settings(
         app_preprocessing=app_preprocessing,

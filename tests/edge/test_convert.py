@@ -85,7 +85,7 @@ def photos(folder: Path, count: int = 4) -> Path:
         (("--variant", "small224,", "--quant", "int8"), ("unknown variant",)),
         (("--variant", "small224", "--quant", "int4"), ("unknown recipe", "'int4'", "did you mean int8")),
         (("--variant", "small224"), ("--quant",)),
-        (("--quant", "int8"), ("--variant or --model", "neither")),
+        (("--quant", "int8"), ("--variant or --model, one of them, or --checkpoint", "none of them")),
         (("--variant", "small224", "--model", "x.keras", "--quant", "int8"), ("--variant or --model", "both")),
         (("--model", "x.keras", "--weights", "random", "--quant", "int8"), ("has its own weights",)),
         (("--variant", "small224", "--quant", "int8", "--wieghts", "random"), ("--wieghts",)),
@@ -207,7 +207,7 @@ def test_a_checkpoint_of_another_architecture(cli, tmp_path):
     if not path.is_file():
         pytest.skip("reference checkpoints of the original model are not on this machine")
     ran = cli("--variant", "tiny_v2", *FAST, "--weights", path, "--out", tmp_path / "out")
-    assert_one_error(ran, EXIT_UNUSABLE, "do not fit tiny_v2", "missing (", "unexpected (", "misshapen (", "use the variant")
+    assert_one_error(ran, EXIT_UNUSABLE, "do not fit tiny_v2", "missing (", "unexpected (", "misshapen (", "--checkpoint PATH finds out")
     assert listing(tmp_path / "out") == {}
 
 

@@ -75,6 +75,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return self._say(served.status, {"X-Error-Code": served.error_code, "Content-Length": "0"})
         if served.foreign:
             return self._say(200, {"Content-Length": "0"})
+        if self.path in served.files:
+            return self._file(served.files[self.path])
         if self.path != f"/{REPOSITORY}/resolve/main/model.safetensors":
             return self._say(404, {"X-Error-Code": "EntryNotFound", "Content-Length": "0"})
         linked = {"X-Repo-Commit": COMMIT, "X-Linked-Etag": f'"{served.sha256}"', "X-Linked-Size": str(served.announced_bytes)}
@@ -99,6 +101,20 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                     self.wfile.write(body)
         return None
 
+    def _file(self, body):
+        """Of a folder. Small files are announced by git's hash, large ones by that of their content."""
+        hashed = (hashlib.sha256 if len(body) > 10_000 else hashlib.sha1)(body).hexdigest()
+        headers = {"X-Repo-Commit": COMMIT, "X-Linked-Etag": f'"{hashed}"', "X-Linked-Size": str(len(body)), "ETag": f'"{hashed}"'}
+        status = 200
+        if asked := self.headers.get("Range"):
+            first, last = asked.removeprefix("bytes=").split("-")
+            last = int(last) if last else len(body) - 1
+            headers["Content-Range"], status = f"bytes {first}-{last}/{len(body)}", 206
+            body = body[int(first) : last + 1]
+        self._say(status, {**headers, "Content-Length": str(len(body))})
+        if self.command == "GET":
+            self.wfile.write(body)
+
     def _say(self, status, headers):
         self.send_response(status)
         for name, value in headers.items():
@@ -113,6 +129,7 @@ class _Hub:
         self.body, self.sha256, self.announced_bytes = body, hashlib.sha256(body).hexdigest(), len(body)
         self.status, self.error_code, self.foreign, self.silent, self.cut_at, self.storage = 200, "", False, False, None, None
         self.xet, self.requests, self.closing = False, [], threading.Event()
+        self.files = {}  # path -> content, of the folders of anyone
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self.server.daemon_threads, self.server.served = True, self
         self.endpoint = f"http://127.0.0.1:{self.server.server_address[1]}"
@@ -431,3 +448,94 @@ def test_a_model_gets_its_weights_from_the_hub(tmp_path):
     assert (said["source"], said["license"]) == ("imagenet", "MIT")
     assert said["origin"].startswith("timm/swin_tiny_patch4_window7_224.ms_in1k@")
     assert said["difference"] <= 1e-4
+
+
+# Folders of anyone: hf://OWNER/NAME
+
+
+FOLDER_CLIENT = """
+import json, sys
+from tfvit import hub
+from tfvit.checkpoints import read_checkpoint
+from tfvit.errors import WeightsError
+try:
+    local = hub.local_checkpoint(sys.argv[1])
+    found = read_checkpoint(local.path)
+    files = sorted(path.name for path in local.path.iterdir())
+    said = {"name": local.name, "origin": local.origin, "files": files, "classes": found.classes, "labels": found.labels}
+except WeightsError as error:
+    said = {"kind": error.kind, "message": str(error)}
+print(json.dumps(said))
+"""
+
+
+@pytest.fixture
+def folder(served, tmp_path):
+    """A folder as transformers saves it, behind hf://someone/my-swin."""
+    from tests.tfvit.checkpoints import small_checkpoints as make
+    from tfvit.checkpoints.official import official_tensors
+
+    named = make.huggingface_names(official_tensors(make.build()))
+    local = make.folder(tmp_path / "saved", make.huggingface_config(), named, make.PROCESSOR)
+
+    def publish(*names):
+        served.files = {f"/someone/my-swin/resolve/main/{name}": (local / name).read_bytes() for name in names}
+
+    publish("config.json", "model.safetensors", "preprocessor_config.json")
+    return types.SimpleNamespace(path=local, publish=publish)
+
+
+@pytest.fixture
+def fetch_folder(served, tmp_path):
+    def run(address="hf://someone/my-swin", **settings):
+        environment = {k: v for k, v in os.environ.items() if not (k.lower().endswith("_proxy") or k.startswith("HF_"))}
+        environment |= {"HF_ENDPOINT": served.endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_TELEMETRY": "1", **settings}
+        done = subprocess.run(
+            [sys.executable, "-c", FOLDER_CLIENT, address], env=environment, capture_output=True, text=True, timeout=PROCESS_S
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+def test_a_folder_is_fetched_and_read_and_found_again_offline(folder, fetch_folder, served):
+    first = fetch_folder()
+    assert first == {
+        "name": "my-swin", "origin": f"hf://someone/my-swin@{COMMIT}", "classes": 5, "labels": [f"thing {n}" for n in range(5)],
+        "files": ["config.json", "model.safetensors", "preprocessor_config.json"],
+    }  # fmt: skip
+    served.close()
+    assert fetch_folder(HF_HUB_OFFLINE="1") == first
+
+
+def test_shards_are_fetched_too(folder, fetch_folder):
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(folder.path / "model.safetensors")
+    shards = {f"model-0000{index}-of-00002.safetensors": sorted(tensors)[index - 1 :: 2] for index in (1, 2)}
+    for shard, names in shards.items():
+        save_file({name: tensors[name] for name in names}, folder.path / shard)
+    index = {"weight_map": {name: shard for shard, names in shards.items() for name in names}}
+    (folder.path / "model.safetensors.index.json").write_text(json.dumps(index))
+    folder.publish("config.json", "model.safetensors.index.json", *shards)
+    said = fetch_folder()
+    assert said["files"] == ["config.json", *shards, "model.safetensors.index.json"]
+    assert said["classes"] == 5
+
+
+@pytest.mark.parametrize(
+    ("address", "names", "words"),
+    [
+        ("hf://someone/none", ("config.json",), "config.json in this repository"),
+        ("hf://someone/my-swin", ("config.json",), "one of model.safetensors"),
+        ("hf://someone", ("config.json",), "hf://OWNER/NAME"),
+        ("hf://../../etc/passwd", ("config.json",), "hf://OWNER/NAME"),
+    ],
+)
+def test_folders_that_are_not_there(address, names, words, folder, fetch_folder):
+    folder.publish(*names)
+    said = fetch_folder(address)
+    assert said["kind"] == "not_found"
+    assert words in said["message"]
+    assert len(said["message"].splitlines()) == 4

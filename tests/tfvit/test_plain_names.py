@@ -221,10 +221,10 @@ def test_another_number_of_classes_keeps_its_head():
 def test_an_archive_that_is_none_is_refused(tmp_path):
     path = tmp_path / "w.npz"
     path.write_bytes(b"PK\x03\x04 broken")
-    with pytest.raises(WeightsError, match="unreadable weights file"):
+    with pytest.raises(WeightsError, match="the checkpoint cannot be read"):
         weights.load_weights(_model(), path)
     np.savez(path, object=np.array([{}], dtype=object))
-    with pytest.raises(WeightsError, match="unreadable weights file"):
+    with pytest.raises(WeightsError, match="the checkpoint cannot be read"):
         weights.load_weights(_model(), path)
 
 

@@ -105,3 +105,68 @@ def test_log_spaced_coordinates():
     wider = windows.log_spaced_coordinates((16, 16), 12)
     np.testing.assert_allclose(wider.max(), np.log2(8 * 15 / 11 + 1) / 3, rtol=1e-6)
     assert np.isfinite(windows.log_spaced_coordinates((1, 1), 0)).all()
+
+
+def _elsewhere(layer, inputs, padding):
+    """The attention of transformers (padded, then shifted) and of timm (shifted, then padded), written as they are, by NumPy."""
+    size, (_, height, width, channels) = layer.window_size, inputs.shape
+    shift = size // 2 if layer.shifted else 0
+    extra = ((0, 0), (0, -height % size), (0, -width % size), (0, 0))
+    if padding == "before_shift":
+        grid = np.roll(np.pad(inputs, extra), (-shift, -shift), (1, 2))
+    else:
+        grid = np.pad(np.roll(inputs, (-shift, -shift), (1, 2)), extra)
+    _, padded_h, padded_w, _ = grid.shape
+
+    def cut(image):
+        windows_of = image.reshape(padded_h // size, size, padded_w // size, size, -1).transpose(0, 2, 1, 3, 4)
+        return windows_of.reshape(-1, size * size, image.shape[-1])
+
+    regions = np.zeros((padded_h, padded_w, 1))
+    parts = (slice(0, -size), slice(-size, -shift), slice(-shift, None)) if shift else (slice(None),)
+    for row, rows in enumerate(parts):
+        for column, columns in enumerate(parts):
+            regions[rows, columns] = row * 3 + column
+    regions = cut(regions)[..., 0]
+    mask = np.where(regions[:, :, None] != regions[:, None, :], -100.0, 0.0)
+    tokens, heads = cut(grid[0]), layer.num_heads
+
+    def dense(one, values):
+        return values @ np.asarray(one.kernel) + np.asarray(one.bias)
+
+    def split(values):
+        return values.reshape(len(tokens), size * size, heads, -1).transpose(0, 2, 1, 3)
+
+    query, key, value = (split(dense(one, tokens)) for one in (layer.query, layer.key, layer.value))
+    scores = query @ key.transpose(0, 1, 3, 2) * (channels // heads) ** -0.5
+    scores = scores + np.asarray(layer.position_bias((size, size))) + mask[:, None]
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    mixed = (weights / weights.sum(-1, keepdims=True)) @ value
+    outputs = dense(layer.projection, mixed.transpose(0, 2, 1, 3).reshape(tokens.shape))
+    outputs = outputs.reshape(padded_h // size, padded_w // size, size, size, -1).transpose(0, 2, 1, 3, 4).reshape(padded_h, padded_w, -1)
+    if padding == "before_shift":
+        return np.roll(outputs, (shift, shift), (0, 1))[:height, :width]
+    return np.roll(outputs[:height, :width], (shift, shift), (0, 1))
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize("padding", ["before_shift", "after_shift"])
+def test_padding_that_takes_part_in_the_attention(padding, shifted):
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((1, 10, 10, 8)).astype("float32")  # windows of 8: six rows and columns of padding
+    layer = WindowAttention(2, 8, shifted, padding=padding)
+    layer.build(inputs.shape)
+    for weight in layer.weights:
+        weight.assign(rng.standard_normal(weight.shape))
+    ours = keras.ops.convert_to_numpy(layer(inputs))[0]
+    np.testing.assert_allclose(ours, _elsewhere(layer, inputs, padding), atol=1e-4)
+    masked = WindowAttention.from_config({**layer.get_config(), "padding": "masked"})
+    masked.build(inputs.shape)
+    for mine, weight in zip(masked.weights, layer.weights, strict=True):
+        mine.assign(weight)
+    assert np.abs(keras.ops.convert_to_numpy(masked(inputs))[0] - ours).max() > 1e-2  # it makes a difference
+
+
+def test_padding_of_an_unknown_kind():
+    with pytest.raises(ValueError, match="padding must be one of"):
+        WindowAttention(2, 8, padding="zeros")

@@ -10,25 +10,24 @@ import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 
 from tfvit.attention import CosineWindowAttention, _WindowAttention
 from tfvit.blocks import Block, LayerNorm, PatchEmbedding, PatchMerging
+from tfvit.checkpoints import layouts
+from tfvit.checkpoints.layouts import Layout
+from tfvit.checkpoints.names import guess_variant, timm_names, trained_windows
 from tfvit.errors import WeightsError
 from tfvit.plain_layers import PlainBlock, Tokens
-from tfvit.plain_names import fitted, guess_plain_variant, is_plain, timm_plain_names
-from tfvit.variants import VARIANTS, WindowedVariant
+from tfvit.plain_names import fitted
 
 _LOG = logging.getLogger("tfvit")
 
 # a classifier's weights: windowed models', plain ones'
 HEADS = (("head.fc.weight", "head.fc.bias"), ("head.weight", "head.bias"))
-_BUFFERS = re.compile(r"(relative_position_index|attn_mask|relative_coords_table|k_bias)$")
-# our block order (0,0), (0,1), (1,0), (1,1) taken from the original's concatenation (0,0), (1,0), (0,1), (1,1)
-_MERGING_ORDER = (0, 2, 1, 3)
 
 
 def tfvit_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
@@ -38,76 +37,32 @@ def tfvit_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
             yield layer
 
 
-class _Layout(NamedTuple):
-    """How an official tensor becomes one of our variables, and how that becomes (its part, along axis 0, of) the tensor again."""
-
-    to_ours: Callable[[np.ndarray], np.ndarray]
-    to_official: Callable[[np.ndarray], np.ndarray]
-
-
-def _third(part: int, transpose: bool) -> _Layout:
-    def take(tensor: np.ndarray) -> np.ndarray:
-        third = np.split(tensor, 3, axis=0)[part]
-        return third.T if transpose else third
-
-    return _Layout(take, np.transpose if transpose else _same)
-
-
-def _merge_order_vector(tensor: np.ndarray) -> np.ndarray:
-    """Swaps the second and third quarter: its own inverse."""
-    return tensor.reshape(4, -1)[list(_MERGING_ORDER)].reshape(-1)
-
-
-def _merge_order_kernel(tensor: np.ndarray) -> np.ndarray:
-    outputs, inputs = tensor.shape
-    return tensor.T.reshape(4, inputs // 4, outputs)[list(_MERGING_ORDER)].reshape(inputs, outputs)
-
-
-def _original_order_kernel(kernel: np.ndarray) -> np.ndarray:
-    inputs, outputs = kernel.shape
-    return kernel.reshape(4, inputs // 4, outputs)[list(_MERGING_ORDER)].reshape(inputs, outputs).T
-
-
-def _same(tensor: np.ndarray) -> np.ndarray:
-    return tensor
-
-
-_SAME = _Layout(_same, _same)
-_TRANSPOSED = _Layout(np.transpose, np.transpose)
-_CONVOLUTION = _Layout(lambda tensor: tensor.transpose(2, 3, 1, 0), lambda kernel: kernel.transpose(3, 2, 0, 1))
-_ROW = _Layout(lambda tensor: tensor.reshape(-1), lambda vector: vector.reshape(1, 1, -1))
-_ROWS = _Layout(lambda tensor: tensor.reshape(tensor.shape[1:]), lambda rows: rows[None])
-_LOGIT_SCALE = _Layout(lambda tensor: tensor.reshape(-1, 1), lambda scale: scale.reshape(-1, 1, 1))
-_MERGED_VECTOR = _Layout(_merge_order_vector, _merge_order_vector)
-_MERGED_KERNEL = _Layout(_merge_order_kernel, _original_order_kernel)
-
-
-def official_targets(model: keras.Model) -> dict[str, list[tuple[keras.Variable, _Layout]]]:
+def official_targets(model: keras.Model) -> dict[str, list[tuple[keras.Variable, Layout]]]:
     """For every official (timm) tensor name: the variables it fills, in order, each with its layout."""
-    targets: dict[str, list[tuple[keras.Variable, _Layout]]] = {}
+    targets: dict[str, list[tuple[keras.Variable, Layout]]] = {}
 
-    def one(name: str, variable: keras.Variable, layout: _Layout = _SAME) -> None:
+    def one(name: str, variable: keras.Variable, layout: Layout = layouts.SAME) -> None:
         targets.setdefault(name, []).append((variable, layout))
 
-    def norm(prefix: str, layer: LayerNorm, layout: _Layout = _SAME) -> None:
+    def norm(prefix: str, layer: LayerNorm, layout: Layout = layouts.SAME) -> None:
         one(f"{prefix}.weight", layer.gamma, layout)
         one(f"{prefix}.bias", layer.beta, layout)
 
     def dense(prefix: str, layer: keras.layers.Dense | keras.layers.EinsumDense) -> None:
-        one(f"{prefix}.weight", layer.kernel, _TRANSPOSED)
+        one(f"{prefix}.weight", layer.kernel, layouts.TRANSPOSED)
         if layer.bias is not None:
             one(f"{prefix}.bias", layer.bias)
 
     stage, block, head = 0, 0, "head.fc"
     for layer in model.layers:
         if isinstance(layer, PatchEmbedding):
-            one("patch_embed.proj.weight", layer.projection.kernel, _CONVOLUTION)
+            one("patch_embed.proj.weight", layer.projection.kernel, layouts.CONVOLUTION)
             one("patch_embed.proj.bias", layer.projection.bias)
             norm("patch_embed.norm", layer.norm)
         elif isinstance(layer, PatchMerging):
             stage, block = stage + 1, 0
-            norm(f"layers.{stage}.downsample.norm", layer.norm, _SAME if layer.post_norm else _MERGED_VECTOR)
-            one(f"layers.{stage}.downsample.reduction.weight", layer.reduction.kernel, _MERGED_KERNEL)
+            norm(f"layers.{stage}.downsample.norm", layer.norm, layouts.SAME if layer.post_norm else layouts.MERGED_VECTOR)
+            one(f"layers.{stage}.downsample.reduction.weight", layer.reduction.kernel, layouts.MERGED_KERNEL)
         elif isinstance(layer, Block):
             prefix = f"layers.{stage}.blocks.{block}"
             block += 1
@@ -118,28 +73,29 @@ def official_targets(model: keras.Model) -> dict[str, list[tuple[keras.Variable,
             attention = layer.attention
             dense(f"{prefix}.attn.proj", attention.projection)
             for part, projection in enumerate((attention.query, attention.key, attention.value)):
-                one(f"{prefix}.attn.qkv.weight", projection.kernel, _third(part, transpose=True))
+                one(f"{prefix}.attn.qkv.weight", projection.kernel, layouts.third(part, transpose=True))
             if isinstance(attention, CosineWindowAttention):
-                one(f"{prefix}.attn.logit_scale", attention.logit_scale, _LOGIT_SCALE)
+                one(f"{prefix}.attn.logit_scale", attention.logit_scale, layouts.LOGIT_SCALE)
                 if attention.qkv_bias:
                     one(f"{prefix}.attn.q_bias", attention.query.bias)
                     one(f"{prefix}.attn.v_bias", attention.value.bias)
                 dense(f"{prefix}.attn.cpb_mlp.0", attention.cpb_fc1)
                 dense(f"{prefix}.attn.cpb_mlp.2", attention.cpb_fc2)
             else:
-                one(f"{prefix}.attn.relative_position_bias_table", attention.relative_position_bias_table)
+                layout = layouts.position_table(attention.window_size, _grid_side(model, stage))
+                one(f"{prefix}.attn.relative_position_bias_table", attention.relative_position_bias_table, layout)
                 if attention.qkv_bias:
                     for part, projection in enumerate((attention.query, attention.key, attention.value)):
-                        one(f"{prefix}.attn.qkv.bias", projection.bias, _third(part, transpose=False))
+                        one(f"{prefix}.attn.qkv.bias", projection.bias, layouts.third(part, transpose=False))
         elif isinstance(layer, Tokens):
             head = "head"
-            one("patch_embed.proj.weight", layer.projection.kernel, _CONVOLUTION)
+            one("patch_embed.proj.weight", layer.projection.kernel, layouts.CONVOLUTION)
             one("patch_embed.proj.bias", layer.projection.bias)
-            one("pos_embed", layer.positions, _ROWS)
+            one("pos_embed", layer.positions, layouts.ROWS)
             if layer.has_class_token:
-                one("cls_token", layer.class_token, _ROW)
+                one("cls_token", layer.class_token, layouts.ROW)
             if layer.num_registers:
-                one("reg_token", layer.registers, _ROWS)
+                one("reg_token", layer.registers, layouts.ROWS)
         elif isinstance(layer, PlainBlock):
             prefix = f"blocks.{block}"
             block += 1
@@ -149,8 +105,8 @@ def official_targets(model: keras.Model) -> dict[str, list[tuple[keras.Variable,
             dense(f"{prefix}.mlp.fc2", layer.mlp.fc2)
             dense(f"{prefix}.attn.proj", layer.attention.projection)
             for part, projection in enumerate((layer.attention.query, layer.attention.key, layer.attention.value)):
-                one(f"{prefix}.attn.qkv.weight", projection.kernel, _third(part, transpose=True))
-                one(f"{prefix}.attn.qkv.bias", projection.bias, _third(part, transpose=False))
+                one(f"{prefix}.attn.qkv.weight", projection.kernel, layouts.third(part, transpose=True))
+                one(f"{prefix}.attn.qkv.bias", projection.bias, layouts.third(part, transpose=False))
             for name, scale in (("ls1", layer.scale1), ("ls2", layer.scale2)):
                 if scale is not None:
                     one(f"{prefix}.{name}.gamma", scale.gamma)
@@ -159,6 +115,13 @@ def official_targets(model: keras.Model) -> dict[str, list[tuple[keras.Variable,
         elif isinstance(layer, keras.layers.Dense) and layer.name in ("head", "pre_logits"):
             dense(head if layer.name == "head" else "pre_logits.fc", layer)
     return targets
+
+
+def _grid_side(model: keras.Model, stage: int) -> int | None:
+    """Tokens along the shorter side of a stage's grid; None where the input's size is not fixed."""
+    height, width = model.inputs[0].shape[1:3]
+    patch = next((layer.patch_size for layer in tfvit_layers(model) if isinstance(layer, PatchEmbedding)), None)
+    return None if None in (height, width, patch) else min(height, width) // patch >> stage
 
 
 def assign_tensors(model: keras.Model, tensors: Mapping[str, np.ndarray], expected: str, source: str, adapt_window: bool = False) -> None:
@@ -197,7 +160,14 @@ def assign_tensors(model: keras.Model, tensors: Mapping[str, np.ndarray], expect
             values.append((variable, value))
     if missing or unexpected or misshapen:
         found = guess_variant(given)
-        advice = f"these look like {found}: use that variant" if found else "use the variant the checkpoint was made for"
+        if found is not None and expected not in found.split(" or "):
+            advice = f"these look like {found}: use that variant"
+        elif missing and all(name.startswith("head.") for name in missing) and not unexpected:
+            (weight, bias) = next(names for names in HEADS if names[0] in targets)
+            (head, _), *_ = targets[weight]
+            advice = f"pass a checkpoint with a head: {weight} [{head.shape[1]}, {head.shape[0]}] and {bias} [{head.shape[1]}]"
+        else:
+            advice = f"pass the weights of {expected}; edge.convert --checkpoint PATH finds out what a checkpoint is"
         problems = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
         raise WeightsError(
             f"the weights do not fit {expected}",
@@ -212,29 +182,6 @@ def assign_tensors(model: keras.Model, tensors: Mapping[str, np.ndarray], expect
         variable.assign(value)
 
 
-def trained_windows(tensors: Mapping[str, np.ndarray]) -> dict[int, int]:
-    """Stage -> side of the window that a checkpoint was made for, from its position tables (V1) and its buffers (both, where it has them).
-
-    Args:
-        tensors: official names (timm's or the original's) to arrays.
-    """
-    found: dict[int, int] = {}
-    for name, tensor in tensors.items():
-        stage = re.match(r"(?:.*\.)?layers\.(\d+)\.blocks\.\d+\.attn\.(\w+)$", name)
-        if stage is None:
-            continue
-        kind, side = stage[2], 0
-        if kind == "relative_position_index" and tensor.ndim == 2:
-            side = round(tensor.shape[0] ** 0.5)
-        elif kind == "relative_coords_table" and tensor.ndim == 4:
-            side = (tensor.shape[1] + 1) // 2
-        elif kind == "relative_position_bias_table" and tensor.ndim == 2:
-            side = (round(tensor.shape[0] ** 0.5) + 1) // 2
-        if side:
-            found[int(stage[1])] = side
-    return found
-
-
 def _require_window(model: keras.Model, tensors: Mapping[str, np.ndarray], expected: str, source: str) -> None:
     """Checks that the weights were made for the model's windows, as far as the checkpoint says.
 
@@ -242,13 +189,11 @@ def _require_window(model: keras.Model, tensors: Mapping[str, np.ndarray], expec
         WeightsError: another window.
     """
     own: dict[int, set[int]] = {}
-    side = model.inputs[0].shape[1]
     for layer in tfvit_layers(model):
         stage = re.match(r"stage(\d+)_block\d+$", layer.name)
         if isinstance(layer, Block) and stage:
             number, window = int(stage[1]) - 1, layer.attention.window_size
-            patch = next(one.patch_size for one in tfvit_layers(model) if isinstance(one, PatchEmbedding))
-            own[number] = {window, min(window, side // patch >> number)} if side else {window}
+            own[number] = {window, min(window, _grid_side(model, number) or window)}
     theirs = trained_windows(tensors)
     wrong = {stage: window for stage, window in theirs.items() if stage in own and window not in own[stage]}
     if wrong:
@@ -330,81 +275,5 @@ def _leave_out_other_head(tensors: dict[str, np.ndarray], targets: dict[str, Any
         targets.pop(name, None)
 
 
-def architecture(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The arguments of `ViTTransformer` that a checkpoint's names and shapes tell.
-
-    The window is among them for version 1 (the tables have its size) and not for version 2 (the continuous bias fits any).
-
-    Raises:
-        WeightsError: not a checkpoint of this architecture.
-    """
-    tensors = timm_names(tensors)
-    blocks = sorted({(int(match[1]), int(match[2])) for name in tensors if (match := re.match(r"layers\.(\d+)\.blocks\.(\d+)\.", name))})
-    try:
-        embed_dim, _, patch_size, _ = tensors["patch_embed.proj.weight"].shape
-        first = {stage: f"layers.{stage}.blocks.0.attn" for stage, _ in blocks}
-        version = 2 if f"{first[0]}.logit_scale" in tensors else 1
-        heads = "logit_scale" if version == 2 else "relative_position_bias_table"
-        found = {
-            "version": version,
-            "embed_dim": int(embed_dim),
-            "patch_size": int(patch_size),
-            "depths": tuple(sum(stage == which for stage, _ in blocks) for which in sorted(first)),
-            "num_heads": tuple(int(tensors[f"{first[stage]}.{heads}"].shape[0 if version == 2 else 1]) for stage in sorted(first)),
-            "classes": int(tensors["head.fc.bias"].shape[0]),
-        }
-        if version == 1:
-            found["window_size"] = (round(len(tensors[f"{first[0]}.{heads}"]) ** 0.5) + 1) // 2
-        return found
-    except (KeyError, ValueError, IndexError) as error:
-        raise WeightsError(
-            "not a checkpoint of this architecture",
-            expected="tensors named patch_embed.…, layers.N.blocks.M.… and head.…",
-            received=f"{len(tensors)} tensors without {error}",
-            action="pass a checkpoint of the original release or of timm",
-        ) from error
-
-
-def guess_variant(tensors: Mapping[str, np.ndarray]) -> str | None:
-    """The variant ids a checkpoint with official names can belong to, joined by "or"; None if it is none of the table's."""
-    if is_plain(tensors):
-        return guess_plain_variant(tensors)
-    tensors = timm_names(tensors)
-    projection = tensors.get("patch_embed.proj.weight")
-    if projection is None:
-        return None
-    depths: dict[int, set[int]] = {}
-    for name in tensors:
-        if match := re.match(r"layers\.(\d+)\.blocks\.(\d+)\.", name):
-            depths.setdefault(int(match[1]), set()).add(int(match[2]))
-    version = 2 if any(name.endswith("logit_scale") for name in tensors) else 1
-    table = tensors.get("layers.0.blocks.0.attn.relative_position_bias_table")
-    found = [
-        variant.id
-        for variant in VARIANTS.values()
-        if isinstance(variant, WindowedVariant)
-        and variant.version == version
-        and variant.embed_dim == projection.shape[0]
-        and variant.depths == tuple(len(depths[stage]) for stage in sorted(depths))
-        and (table is None or table.shape[0] == (2 * variant.window_size - 1) ** 2)
-    ]
-    return " or ".join(found) or None
-
-
-def timm_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Any scheme's names as timm's, without the buffers."""
-    if is_plain(tensors):
-        return timm_plain_names(tensors)
-    original = any(name.startswith("layers.0.downsample") for name in tensors)
-    named = {}
-    for name, tensor in tensors.items():
-        if _BUFFERS.search(name):
-            continue
-        if original:
-            name = re.sub(r"^layers\.(\d+)\.downsample", lambda match: f"layers.{int(match[1]) + 1}.downsample", name)
-        named[re.sub(r"^head\.(weight|bias)$", r"head.fc.\1", name)] = tensor
-    return named
-
-
 def _listed(kind: str, names: list[str]) -> str:
-    return f"{len(names)} {kind} ({', '.join(names)})"
+    return f"{len(names)} {kind} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
