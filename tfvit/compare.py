@@ -90,7 +90,7 @@ def layer_outputs(
 
     if is_plain(tensors):
         return _plain_outputs(tensors, name, recorded)
-    found = {"window_size": V2_WINDOW, **architecture(tensors)}
+    found: dict[str, Any] = {"window_size": V2_WINDOW, **architecture(tensors)}
     found.pop("image_size", None)
     given = {"window_size": window_size, "pretrained_window_sizes": pretrained_window_sizes}
     found |= {name: value for name, value in given.items() if value}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tfvit.errors import WeightsError
 from tfvit.hashing import file_sha256
-from tfvit.hub import TIMEOUT_S, fetch_checkpoint, not_published
+from tfvit.hub import LICENSE, TIMEOUT_S, fetch_checkpoint, not_published
 from tfvit.variants import find_variant
 
 SHIPPED_FOLDER = Path(__file__).with_name("cifar10")
@@ -55,7 +55,7 @@ def published_checkpoint(variant_id: str, weights: str, timeout_s: float = TIMEO
     if weights == "cifar10":
         raise not_published(variant, weights)
     fetched = fetch_checkpoint(variant.id, weights, timeout_s)
-    return PublishedCheckpoint(fetched.path, fetched.sha256, fetched.license, fetched.origin)
+    return PublishedCheckpoint(fetched.path, fetched.sha256, fetched.license or LICENSE, fetched.origin)
 
 
 def _shipped(variant_id: str) -> PublishedCheckpoint:

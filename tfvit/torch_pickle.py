@@ -91,7 +91,8 @@ class Foreign:
     def module_tensors(self) -> dict[str, Any]:
         """Parameters and buffers of a pickled module, by the names that its state dict would have."""
         found: dict[str, Any] = {}
-        waiting, met = [("", self)], set()
+        waiting: list[tuple[str, Foreign]] = [("", self)]
+        met: set[int] = set()
         while waiting:
             prefix, module = waiting.pop()
             if id(module) in met:  # a module used twice, or inside itself

@@ -186,8 +186,9 @@ def checkpoint_classes(path: str | os.PathLike[str]) -> int | None:
     try:
         with h5py.File(path, "r") as file:
             bias = next((file.get(f"layers/{layer}/vars/1") for layer in ("head", "dense") if f"layers/{layer}" in file), None)
-            one_axis = isinstance(bias, h5py.Dataset) and len(bias.shape) == 1
-            return int(bias.shape[0]) if one_axis and bias.shape[0] <= MOST_CLASSES else None  # declared is not stored
+            if not isinstance(bias, h5py.Dataset) or len(bias.shape) != 1:
+                return None
+            return int(bias.shape[0]) if bias.shape[0] <= MOST_CLASSES else None  # declared is not stored
     except Exception:  # h5py raises many kinds for damaged files; loading says what is wrong
         return None
 

@@ -27,7 +27,7 @@ def build(checkpoint: Checkpoint, source: str, **arguments: Any) -> keras.Model:
     Raises:
         WeightsError: tensors that do not fit.
     """
-    given = {"include_top": checkpoint.classes is not None, **checkpoint.architecture, **arguments}
+    given: dict[str, Any] = {"include_top": checkpoint.classes is not None, **checkpoint.architecture, **arguments}
     model = ViTTransformer(**given)
     assign_tensors(model, checkpoint.tensors, source, source)
     return model

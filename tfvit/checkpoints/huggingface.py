@@ -66,15 +66,15 @@ def timm_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         prefix = name.removesuffix("query.weight")
         cosine = f"{prefix}logit_scale" in named
         for kind in ("weight", "bias"):
-            parts = [named.get(f"{prefix}{part}.{kind}") for part in _ORDER]
-            if cosine and kind == "bias" and parts[0] is not None and parts[2] is not None:
-                named |= {f"{prefix}q_bias": parts[0], f"{prefix}v_bias": parts[2]}
-            elif all(part is not None for part in parts):
-                named[f"{prefix}qkv.{kind}"] = np.concatenate(parts, axis=0)
+            parts = {part: named[f"{prefix}{part}.{kind}"] for part in _ORDER if f"{prefix}{part}.{kind}" in named}
+            if cosine and kind == "bias" and {"query", "value"} <= set(parts):
+                named |= {f"{prefix}q_bias": parts["query"], f"{prefix}v_bias": parts["value"]}
+            elif len(parts) == 3:
+                named[f"{prefix}qkv.{kind}"] = np.concatenate(list(parts.values()), axis=0)
             else:
                 continue
-            for part in _ORDER:
-                named.pop(f"{prefix}{part}.{kind}", None)
+            for part in parts:
+                del named[f"{prefix}{part}.{kind}"]
     return named
 
 

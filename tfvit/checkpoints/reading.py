@@ -21,7 +21,7 @@ from tfvit.checkpoints.checkpoint import Checkpoint, Said, contradiction, unsupp
 from tfvit.checkpoints.files import H5, KERAS, SAFETENSORS, TORCH, FileContent, kind_of_file, read_file
 from tfvit.checkpoints.wrapping import first, unwrapped
 from tfvit.errors import WeightsError, reading
-from tfvit.graph_constants import AFTER_SHIFT, MASKED
+from tfvit.graph_constants import AFTER_SHIFT, BEFORE_SHIFT, MASKED
 from tfvit.hashing import file_sha256
 from tfvit.preprocessing import Preprocessing
 from tfvit.variants import VARIANTS, Variant, WindowedVariant
@@ -153,40 +153,49 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _read(found: _Found, source: str, variant: Variant | None, ema: bool) -> Checkpoint:
-    config, beside = found.config, {file.name: file for file in found.files}
-    processor = _json(beside[PROCESSOR]) if PROCESSOR in beside else None
+    beside = {file.name: file for file in found.files}
     # first: a configuration of another model is refused before its weights are read
-    if config is None:
-        said = None
-    elif "architecture" in config:  # timm's own, and its models inside transformers
-        format, said = timm.FORMAT, timm.said(config, source)
-    elif "model_type" in config or "architectures" in config:
-        format, said = huggingface.FORMAT, huggingface.said(config, processor, source)
-    elif kerashub.is_config(config):
-        format, said = kerashub.FORMAT, kerashub.said(config, _json(beside[CONVERTER]) if CONVERTER in beside else None, source)
-    else:
-        raise unsupported(source, f"a config.json that is nobody's ({first(config)})")
+    configured = _said(found.config, beside, source) if found.config is not None else None
     content = _content(found, ema)
     if content.kind in (H5, KERAS):
-        if said is not None:
-            head = read_file(beside[TASK_WEIGHTS]).tensors if TASK_WEIGHTS in beside else None
-            tensors = kerashub.timm_tensors(content.tensors, head)
+        tensors, notes = content.tensors, ()
+        format, said = configured or (OURS, Said(h5.of_keras_config(content.others) | {"padding": MASKED}))
+        if format == OURS:
+            tensors = h5.timm_tensors(tensors)
         else:
-            format, tensors = OURS, h5.timm_tensors(content.tensors)
-            said = Said(h5.of_keras_config(content.others) | {"padding": MASKED})
-        notes: tuple[str, ...] = ()
+            tensors = kerashub.timm_tensors(tensors, read_file(beside[TASK_WEIGHTS]).tensors if TASK_WEIGHTS in beside else None)
     else:
         tensors, notes = unwrapped(content.tensors, source, ema)
+        format, said = configured or _said_in_training(content, tensors, source)
         if huggingface.is_named(tensors):
             tensors = huggingface.timm_tensors(tensors)
-            format = huggingface.FORMAT
-        elif said is None:
-            format = original.FORMAT if any(name.startswith("layers.0.downsample") for name in tensors) else timm.FORMAT
-        if said is None:
-            module = original if original.CONFIGURATION in content.others else timm
-            said = module.said_in_training(content.others, source)
     checkpoint = _joined(format, tensors, said, variant, source)
     return dataclasses.replace(checkpoint, notes=(*content.notes, *notes, *checkpoint.notes))
+
+
+def _said(config: Mapping[str, Any], beside: Mapping[str, Path], source: str) -> tuple[str, Said]:
+    """The format of a `config.json`, and what it says."""
+
+    def document(name: str) -> dict[str, Any] | None:
+        return _json(beside[name]) if name in beside else None
+
+    if "architecture" in config:  # timm's own, and its models inside transformers
+        return timm.FORMAT, timm.said(config, source)
+    if "model_type" in config or "architectures" in config:
+        return huggingface.FORMAT, huggingface.said(config, document(PROCESSOR), source)
+    if kerashub.is_config(config):
+        return kerashub.FORMAT, kerashub.said(config, document(CONVERTER), source)
+    raise unsupported(source, f"a config.json that is nobody's ({first(config)})")
+
+
+def _said_in_training(content: FileContent, tensors: Mapping[str, np.ndarray], source: str) -> tuple[str, Said]:
+    """The format of tensors without a configuration beside them, and what the other entries of their file say."""
+    if huggingface.is_named(tensors):
+        return huggingface.FORMAT, Said({"padding": BEFORE_SHIFT})
+    if original.CONFIGURATION in content.others:
+        return original.FORMAT, original.said_in_training(content.others, source)
+    format = original.FORMAT if any(name.startswith("layers.0.downsample") for name in tensors) else timm.FORMAT
+    return format, timm.said_in_training(content.others, source)
 
 
 def _content(found: _Found, ema: bool) -> FileContent:
@@ -194,17 +203,16 @@ def _content(found: _Found, ema: bool) -> FileContent:
     if not found.files[0].name.endswith(INDEX_ENDING):
         return read_file(found.files[0], ema)
     tensors: dict[str, np.ndarray] = {}
-    kinds = (SAFETENSORS, TORCH)
     for shard in found.files[1:]:
         if shard.suffix != ".json" and shard.name != TASK_WEIGHTS:
             content = read_file(shard, ema)
-            if content.kind not in kinds:
+            if content.kind not in (SAFETENSORS, TORCH):
                 raise unsupported(shard.name, f"a shard of {content.kind}", "shards of safetensors or torch.save")
             tensors |= content.tensors
     missing = [name for name in _json(found.files[0])["weight_map"] if name not in tensors]
     if missing:
         raise contradiction(found.files[0].name, f"the {len(missing)} tensors {first(missing)}", "shards without them")
-    return FileContent(content.kind, tensors)
+    return FileContent(SAFETENSORS, tensors)
 
 
 def _joined(format: str, tensors: Mapping[str, np.ndarray], said: Said, variant: Variant | None, source: str) -> Checkpoint:

@@ -37,4 +37,4 @@ def test_a_variants_constructor_asks_for_its_own(make, tensors, tmp_path):
 def test_notes_are_warnings(make, tensors, tmp_path):
     path = make.torch_save({"model": tensors[1], "model_ema": tensors[1]}, tmp_path / "w.pth")
     with pytest.warns(UserWarning, match="moving average"):
-        tfvit.from_checkpoint(path, variant=None)
+        tfvit.from_checkpoint(path)
