@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.drift.meanings import AUTO, PROBABILITIES
+from edge.drift.meanings import AUTO, FEATURES, PROBABILITIES
 from edge.quantization.recipes import Recipe
 from tfvit import hub, weights_choice
 from tfvit.checkpoints import reading
@@ -160,13 +160,12 @@ def resolve_checkpoint(
     with step("read the checkpoint", subject=local.name):
         found = reading.read_checkpoint(local.path, variant, ema)
         sha256 = reading.checkpoint_sha256(local.path)
-    if found.classes is None:
-        features = found.architecture["embed_dim"] << (len(found.architecture["depths"]) - 1)
+    if found.classes is None and output != FEATURES:
         raise InputError(
             "a checkpoint without a classifier",
-            expected=f"a head: head.fc.weight [classes, {features}] and head.fc.bias [classes]",
+            expected=f"a head: {found.missing_head}; or --output features, for what it gives without one",
             received=f"{local.name}: {len(found.tensors)} tensors of a backbone",
-            action="fine-tune it first: tfvit.from_checkpoint(PATH) in Python gives the backbone as a Keras model",
+            action="say --output features, or fine-tune it first: tfvit.from_checkpoint(PATH) in Python gives it as a Keras model",
         )
     name = _artifact_name(local)
     for note in found.notes:
