@@ -36,6 +36,13 @@ _NAMES = tuple(
         (r"^layernorm\.", "norm."),
         (r"^classifier\.", "head.fc."),
         (r"\.attention\.output\.dense\.", ".attn.proj."),
+        # as its version 5 calls them in memory
+        (r"\.attention\.q_proj\.", ".attn.query."),
+        (r"\.attention\.k_proj\.", ".attn.key."),
+        (r"\.attention\.v_proj\.", ".attn.value."),
+        (r"\.attention\.o_proj\.", ".attn.proj."),
+        (r"\.attention\.relative_position_bias\.", ".attn."),
+        # and on disk
         (r"\.attention\.self\.continuous_position_bias_mlp\.", ".attn.cpb_mlp."),
         (r"\.attention\.self\.", ".attn."),
         (r"\.intermediate\.dense\.", ".mlp.fc1."),

@@ -95,6 +95,11 @@ def architecture(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     if windows := trained_windows(buffers):
         found["window_size"] = max(windows.values())
         found |= _of_buffers(buffers, windows, found["patch_size"])
+        # a smaller window is its whole grid
+        shrunk = {stage: side for stage, side in windows.items() if side < found["window_size"]}
+        sizes = {side * found["patch_size"] << stage for stage, side in shrunk.items()}
+        if len(sizes) == 1:
+            found["image_size"] = sizes.pop()
     return found
 
 
@@ -113,7 +118,11 @@ def _of_buffers(tensors: Mapping[str, np.ndarray], windows: Mapping[int, int], p
             pretrained[number] = 0 if round(span) + 1 == windows[number] else round(span) + 1
             found["pretrained_window_sizes"] = tuple(pretrained[one] for one in sorted(pretrained))
         elif stage[2] == "attn_mask" and tensor.ndim == 3 and number == 0:
-            found["image_size"] = round((tensor.shape[0] * tensor.shape[1]) ** 0.5) * patch_size
+            # a mask is of whole windows; the grid is halved in every stage
+            padded, halved = round((tensor.shape[0] * tensor.shape[1]) ** 0.5), 1 << (max(windows) if windows else 0)
+            grid = padded - padded % halved
+            if grid > padded - windows.get(0, 0):
+                found["image_size"] = grid * patch_size
     return found
 
 

@@ -166,3 +166,16 @@ def test_pytorch_model_bin(make, tensors, equal, tmp_path):
     (run / "optimizer.pt").write_bytes((run / "pytorch_model.bin").read_bytes())  # as the Trainer leaves them
     equal(read_checkpoint(run), 2)
     equal(read_checkpoint(run / "pytorch_model.bin"), 2)  # the configuration is beside it
+
+
+def test_names_in_memory(make, tensors, equal, tmp_path):
+    """`torch.save(model.state_dict())` in transformers 5 has others than `save_pretrained` writes."""
+    renamed = {}
+    for name, tensor in make.huggingface_names(tensors[1]).items():
+        name = name.replace(".attention.output.dense.", ".attention.o_proj.").replace(".intermediate.dense.", ".mlp.fc1.")
+        name = name.replace(".output.dense.", ".mlp.fc2.").replace("self.relative_position", "relative_position_bias.relative_position")
+        for part in ("query", "key", "value"):
+            name = name.replace(f".attention.self.{part}.", f".attention.{part[0]}_proj.")
+        renamed[f"model.{name}"] = tensor
+    assert any(".q_proj." in name for name in renamed)
+    equal(read_checkpoint(make.torch_save({"state_dict": renamed}, tmp_path / "last.ckpt")), 1)

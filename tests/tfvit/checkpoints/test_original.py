@@ -68,3 +68,14 @@ def test_buffers_tell_window_size_and_pretraining(pretrained, make, tensors, tmp
     assert (checkpoint.image_size, checkpoint.architecture["window_size"]) == (96, 4)
     assert checkpoint.architecture["pretrained_window_sizes"] == (pretrained, pretrained)
     assert (checkpoint.preprocessing, checkpoint.notes) == (None, ())
+
+
+@pytest.mark.parametrize(("window", "padded", "image_size"), [(4, 16, 64), (5, 25, 96), (5, 15, 56)])
+def test_masks_of_padded_grids(window, padded, image_size):
+    """timm keeps masks too, in a pickled model: of whole windows, which the grid may not be."""
+    from tfvit.checkpoints import names
+
+    found = names._of_buffers(
+        {"layers.0.blocks.1.attn_mask": np.zeros(((padded // window) ** 2, window**2, window**2), np.float32)}, {0: window, 1: window}, 4
+    )
+    assert found == {"image_size": image_size}

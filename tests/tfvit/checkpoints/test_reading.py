@@ -60,6 +60,8 @@ def test_a_window_that_shrank_to_its_grid(make, tmp_path):
     config = {"architecture": "swin_tiny_patch4_window4_24", "pretrained_cfg": {"input_size": [3, 24, 24]}}
     checkpoint = read_checkpoint(make.folder(tmp_path / "run", config, tensors))
     assert checkpoint.architecture["window_size"] == 4
+    alone = read_checkpoint(_save(tensors, tmp_path / "w.safetensors"))  # the small table tells its grid, and so the image's size
+    assert (alone.image_size, alone.notes) == (24, ())
     pixels = np.random.default_rng(0).standard_normal((1, 24, 24, 3)).astype("float32")
     rebuilt = build(checkpoint, "run", classifier_activation=None, padding="masked")
     np.testing.assert_allclose(np.asarray(rebuilt(pixels)), np.asarray(model(pixels)), atol=1e-5)
