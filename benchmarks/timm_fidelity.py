@@ -1,4 +1,4 @@
-"""All twelve variants at full size against timm's PyTorch code, random weights: largest difference per layer, as CSV.
+"""All variants at full size against timm's PyTorch code, random weights: largest difference per layer, as CSV.
 
 make fidelity                                                      # builds the timm environment and runs everything
 python benchmarks/timm_fidelity.py --timm-python build/timm/bin/python [--variants tiny224,...]
@@ -22,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from tfvit.compare import RELATIVE_TOLERANCE, differences, layer_outputs  # noqa: E402
 from tfvit.hub import REPOSITORIES  # noqa: E402
-from tfvit.variants import VARIANTS  # noqa: E402
+from tfvit.variants import VARIANTS, WindowedVariant  # noqa: E402
 from tfvit.weights import read_safetensors  # noqa: E402
 
 CSV = ROOT / "results" / "timm_fidelity.csv"
@@ -37,7 +37,11 @@ def main() -> int:
     rows = []
     for identifier in arguments.variants.split(","):
         variant = VARIANTS[identifier]
-        timm_name = REPOSITORIES["imagenet"][identifier].split("/")[1].split(".")[0]
+        windows = {}
+        if isinstance(variant, WindowedVariant):
+            pretrained = variant.pretrained_window_sizes if variant.version == 2 else None
+            windows = {"window_size": variant.window_size, "pretrained_window_sizes": pretrained}
+        timm_name = _timm_name(identifier)
         with tempfile.TemporaryDirectory() as folder:
             command = [arguments.timm_python, str(ROOT / "benchmarks" / "timm_reference.py"), timm_name, folder]
             versions = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip().splitlines()[-1]
@@ -47,8 +51,7 @@ def main() -> int:
                 read_safetensors(Path(folder) / "weights.safetensors"),
                 timm_name,
                 recorded,
-                window_size=variant.window_size,
-                pretrained_window_sizes=variant.pretrained_window_sizes if variant.version == 2 else None,
+                **windows,
             )
         compared = {row["layer"]: row for row in differences(recorded, outputs)}
         worst = max(compared.values(), key=lambda row: row["max_of_scale"])
@@ -70,6 +73,14 @@ def main() -> int:
             writer.writeheader()
             writer.writerows(rows)
     return 0 if all(float(row["worst_max_of_scale"]) <= RELATIVE_TOLERANCE for row in rows) else 1
+
+
+def _timm_name(identifier: str) -> str:
+    """DINOv2's default weights are facebook's; timm has the architecture."""
+    family, size, *registers = identifier.removesuffix("_224").split("_")
+    if family == "dinov2":
+        return f"vit_{size.removesuffix('14')}_patch14_{'reg4_' if registers else ''}dinov2"
+    return REPOSITORIES["imagenet"][identifier].split("/")[1].split(".")[0]
 
 
 if __name__ == "__main__":

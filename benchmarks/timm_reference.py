@@ -24,14 +24,18 @@ from safetensors.torch import save_file  # noqa: E402
 def main() -> None:
     name, folder = sys.argv[1], Path(sys.argv[2])
     torch.manual_seed(0)
-    model = timm.create_model(name, pretrained=False).eval()
+    size = {"img_size": 224, "num_classes": 1000} if "dinov2" in name else {}
+    model = timm.create_model(name, pretrained=False, **size).eval()
     with torch.no_grad():
         for parameter in model.parameters():  # V2's norms start at zero: every parameter must matter
             parameter.add_(torch.randn_like(parameter) * 0.05)
     size = model.patch_embed.img_size
     pixels = torch.randn(1, 3, *size)
     recorded = {"input": pixels.permute(0, 2, 3, 1).numpy()}
-    hooks = {"patch_embed": model.patch_embed, **{f"stage{i}": layer for i, layer in enumerate(model.layers)}, "norm": model.norm}
+    if hasattr(model, "layers"):
+        hooks = {"patch_embed": model.patch_embed, **{f"stage{i}": layer for i, layer in enumerate(model.layers)}, "norm": model.norm}
+    else:
+        hooks = {**{f"block{i}": block for i, block in enumerate(model.blocks, start=1)}, "norm": model.norm}
     for key, module in hooks.items():
         module.register_forward_hook(lambda _, __, output, key=key: recorded.update({key: output.detach().numpy().copy()}))
     with torch.no_grad():

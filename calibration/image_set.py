@@ -27,6 +27,7 @@ from tfvit.preprocessing import Preprocessing
 
 BUILTIN = "builtin"
 MAX_UNREADABLE_FRACTION = 0.1  # of the images asked for; one unreadable image is always forgiven
+_NAMED = 20  # unreadable images that one error names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,10 +170,14 @@ class FileImageSet(ImageSet):
                 content = self.read_bytes(reference)
                 check_decodes(content)
             except UnreadableImageError as error:
-                self._skip(reference, error, unreadable, limit)
+                self._skip(reference, error, unreadable)
+                if len(unreadable) > limit + _NAMED:
+                    break
                 continue
             if chosen.setdefault(self._hashes[reference.path], reference) is not reference:
                 copies += 1
+        if len(unreadable) > limit:
+            raise _unreadable(unreadable, self.source, limit)
         found = list(chosen.values())
         if len(found) < 2:
             raise InputError(
@@ -224,13 +229,19 @@ class FileImageSet(ImageSet):
     ) -> Iterator[tuple[ImageReference, np.ndarray]]:
         references = tuple(references)
         unreadable: list[SkippedImage] = []
+        limit = _unreadable_limit(len(references))
         for reference in references:
             try:
                 pixels = self.pixels(reference, preprocessing)
             except UnreadableImageError as error:
-                self._skip(reference, error, unreadable, _unreadable_limit(len(references)))
+                self._skip(reference, error, unreadable)
+                if len(unreadable) > limit + _NAMED:
+                    break
                 continue
-            yield reference, pixels
+            if len(unreadable) <= limit:  # else the others are only looked for, to be named together
+                yield reference, pixels
+        if len(unreadable) > limit:
+            raise _unreadable(unreadable, self.source, limit)
 
     def digest(self, references: Iterable[ImageReference], preprocessing: Preprocessing) -> str:
         total = hashlib.sha256()
@@ -243,13 +254,11 @@ class FileImageSet(ImageSet):
             total.update(self._hashes[reference.path])
         return total.hexdigest()
 
-    def _skip(self, reference: ImageReference, error: UnreadableImageError, unreadable: list[SkippedImage], limit: int) -> None:
+    def _skip(self, reference: ImageReference, error: UnreadableImageError, unreadable: list[SkippedImage]) -> None:
         skipped = SkippedImage(reference.path, str(error))
         unreadable.append(skipped)
         if skipped not in self.skipped:
             self.skipped.append(skipped)
-        if len(unreadable) > limit:
-            raise _unreadable(unreadable, self.source, limit) from error
 
 
 class BuiltinImageSet(ImageSet):
@@ -315,11 +324,11 @@ def _unreadable_limit(asked: int) -> int:
 
 
 def _unreadable(skipped: Sequence[SkippedImage], source: str, limit: int) -> InputError:
-    named = "; ".join(f"{printable(image.path)} ({printable(image.reason)})" for image in skipped[:3])
+    named = "; ".join(f"{printable(image.path)} ({printable(image.reason)})" for image in skipped[:_NAMED])
     return InputError(
         f"too many unreadable images in {source}",
         expected=f"at most {limit} that cannot be read",
-        received=named + (f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""),
+        received=named + ("; and more" if len(skipped) > _NAMED else ""),
         action="repair or remove these files",
         skipped=tuple(skipped),
     )

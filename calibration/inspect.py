@@ -31,6 +31,7 @@ ADVISED_IMAGES = 128  # the default number of calibration samples; with fewer, s
 MAX_DUPLICATE_FRACTION = 0.1  # beyond it, the set is much smaller than it looks
 MAX_SMALL_FRACTION = 0.1  # of images that must be enlarged and then lack fine detail
 _NAMED = 5  # paths named in a table; --json has all of them
+_UNREADABLE_NAMED = 50
 
 
 def run_checks(found: Survey, preprocessing: Preprocessing, shared: Overlap | None, ranges: Sequence[LayerRange] | None) -> list[Check]:
@@ -96,7 +97,8 @@ def inspect(directory: str, variant_id: str, validation: str | None, weights: st
     choice = None if weights is None else resolve_weights(weights, find_variant(variant_id))
     found = _read(image_set, preprocessing, "reading", progress)
     shared = None if against is None else overlap(found, _read(against, preprocessing, "reading validation", progress))
-    ranges = None if choice is None or len(found.images) < 2 else _ranges(image_set, variant_id, choice, progress)
+    runs = len(found.images) >= 2 and _check_readable(found).status != FAIL  # of a set that edge.convert refuses nothing is run
+    ranges = _ranges(image_set, variant_id, choice, progress) if choice is not None and runs else None
     checks = run_checks(found, preprocessing, shared, None if ranges is None else ranges[1])
     labels = collections.Counter(reference.label for reference in image_set.references if reference.label is not None)
     return {
@@ -195,7 +197,8 @@ def table(document: dict[str, Any]) -> str:
         label = "RANDOM weights" if weights["random"] else f"weights {printable(weights['source'])}"
         lines.append(f"  ranges       of {len(document['ranges']['layers'])} layers on {document['ranges']['images']} images, {label}")
     lines += [f"{check['status']:>4}  {check['name']:15} {check['detail']}" for check in document["checks"]]
-    lines += _named("unreadable", [f"{printable(image['path'])}: {printable(image['reason'])}" for image in document["unreadable"]])
+    unreadable = [f"{printable(image['path'])}: {printable(image['reason'])}" for image in document["unreadable"]]
+    lines += _named("unreadable", unreadable, _UNREADABLE_NAMED)
     lines += _named("duplicates", [" = ".join(map(printable, paths[:_NAMED])) for paths in document["duplicates"]])
     lines += _named("one colour", [printable(path) for path in document["one_colour"]])
     for kind, sign in (("identical", "="), ("near", "~")):
@@ -204,9 +207,9 @@ def table(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _named(title: str, items: list[str]) -> list[str]:
-    more = [f"  ... and {len(items) - _NAMED} more"] if len(items) > _NAMED else []
-    return [f"{title}:", *(f"  {item}" for item in items[:_NAMED]), *more] if items else []
+def _named(title: str, items: list[str], most: int = _NAMED) -> list[str]:
+    more = [f"  ... and {len(items) - most} more"] if len(items) > most else []
+    return [f"{title}:", *(f"  {item}" for item in items[:most]), *more] if items else []
 
 
 def parser() -> Parser:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge import flags
-from edge.export.model_input import ModelInput
+from edge.drift.meanings import AUTO, OUTPUTS, PROBABILITIES
 from edge.front_door import Result, Table, called, make_callable, progress_on_stderr
 from edge.quantization.recipes import RECIPES, find_recipe
 from tfvit.errors import UsageError, unknown_name
 from tfvit.extras import require_extra, require_matplotlib
+from tfvit.preprocessing import ModelInput
 from tfvit.progress import current
 from tfvit.terminal import Parser, Terminal, run
 from tfvit.variants import VARIANTS, find_variant
@@ -22,7 +23,7 @@ from tfvit.variants import VARIANTS, find_variant
 if TYPE_CHECKING:
     from edge.artifacts.artifact import Artifact
 
-INPUTS, OUTPUTS = ("float32", "uint8"), ("probabilities", "logits")
+INPUTS = ("float32", "uint8")
 _SAVED = ".keras"
 
 _EPILOG = """recipes:
@@ -53,7 +54,8 @@ def parser() -> Parser:
     )
     parser.add_argument("--quant", required=True, help=f"recipe, comma list, or all: {', '.join(RECIPES)}")
     parser.add_argument(
-        "--weights", help="auto, imagenet, imagenet21k, cifar10, random[:SEED], or a .safetensors, .pth, .weights.h5 or .keras file (auto)"
+        "--weights",
+        help="auto, imagenet, imagenet21k, cifar10, random[:SEED], or a .safetensors, .pth, .npz, .weights.h5 or .keras file (auto)",
     )
     parser.add_argument("--calibration", default="builtin", help="folder or zip of images, or builtin (%(default)s)")
     parser.add_argument("--calibration-samples", type=int, default=128, help="how many images (%(default)s)")
@@ -66,7 +68,13 @@ def parser() -> Parser:
     flags.add_preprocessing_flags(parser)
     parser.add_argument("--trust-model", action="store_true", help="run Python code in --model (lambdas): only where you trust the file")
     flags.add_import_flag(parser)
-    parser.add_argument("--output", choices=OUTPUTS, default="probabilities", help="(%(default)s)")
+    parser.add_argument(
+        "--output",
+        choices=OUTPUTS,
+        default=AUTO,
+        help="what the file gives: probabilities or logits of classes, of labels that apply or not (multilabel), or numbers as they are "
+        "(values, features); auto: what the model's end and its saved loss say, of scores their probabilities (%(default)s)",
+    )
     parser.add_argument("--out", type=Path, default=Path("artifacts"), help="directory (%(default)s)")
     parser.add_argument("--gate", action=argparse.BooleanOptionalAction, default=True, help="refuse files that miss their drift limits")
     parser.add_argument("--max-top1-drop", type=flags.finite, help="limit in percentage points (per recipe)")
@@ -147,9 +155,10 @@ def convert(
     interpolation: str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    channels: str | None = None,
     trust_model: bool = False,
     imports: Sequence[str] = (),
-    output: str = "probabilities",
+    output: str = AUTO,
     out: str | Path = "artifacts",
     gate: bool = True,
     max_top1_drop: float | None = None,
@@ -217,7 +226,7 @@ def _converted(
     calibration: str | Path, calibration_samples: int,
     drift_samples: int | None, seed: int, labels: Any, input: str, model_input: str,
     resize: int | str | None, crop: float | None, interpolation: str | None, mean: Sequence[float] | None, std: Sequence[float] | None,
-    trust_model: bool, imports: Sequence[str], output: str, out: str | Path,
+    channels: str | None, trust_model: bool, imports: Sequence[str], output: str, out: str | Path,
     gate: bool, max_top1_drop: float | None, min_agreement: float | None, min_snr: float | None, repair: bool, explain: bool,
     position_tables: bool, min_runtime: tuple[int, ...] | None, cache: str | Path | None, no_cache: bool, jobs: int, cluster: str | None,
     memory_check: bool, save: str | Path | None, force: bool, name: str | None = None,
@@ -250,12 +259,19 @@ def _converted(
         raise UsageError(
             "nothing to trust", expected="--trust-model with --model FILE", received="no --model", action="leave --trust-model out"
         )
-    if model_input != "auto" and model is None and checkpoint is None:
+    if (model_input != "auto" or channels) and model is None and checkpoint is None:
         raise UsageError(
             "a variant's values are known",
-            expected="--model-input with --model FILE; for weights trained otherwise, --mean and --std",
-            received=f"--model-input {model_input} and no --model",
-            action="leave --model-input out",
+            expected="--model-input and --channels with --model FILE; for weights trained otherwise, --mean and --std",
+            received=f"{f'--channels {channels}' if channels else f'--model-input {model_input}'} and no --model",
+            action="leave it out",
+        )
+    if output not in (AUTO, PROBABILITIES, "logits") and model is None and checkpoint is None:
+        raise UsageError(
+            "a variant's output is known",
+            expected="--output probabilities or logits",
+            received=f"--output {output} and no --model",
+            action="leave --output out",
         )
     if imports and not isinstance(model, str | Path):
         raise UsageError("nothing to import for", expected="--import with --model FILE", received="no --model", action="leave --import out")
@@ -265,7 +281,7 @@ def _converted(
         if value not in allowed:
             raise unknown_name("choice", value, allowed)
     given = (tuple(mean) if mean is not None else None, tuple(std) if std is not None else None)
-    said = ModelInput(model_input, resize, crop, interpolation, *given)
+    said = ModelInput(model_input, resize, crop, interpolation, *given, channels)
     require_extra("edge", "converting")
     if explain:
         require_matplotlib("--explain")

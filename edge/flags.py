@@ -7,9 +7,8 @@ import math
 from pathlib import Path
 
 from edge.artifacts.store import Store, open_store
-from edge.export.model_input import MODEL_INPUTS, SQUASH
 from tfvit.errors import UsageError
-from tfvit.preprocessing import INTERPOLATIONS
+from tfvit.preprocessing import CHANNELS, INTERPOLATIONS, MODEL_INPUTS, SQUASH
 
 
 def add_preprocessing_flags(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +24,7 @@ def add_preprocessing_flags(parser: argparse.ArgumentParser) -> None:
         "--mean", type=_three, metavar="R,G,B", help="of pixels 0..255, with --std: what the model's images were normalized with"
     )
     parser.add_argument("--std", type=_three, metavar="R,G,B", help="with --mean")
+    parser.add_argument("--channels", choices=CHANNELS, help="in which order --model takes the values (RGB); the file takes RGB either way")
 
 
 def _pixels_or_squash(text: str) -> int | str:

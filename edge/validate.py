@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from edge import flags
-from edge.export.model_input import MODEL_INPUTS, ModelInput
 from edge.front_door import Result, Table, called, make_callable, progress_on_stderr
 from edge.runtime.machine import usable_cores
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError
 from tfvit.extras import require_extra
+from tfvit.preprocessing import MODEL_INPUTS, ModelInput
 from tfvit.terminal import Parser, Terminal, run
 
 # --app-preprocessing -> in words

@@ -211,7 +211,7 @@ def make_optimizer(names: list[str], schedule: Callable[[Array], Array], recipe:
         parts = name.split("/")
         if parts[-1] != "kernel":
             return "plain"
-        inside = parts[-2] in MUON_LAYERS and not any(part in ("patch_embedding", "tokens") for part in parts)
+        inside = parts[-2] in MUON_LAYERS and "patch_embedding" not in parts
         return "muon" if inside else "adamw"
 
     def wide(updates: Any, params: Any = None) -> Any:

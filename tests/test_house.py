@@ -157,10 +157,11 @@ COVERED_BY = {
     "edge/conversion/test_scheduler.py": "edge.conversion.cells edge.conversion.costs edge.conversion.worker edge.export.kept_model "
     "edge.runtime.machine",
     "edge/conversion/test_scale.py": "edge.conversion.cluster",
-    "edge/conversion/test_assumptions.py": "edge.export.model_input tfvit.imagenet",
+    "edge/conversion/test_assumptions.py": "tfvit.imagenet",
+    "edge/export/test_outputs.py": "edge.drift.meanings",
     "edge/drift/test_metrics.py": "edge.drift.limits",
     "edge/test_validate.py": "edge.export.recorded_source edge.validation.command edge.validation.document edge.validation.images "
-    "edge.validation.layer_drift edge.validation.reference edge.validation.seen edge.validation.settings edge.validation.table "
+    "edge.validation.layer_drift edge.validation.reference edge.validation.seen edge.validation.settings "
     "edge.validation.validate_file",
     "edge/test_benchmark.py": "edge.latency.command edge.latency.plot edge.latency.result edge.latency.table edge.runtime.process",
     "edge/quantization/test_quantize.py": "edge.quantization.dense_layers edge.quantization.ranges edge.runtime.cpu",
@@ -170,7 +171,8 @@ COVERED_BY = {
     "edge/tflite/test_flatbuffer.py": "edge.tflite.versions",
     "tfvit/checkpoints/test_reading.py": "tfvit.checkpoints.checkpoint tfvit.checkpoints.names",
     "tfvit/test_weights.py": "tfvit.checkpoints.layouts tfvit.checkpoints.official",
-    "tfvit/test_model.py": "tfvit.attention tfvit.blocks tfvit.dense tfvit.variants",
+    "tfvit/test_model.py": "tfvit.attention tfvit.blocks tfvit.dense tfvit.functional tfvit.variants tfvit.windowed",
+    "tfvit/test_plain.py": "tfvit.plain_layers",
     "edge/export/test_several_backbones.py": "tfvit.graph_constants",
     "tfvit/test_hub.py": "tfvit.hashing",
     "test_commands.py": "tfvit.extras",

@@ -97,7 +97,7 @@ def test_commands_parse(page):
         parsed = importlib.import_module(main).parser().parse_args(arguments)
         if module == "edge.convert":
             assert parsed.quant == "all" or set(parsed.quant.split(",")) <= set(RECIPES), line
-            assert (parsed.variant is None) != (parsed.model is None), line
+            assert [parsed.variant or parsed.checkpoint, parsed.model].count(None) == 1, line
             assert parsed.variant in (None, "all") or set(parsed.variant.split(",")) <= set(VARIANTS), line
 
 
@@ -135,7 +135,7 @@ def test_the_examples_on_the_models_run(tmp_path):
         "    return tf.data.Dataset.from_generator(lambda: ({'image': i, 'label': l} for i, l in examples), output_signature=kinds)\n"
     )
     examples = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/models.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    assert len(examples) == 4
+    assert len(examples) == 5
     environment = {**os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     with contextlib.closing(hub):

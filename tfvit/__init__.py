@@ -1,4 +1,4 @@
-"""Hierarchical vision transformers with shifted windows for Keras 3.
+"""Vision Transformers for Keras 3, with shifted windows and plain.
 
     from tfvit import ViTTransformerTiny224, preprocess_input
 
@@ -16,7 +16,9 @@ from tfvit.variants import VARIANTS
 
 __version__ = "0.1.0"
 
-__all__ = ["ViTTransformer", "from_checkpoint", "preprocess_input", *(variant.constructor for variant in VARIANTS.values())]
+__all__ = [
+    "ViTTransformer", "VisionTransformer", "from_checkpoint", "preprocess_input", *(variant.constructor for variant in VARIANTS.values()),
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -31,9 +33,8 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         from tfvit import model
 
-        if name == "ViTTransformer":
-            return _readable(model.ViTTransformer, None)
-        return next(_readable(model.CONSTRUCTORS[name], row.id) for row in VARIANTS.values() if row.constructor == name)
+        rows = {row.constructor: row.id for row in VARIANTS.values()}
+        return _readable(model.CONSTRUCTORS[name], rows.get(name))
     raise AttributeError(f"module 'tfvit' has no attribute {name!r}")
 
 

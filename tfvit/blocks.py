@@ -84,12 +84,16 @@ class DropPath(layers.Layer):
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
 
 
-@keras.saving.register_keras_serializable(package="tfvit")
-class PatchEmbedding(layers.Layer):
-    """[B, H, W, 3] pixels -> [B, H / patch_size, W / patch_size, embed_dim]: a strided convolution and a layer norm."""
+class PatchProjection(layers.Layer):
+    """What every model of both families reads its pixels with: the convolution `projection`, one step a patch.
 
-    def __init__(self, patch_size: int, embed_dim: int, **kwargs: Any) -> None:
+    Attributes:
+        expects: of the model's images, as `tfvit.preprocessing.attach` wrote it; None where nobody did. Nothing here computes with it.
+    """
+
+    def __init__(self, patch_size: int, embed_dim: int, expects: dict[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.expects = expects
         self.patch_size = patch_size
         self.embed_dim = embed_dim
 
@@ -98,6 +102,18 @@ class PatchEmbedding(layers.Layer):
             self.embed_dim, self.patch_size, strides=self.patch_size, padding="valid", name="projection", dtype=self.dtype_policy
         )
         self.projection.build(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        written = {"expects": dict(self.expects)} if self.expects else {}
+        return {**super().get_config(), "patch_size": self.patch_size, "embed_dim": self.embed_dim, **written}
+
+
+@keras.saving.register_keras_serializable(package="tfvit")
+class PatchEmbedding(PatchProjection):
+    """[B, H, W, 3] pixels -> [B, H / patch_size, W / patch_size, embed_dim]: a strided convolution and a layer norm."""
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        super().build(input_shape)
         self.norm = LayerNorm(name="norm", dtype=self.dtype_policy)
         self.norm.build((None, None, None, self.embed_dim))
         self.built = True
@@ -108,18 +124,18 @@ class PatchEmbedding(layers.Layer):
     def call(self, inputs: Any) -> Any:
         return self.norm(self.projection(_pad_to_multiple(inputs, self.patch_size)))
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "patch_size": self.patch_size, "embed_dim": self.embed_dim}
-
 
 @keras.saving.register_keras_serializable(package="tfvit")
 class MLP(layers.Layer):
-    """[B, H, W, C] -> [B, H, W, C] through one hidden layer of mlp_ratio * C units and exact GELU."""
+    """[B, H, W, C] -> [B, H, W, C] through one hidden layer of mlp_ratio * C units and GELU, exact or by its tanh formula."""
 
-    def __init__(self, mlp_ratio: float = 4.0, dropout: float = 0.0, **kwargs: Any) -> None:
+    def __init__(self, mlp_ratio: float = 4.0, dropout: float = 0.0, gelu: str = "exact", **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if gelu not in ("exact", "tanh"):
+            raise ValueError(f"gelu must be 'exact' or 'tanh'. Received: gelu={gelu!r}")
         self.mlp_ratio = mlp_ratio
         self.dropout = dropout
+        self.gelu = gelu
 
     def build(self, input_shape: tuple[Any, ...]) -> None:
         channels = input_shape[-1]
@@ -135,11 +151,11 @@ class MLP(layers.Layer):
         return input_shape
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        hidden = self.drop(ops.gelu(self.fc1(inputs), approximate=False), training=training)
+        hidden = self.drop(ops.gelu(self.fc1(inputs), approximate=self.gelu == "tanh"), training=training)
         return self.drop(self.fc2(hidden), training=training)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "mlp_ratio": self.mlp_ratio, "dropout": self.dropout}
+        return {**super().get_config(), "mlp_ratio": self.mlp_ratio, "dropout": self.dropout, "gelu": self.gelu}
 
 
 @keras.saving.register_keras_serializable(package="tfvit")

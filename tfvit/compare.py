@@ -1,7 +1,8 @@
 """`python -m tfvit.compare CHECKPOINT REFERENCE.npz`: the port against recorded outputs of the original, layer by layer.
 
 REFERENCE.npz holds `input` [B, H, W, 3] (normalised pixels) and any of `patch_embed`, `stage0` … `stage3`, `norm`, `logits`, recorded
-from the original PyTorch code with the weights in CHECKPOINT. A difference is given in units of the layer's largest absolute value.
+from the original PyTorch code with the weights in CHECKPOINT; of a plain model `patch_embed`, `block1` …, `norm`, `logits`, or the names of
+the flax code (`Transformer.encoderblock_0` …). A difference is given in units of the layer's largest absolute value.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ V2_WINDOW = 16  # of the published 256 px models; a version 2 checkpoint does no
 
 def parser() -> Parser:
     parser = Parser(prog="python -m tfvit.compare", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help=".safetensors or .pth with official names")
+    parser.add_argument("checkpoint", type=Path, help=".safetensors, .pth or .npz with official names")
     parser.add_argument("reference", type=Path, help=".npz with input and outputs of the original")
     parser.add_argument("--window-size", type=int, help=f"version 1: from the checkpoint; version 2: {V2_WINDOW}")
     parser.add_argument("--pretrained-window-sizes", help="version 2: one a stage, for example 12,12,12,6")
@@ -84,8 +85,11 @@ def layer_outputs(
 
     from tfvit.checkpoints.names import architecture
     from tfvit.checkpoints.official import assign_tensors
-    from tfvit.model import ViTTransformer
+    from tfvit.plain_names import is_plain
+    from tfvit.windowed import ViTTransformer
 
+    if is_plain(tensors):
+        return _plain_outputs(tensors, name, recorded)
     found: dict[str, Any] = {"window_size": V2_WINDOW, **architecture(tensors)}
     found.pop("image_size", None)
     given = {"window_size": window_size, "pretrained_window_sizes": pretrained_window_sizes}
@@ -98,6 +102,27 @@ def layer_outputs(
     wanted = [key for key in layers if key in recorded]
     outputs = keras.Model(model.input, [model.get_layer(layers[key]).output for key in wanted])(pixels)
     return {key: keras.ops.convert_to_numpy(output) for key, output in zip(wanted, outputs, strict=True)}
+
+
+def _plain_outputs(tensors: dict[str, np.ndarray], name: str, recorded: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same for a plain model; the original's tensors have no unit axis."""
+    import keras
+
+    from tfvit.checkpoints import assign_tensors
+    from tfvit.plain import VisionTransformer
+    from tfvit.plain_names import plain_architecture
+
+    pixels = recorded["input"]
+    model = VisionTransformer(**plain_architecture(tensors), input_shape=pixels.shape[1:], classifier_activation=None)
+    assign_tensors(model, tensors, model.name, name)
+    layers = {"patch_embed": "patch_embedding", "Transformer.posembed_input": "patch_embedding", "Transformer": "norm"}
+    layers |= {"norm": "norm", "logits": "head"}
+    for block in range(sum(layer.name.startswith("block") for layer in model.layers)):
+        layers |= {f"block{block + 1}": f"block{block + 1}", f"Transformer.encoderblock_{block}": f"block{block + 1}"}
+    wanted = [key for key in recorded if key in layers]
+    outputs = keras.Model(model.input, [model.get_layer(layers[key]).output for key in wanted])(pixels)
+    found = {key: keras.ops.convert_to_numpy(output) for key, output in zip(wanted, outputs, strict=True)}
+    return {key: output.squeeze(1) if output.ndim == 4 else output for key, output in found.items()}
 
 
 def differences(recorded: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -130,7 +155,7 @@ def differences(recorded: dict[str, np.ndarray], outputs: dict[str, np.ndarray])
     if not rows:
         raise InputError(
             "nothing to compare",
-            expected="patch_embed, stage0 … stage3, norm or logits in the reference",
+            expected="patch_embed, stage0 … stage3 or block1 …, norm or logits in the reference",
             received=", ".join(recorded),
             action="record the original's outputs under these names",
         )

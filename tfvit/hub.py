@@ -2,7 +2,7 @@
 
 huggingface_hub brings the cache, locks, proxies, mirrors (HF_ENDPOINT), tokens, progress and offline mode (HF_HUB_OFFLINE). This module
 adds the repository of each variant, a limit on waiting for an answer, a check of the file's SHA-256, and one kind of error. The
-repositories are timm's conversions of the original release's weights.
+repositories are timm's conversions of the original releases' weights, and for DINOv2 facebook's own with its linear ImageNet head.
 
 Why the wait is limited here: `hf_hub_download` of huggingface_hub 2.4, with nothing cached, was measured to give up
 
@@ -35,8 +35,9 @@ Answer = TypeVar("Answer")
 
 FILE_NAME = "model.safetensors"
 ORGANISATION = "timm"
-# of the original weights (github.com/microsoft/Swin-Transformer); the repositories repeat it
-LICENSE = "MIT"
+# of the original weights: github.com/microsoft/Swin-Transformer; google-research/vision_transformer and facebookresearch/dinov2. The
+# repositories repeat it
+LICENSE, PLAIN_LICENSE = "MIT", "Apache-2.0"
 TIMEOUT_S = 10.0
 # Where the hub was silent once, the next file waits only a moment for it
 _SHORT_TIMEOUT_S = 1.0
@@ -64,6 +65,21 @@ _IMAGENET = {
     "v2_large256": "swinv2_large_window12to16_192to256.ms_in22k_ft_in1k",
     "v2_large384": "swinv2_large_window12to24_192to384.ms_in22k_ft_in1k",
 }
+_IMAGENET_PLAIN = {
+    "vit_tiny16_224": "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+    "vit_small16_224": "timm/vit_small_patch16_224.augreg_in21k_ft_in1k",
+    "vit_base16_224": "timm/vit_base_patch16_224.augreg_in21k_ft_in1k",
+    "vit_base16_384": "timm/vit_base_patch16_384.augreg_in21k_ft_in1k",
+    "vit_base32_224": "timm/vit_base_patch32_224.augreg_in21k_ft_in1k",
+    "vit_large16_224": "timm/vit_large_patch16_224.augreg_in21k_ft_in1k",
+    "vit_large16_384": "timm/vit_large_patch16_384.augreg_in21k_ft_in1k",
+    "dinov2_small14_224": "facebook/dinov2-small-imagenet1k-1-layer",
+    "dinov2_base14_224": "facebook/dinov2-base-imagenet1k-1-layer",
+    "dinov2_large14_224": "facebook/dinov2-large-imagenet1k-1-layer",
+    "dinov2_small14_reg4_224": "facebook/dinov2-with-registers-small-imagenet1k-1-layer",
+    "dinov2_base14_reg4_224": "facebook/dinov2-with-registers-base-imagenet1k-1-layer",
+    "dinov2_large14_reg4_224": "facebook/dinov2-with-registers-large-imagenet1k-1-layer",
+}
 # before fine-tuning; V2's were pretrained at 192 px, a size this table does not have
 _IMAGENET21K = {
     "tiny224": "swin_tiny_patch4_window7_224.ms_in22k",
@@ -77,6 +93,7 @@ REPOSITORIES: dict[str, dict[str, str]] = {
     weights: {variant_id: f"{ORGANISATION}/{name}" for variant_id, name in table.items()}
     for weights, table in (("imagenet", _IMAGENET), ("imagenet21k", _IMAGENET21K))
 }
+REPOSITORIES["imagenet"] |= _IMAGENET_PLAIN
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -139,7 +156,7 @@ def repository_of(variant_id: str, weights: str) -> str:
 
     Args:
         variant_id: an id of `tfvit.variants.VARIANTS`.
-        weights: "imagenet" (1000 classes) or "imagenet21k" (21841 classes, version 1 only).
+        weights: "imagenet" (1000 classes) or "imagenet21k" (21841 classes, windowed version 1 only).
 
     Raises:
         UsageError: there is no such variant.
@@ -171,7 +188,7 @@ def fetch_checkpoint(variant_id: str, weights: str = "imagenet", timeout_s: floa
 
     Args:
         variant_id: an id of `tfvit.variants.VARIANTS`.
-        weights: "imagenet" (1000 classes) or "imagenet21k" (21841 classes, version 1 only).
+        weights: "imagenet" (1000 classes) or "imagenet21k" (21841 classes, windowed version 1 only).
         timeout_s: seconds to wait for the hub's answer, name resolution and redirects included. A download that has begun may take longer.
 
     Raises:
@@ -381,7 +398,7 @@ def _checked(hub: Any, repository: str, path: Path, announced: str | None, *, fr
         _remove(hub, path)
         received = f"SHA-256 {sha256} ({size_bytes} bytes{', cached' if from_cache else ''}); the file was removed"
         raise _error(repository, "corrupt", f"SHA-256 {announced}", received, "try again; if it stays, check HF_ENDPOINT and proxies")
-    license = LICENSE if repository.startswith(f"{ORGANISATION}/") else None
+    license = PLAIN_LICENSE if repository in _IMAGENET_PLAIN.values() else LICENSE if repository.startswith(f"{ORGANISATION}/") else None
     return FetchedCheckpoint(path, sha256, repository, path.parent.name, license, size_bytes, verified, from_cache)
 
 

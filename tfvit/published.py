@@ -16,6 +16,7 @@ SHIPPED_LICENSE = "Apache-2.0"
 SHIPPED_SHA256 = {
     "nano32": "39d452efdf471d7d8a1da2160980ac5d578211cef0cbb18444626cef701e2857",
     "v2_nano32": "50ecf888ca171db2a0a694d2868d30f9040bec516c1c9dd966726aebbcd87393",
+    "vit_nano32": "e385bb865a64a2c0cb6ca80d51c5eb8ce126dcf1d91c64d2856de288f854d4dc",
 }
 
 

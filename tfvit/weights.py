@@ -8,6 +8,7 @@ import os
 import re
 import zlib
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,10 +18,12 @@ from tfvit.blocks import Block
 from tfvit.checkpoints import huggingface
 from tfvit.checkpoints.files import H5, KERAS, kind_of_file, read_file, read_safetensors
 from tfvit.checkpoints.names import timm_names
-from tfvit.checkpoints.official import assign_tensors, tfvit_layers
+from tfvit.checkpoints.official import HEADS, assign_tensors, tfvit_layers
 from tfvit.checkpoints.wrapping import unwrapped
 from tfvit.errors import InputError, WeightsError, first_line, reading
 from tfvit.hashing import file_sha256
+from tfvit.plain_layers import PlainBlock
+from tfvit.plain_names import is_plain, plain_architecture
 from tfvit.variants import PUBLISHED_WEIGHTS, WEIGHTS_ENDINGS, Variant
 
 # Far more than any head has: an HDF5 file may declare a size that no memory holds, and store nothing
@@ -55,8 +58,8 @@ def load_weights(
     Args:
         model: a built tfvit model.
         weights: "imagenet" or "imagenet21k" (fetched from the Hugging Face hub, or its cache), "cifar10" (shipped with the package, for
-            the nano variants), or the path of a file: safetensors or `torch.save` (names of timm, the original release or transformers,
-            with whatever a training script puts before them), `.weights.h5` or `.keras`. Its content counts, not its ending.
+            the nano variants), or the path of a file: safetensors, `torch.save` or `.npz` (names of timm, the original releases or
+            transformers, with whatever a training script puts before them), `.weights.h5` or `.keras`. Its content counts, not its ending.
         variant: the model's row of the table; needed for the published weights.
         adapt_window: take a checkpoint of another window, see `tfvit.checkpoints.official.assign_tensors`.
 
@@ -104,12 +107,14 @@ def existing_weights_file(weights: str | os.PathLike[str]) -> Path:
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """All tensors of a checkpoint in safetensors or of `torch.save`, under official names.
+    """All tensors of a checkpoint in safetensors, of `torch.save` or of an `.npz`, under official names.
 
     Raises:
         WeightsError: the file is cut off, or no checkpoint.
     """
     tensors, _ = unwrapped(read_file(path).tensors, path.name, ema=False)
+    if is_plain(tensors):
+        return tensors
     return huggingface.timm_tensors(tensors) if huggingface.is_named(tensors) else tensors
 
 
@@ -174,7 +179,7 @@ def checkpoint_classes(path: str | os.PathLike[str]) -> int | None:
         return None
     if kind != H5:
         tensors = timm_names(read_tensors(path))
-        head = tensors.get("head.fc.bias")
+        head = next((tensors[bias] for _, bias in HEADS if bias in tensors), None)
         return int(head.shape[0]) if head is not None and head.ndim == 1 else None
     import h5py
 
@@ -188,13 +193,24 @@ def checkpoint_classes(path: str | os.PathLike[str]) -> int | None:
         return None
 
 
+def checkpoint_arguments(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a weights file says of the model around its variant: its number of classes; of a plain model also what its head reads."""
+    path = Path(path)
+    tensors = {} if kind_of_file(path) in (H5, KERAS) else read_tensors(path)
+    if not is_plain(tensors):
+        classes = checkpoint_classes(path)
+        return {} if classes is None else {"classes": classes}
+    found = plain_architecture(tensors)
+    return {name: found[name] for name in ("classes", "pooling", "class_token", "representation_size", "gelu") if name in found}
+
+
 def randomize(model: keras.Model, seed: int) -> WeightsOrigin:
     """Draws every weight of a tfvit model at random, so that every branch computes something.
 
     Kernels are scaled by fan-in. Biases, norm scales (V2 initialises some with zero), position tables and logit scales are drawn too. The
     values depend only on the seed and on the name of the weight, and are the same on every backend.
     """
-    writers = {id(weight) for layer in tfvit_layers(model) if isinstance(layer, Block) for weight in layer.residual_writers}
+    writers = {id(weight) for layer in tfvit_layers(model) if isinstance(layer, Block | PlainBlock) for weight in layer.residual_writers}
     digest = hashlib.sha256()
     for path, variable in sorted(((_stable_path(weight, model), weight) for weight in model.weights), key=lambda pair: pair[0]):
         rng = np.random.Generator(np.random.PCG64([seed, zlib.crc32(path.encode())]))
@@ -214,7 +230,7 @@ def _draw(role: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.nda
         return 1.0 + 0.2 * noise
     if role == "logit_scale":
         return np.log(10.0) + 0.3 * noise
-    if role == "relative_position_bias_table":
+    if role in ("relative_position_bias_table", "class_token", "registers", "positions"):
         return 0.5 * noise
     return 0.1 * noise  # biases, beta
 

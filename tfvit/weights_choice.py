@@ -91,8 +91,8 @@ def build(variant: Variant, choice: WeightsChoice) -> tuple[Any, Any]:
     from tfvit import weights
     from tfvit.model import build_variant
 
-    classes = weights.checkpoint_classes(choice.path) if choice.path else None
-    model = build_variant(variant, weights=None, classifier_activation=None, classes=classes)
+    arguments = weights.checkpoint_arguments(choice.path) if choice.path else {}
+    model = build_variant(variant, weights=None, classifier_activation=None, **arguments)
     if choice.random_seed is not None:
         return model, weights.randomize(model, choice.random_seed)
     path, sha256 = choice.file

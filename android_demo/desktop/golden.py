@@ -1,6 +1,7 @@
 """What the JVM tests compare with: pixels, probabilities and statistics as this project's Python makes them.
 
-python android_demo/desktop/golden.py --package build/android/package --out build/android/golden [--photos DIR]
+python android_demo/desktop/golden.py --package build/android/package --fine-tuned build/android/fine_tuned --out build/android/golden
+    [--photos DIR]
 """
 
 from __future__ import annotations
@@ -204,10 +205,33 @@ def answered(out: Folder, package: Path) -> list[dict[str, Any]]:
     return found
 
 
+def fine_tuned(out: Folder, folder: Path) -> list[dict[str, Any]]:
+    """Every test picture of the fine-tuned model as it was saved, and the class that Keras gives it.
+
+    Raises:
+        ValueError: edge.validate has another accuracy of the same pictures than `model.evaluate`, for Keras or for a file.
+    """
+    expected = json.loads((folder / "expected.json").read_text())
+    for path in sorted(folder.glob("*.validation.json")):
+        accuracy = json.loads(path.read_text())["accuracy"]
+        for side in ("reference", "target"):
+            if abs(accuracy[side]["top1"]["value"] - expected["accuracy"]) > 1e-6:
+                raise ValueError(f"{path.name}, {side}: {accuracy[side]['top1']['value']} where model.evaluate has {expected['accuracy']}")
+    pictures = []
+    for number, (path, answer) in enumerate(expected["answers"].items()):
+        pixels = np.asarray(to_rgb(Image.open(folder / path)))
+        height, width, _ = pixels.shape
+        pictures.append(
+            {"path": path, "width": width, "height": height, "rgb": out.write(f"fine_tuned.{number}.rgb", pixels), "top1": answer}
+        )
+    return pictures
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--package", type=Path, required=True, help="folder with edge_package.json")
     parser.add_argument("--photos", default="", help="folder of JPEG photos, compared as well where it exists")
+    parser.add_argument("--fine-tuned", type=Path, required=True, help="folder that fine_tuned.py made, with its files and validations")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     out = Folder(arguments.out)
@@ -222,6 +246,7 @@ def main() -> int:
             "over_white": over_white(out),
             "measured": measured(),
             "answered": answered(out, arguments.package),
+            "fine_tuned": fine_tuned(out, arguments.fine_tuned),
         }
     )
     print(f"{len(images)} generated pictures and {len(found)} photos in {arguments.out}", file=sys.stderr)

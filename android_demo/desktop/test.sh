@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds and runs the JVM tests of android_demo:   android_demo/desktop/test.sh BUILD_DIR
 #
-# Converts nano32 and bundles it into a copy of the app, writes what Python expects, and compiles core/ alone; then the whole app against
+# Converts nano32, fine-tunes and converts a model as the guide does, bundles both into a copy of the app, writes what Python expects, and compiles core/ alone; then the whole app against
 # stubs of the Android framework; then the app's inference class and the tests against a stand-in for LiteRT's Kotlin API over the Python
 # package's libLiteRt.so. The tests write BUILD_DIR/device_report.json, labelled host_jvm; edge.report has to show it so.
 # PYTHON is this project's interpreter; PHOTOS a folder of JPEG photos that are compared as well; with VK_ICD_FILENAMES, a Vulkan driver, the
@@ -24,12 +24,23 @@ java="$build/toolchain/sysroot/usr/share/java"
 stdlib="$(ls "$build"/toolchain/kotlin/kotlin-stdlib-*.jar)"
 
 "$PYTHON" -m edge.convert --variant nano32 --quant float32,float16,int8,int8_full,w8a16 --out "$build/artifacts" --quiet
+rm -rf "$build/fine_tuned"
+"$PYTHON" "$here/fine_tuned.py" --out "$build/fine_tuned"
+"$PYTHON" -m edge.convert --model "$build/fine_tuned/sides.keras" --quant float32,int8 --labels "$build/fine_tuned/labels.txt" \
+    --calibration "$build/fine_tuned/train" --drift-samples 16 --resize squash --interpolation bilinear --out "$build/fine_tuned" --quiet
+for recipe in float32 int8; do
+    "$PYTHON" -m edge.validate "$build/fine_tuned/sides-$recipe.tflite" --model "$build/fine_tuned/sides.keras" \
+        --images "$build/fine_tuned/test" --save "$build/fine_tuned/sides-$recipe.validation.json" --quiet > /dev/null
+done
 rm -rf "$build/project" "$build/golden" "$build/generated" "$build/classes"
 mkdir -p "$build/project/app/src/main"
 cp "$project/app/build.gradle.kts" "$build/project/app"
 "$PYTHON" -m edge.bundle "$build"/artifacts/*.tflite --app "$build/project" --quiet > /dev/null
+mkdir -p "$build/fine_tuned/project/app/src/main"
+cp "$project/app/build.gradle.kts" "$build/fine_tuned/project/app"
+"$PYTHON" -m edge.bundle "$build"/fine_tuned/*.tflite --app "$build/fine_tuned/project" --quiet > /dev/null
 package="$build/project/app/src/main/assets/edge"
-"$PYTHON" "$here/golden.py" --package "$package" --photos "${PHOTOS:-}" --out "$build/golden"
+"$PYTHON" "$here/golden.py" --package "$package" --photos "${PHOTOS:-}" --fine-tuned "$build/fine_tuned" --out "$build/golden"
 "$PYTHON" "$here/generated_sources.py" --app "$project/app" --out "$build/generated"
 
 compile() {
@@ -50,6 +61,7 @@ version="$("$PYTHON" -c 'from edge import runtime; print(runtime.runtime_version
 tests() {
     java -cp "$build/classes/desktop:$libraries:$build/toolchain/jna" -Dlitert.library="$litert/libLiteRt.so" -Dlitert.version="$version" \
         -Dandroid.project="$project" -Dandroid.package="$package" -Dandroid.golden="$build/golden" \
+        -Dandroid.fine_tuned="$build/fine_tuned/project/app/src/main/assets/edge" \
         -Dandroid.report="$build/device_report.json" org.junit.runner.JUnitCore "$@" 2> "$build/litert.log"
 }
 # without LD_LIBRARY_PATH LiteRT finds no GPU accelerator: the tests of what happens then

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edge.android.assets import FOLDER
+from edge.drift.meanings import LABELS
 
 LITERT_VERSION = "2.3.0"
 
@@ -36,7 +37,7 @@ class Classifier(context: Context, accelerator: Accelerator) : AutoCloseable {{
     private val outputs = model.createOutputBuffers()
 {labels}
     /**
-     * The probabilities of the {classes} classes.
+     * The {what}.
      *
      * @param pixels {side} x {side} RGB, row by row, a byte each of 0..255: the image upright,
      *     {geometry}. Not normalised: the file does that.
@@ -61,6 +62,9 @@ _SOFTMAX = """\
         val sum = exponentials.sum()
         return FloatArray(logits.size) {{ exponentials[it] / sum }}"""
 
+_SIGMOID = """\
+        return FloatArray(logits.size) {{ 1f / (1f + exp(-logits[it])) }}"""
+
 
 def kotlin(model: Mapping[str, Any]) -> str:
     """A class that runs one model.
@@ -68,8 +72,9 @@ def kotlin(model: Mapping[str, Any]) -> str:
     Args:
         model: an entry of `models` in `edge_package.json`.
     """
-    softmax = model["output"]["activation"] is None
-    scores, values = ("val logits =", "logits") if softmax else ("return", "probabilities")
+    labelled = model["output"].get("meaning") == LABELS
+    logits = model["output"]["activation"] is None
+    scores, values = ("val logits =", "logits") if logits else ("return", "probabilities")
     read = [f"        {scores} outputs[0].readFloat()"]
     if model["output"]["dtype"] == "int8":
         zero_point, scale = model["output"]["quantization"]["zero_point"], model["output"]["quantization"]["scale"]
@@ -77,18 +82,20 @@ def kotlin(model: Mapping[str, Any]) -> str:
             "        val stored = outputs[0].readInt8()",
             f"        {scores} FloatArray(stored.size) {{ (stored[it] - ({zero_point})) * {scale!r}f }}  // {values}",
         ]
-    if softmax:
-        read.append(_SOFTMAX.format())
+    if logits:
+        read.append((_SIGMOID if labelled else _SOFTMAX).format())
     labels = model["labels"]
     quantized = model["input"]["dtype"] == "int8"
-    imports = ["import kotlin.math.exp"] * softmax + ["import kotlin.math.roundToInt"] * quantized
+    imports = ["import kotlin.math.exp"] * logits + ["import kotlin.math.roundToInt"] * quantized
     return _KOTLIN.format(
         imports="\n".join([*imports, ""]) if imports else "",
         name=model["name"],
         folder=FOLDER,
         file=model["file"],
         labels=f'    val labels = context.assets.open("{FOLDER}/{labels["file"]}").bufferedReader().readLines()\n' if labels else "",
-        classes=model["classes"],
+        what=f"probability of each of the {model['classes']} labels, which apply or not by themselves"
+        if labelled
+        else f"probabilities of the {model['classes']} classes",
         side=model["preprocessing"]["crop_px"],
         geometry=geometry(model["preprocessing"]),
         write=_write(model["input"]),

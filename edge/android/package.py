@@ -23,8 +23,10 @@ import numpy as np
 from PIL import Image
 
 from calibration import builtin
-from edge.artifacts.artifact import Artifact, preprocessing_of, require_valid
-from edge.drift.metrics import softmax
+from edge.artifacts import self_description
+from edge.artifacts.artifact import Artifact, meaning, preprocessing_of, require_valid
+from edge.drift.meanings import CLASSES, LABELS, MEANINGS
+from edge.drift.metrics import sigmoid, softmax
 from edge.report import rules
 from edge.runtime import sandbox
 from edge.runtime.cpu import Interpreter, Tensor, runtime_package
@@ -176,6 +178,9 @@ def _refusals(artifacts: Sequence[Artifact], allow_random: bool) -> list[str]:
             found.append(f"{name}: its drift check failed when it was converted")
         if artifact.labels is not None and len(artifact.labels) != manifest["classes"]:
             found.append(f"{name}: {len(artifact.labels)} labels for {manifest['classes']} classes")
+        elif self_description.labels_in(artifact.file) != artifact.labels:
+            given = "is not there" if artifact.labels is None else "has other names than the file itself"
+            found.append(f"{name}: {name}.labels.txt {given}; convert again with --labels")
     return found
 
 
@@ -193,7 +198,9 @@ def _model(artifact: Artifact, golden: Image.Image) -> tuple[dict[str, Any], lis
     side = geometry["crop_px"]
     if manifest["input"]["shape"] != [1, side, side, 3]:
         refusals.append(f"{name}: its manifest has images of {side} x {side} pixels for the input shape {manifest['input']['shape']}")
-    if manifest["output"]["shape"] != [1, manifest["classes"]]:
+    if meaning(manifest) not in (CLASSES, LABELS):
+        refusals.append(f"{name}: its output is {MEANINGS[meaning(manifest)]}: an app gets the .tflite itself, there are no scores to show")
+    elif manifest["output"]["shape"] != [1, manifest["classes"]]:
         refusals.append(f"{name}: its manifest has {manifest['classes']} classes for the output shape {manifest['output']['shape']}")
     answer = None
     if not refusals:
@@ -211,7 +218,8 @@ def _model(artifact: Artifact, golden: Image.Image) -> tuple[dict[str, Any], lis
         "classes": manifest["classes"],
         "input": {key: manifest["input"][key] for key in ("name", "shape", "dtype", "range", "quantization", "layout", "channels")},
         "preprocessing": {key: geometry[key] for key in ("resize_px", "crop_px", "interpolation", "keep_aspect")},
-        "output": {key: manifest["output"][key] for key in ("name", "shape", "dtype", "quantization", "activation")},
+        "output": {key: manifest["output"][key] for key in ("name", "shape", "dtype", "quantization", "activation")}
+        | ({"meaning": LABELS} if meaning(manifest) == LABELS else {}),
         "labels": None if artifact.labels is None else {"file": f"{name}.labels.txt", "sha256": sha256(_label_bytes(artifact.labels))},
         "min_runtime_version": manifest["file"]["min_runtime_version"],
         "gpu": {key: manifest["delegates"]["gpu"][key] for key in ("verdict", "basis")},
@@ -224,7 +232,7 @@ def _golden_answer(artifact: Artifact, interpreter: Interpreter, pixels: np.ndar
     """The block `golden`; None where the file answers NaN or infinity."""
     scores = np.asarray(interpreter.run(pixels[None]), np.float64)
     if artifact.manifest["output"]["activation"] is None:
-        scores = softmax(scores)
+        scores = softmax(scores) if meaning(artifact.manifest) == CLASSES else sigmoid(scores)
     if not np.all(np.isfinite(scores)):
         return None
     best = np.argsort(-scores[0], kind="stable")[:_TOP]

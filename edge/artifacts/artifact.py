@@ -19,6 +19,7 @@ from typing import Any
 from edge.artifacts import strict_json
 from edge.artifacts.atomic_files import locked, stage, sync_folder, writing
 from edge.artifacts.json_schema import violation
+from edge.drift.meanings import CLASSES
 from tfvit.errors import InputError, in_the_way, reading
 from tfvit.hashing import sha256
 from tfvit.preprocessing import Preprocessing
@@ -59,6 +60,16 @@ class Artifact:
             said.append(f"same top-1 {drift['top1_agreement']:.1%} of {drift['samples']}")
         said.append("within its limits" if drift.get("passed") else "NOT within its limits")
         return f"<Artifact {self.name}: {', '.join(said)}, {self.path or 'not written'}>"
+
+
+def meaning(manifest: Mapping[str, Any]) -> str:
+    """Of the file's output, one of `edge.drift.meanings.MEANINGS`; older manifests were of classes only."""
+    return manifest["output"].get("meaning", CLASSES)
+
+
+def assumed(manifest: Mapping[str, Any]) -> list[str]:
+    """What was assumed of the model's images and its output when the file was made."""
+    return [*manifest["preprocessing"].get("assumed", ()), *manifest["output"].get("assumed", ())]
 
 
 def canonical_json(value: Any) -> str:

@@ -11,7 +11,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edge.artifacts.artifact import canonical_json
+from edge.artifacts.artifact import canonical_json, meaning
+from edge.drift.meanings import CLASSES, FEATURES, LABELS, MEANINGS, VALUES
 from edge.quantization.recipes import RECIPES
 from edge.tflite import attachments
 from edge.tflite import metadata as metadata_schema
@@ -102,12 +103,21 @@ def provenance(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+_KINDS = {CLASSES: "Image classifier", LABELS: "Image labeller", VALUES: "Image regressor", FEATURES: "Image encoder"}
+
+
+def _outputs(document: Mapping[str, Any]) -> str:
+    """How many of what."""
+    means, shape = meaning(document), document["output"]["shape"][1:]
+    return f"{shape[0]} {means}" if means in (CLASSES, LABELS) else f"{means} {' x '.join(map(str, shape))}"
+
+
 def model_metadata(document: Mapping[str, Any], has_labels: bool) -> dict[str, Any]:
     """TensorFlow Lite's metadata from a manifest, for `metadata_schema.pack`."""
     weights, height, width = document["weights"], *document["input"]["shape"][1:3]
     source = "RANDOM weights: its answers mean nothing" if weights["random"] else f"Weights: {weights['source']}"
     text = (
-        f"Image classifier {document['variant'] or document['name']}, {document['classes']} classes, {width} x {height} px. "
+        f"{_KINDS[meaning(document)]} {document['variant'] or document['name']}, {_outputs(document)}, {width} x {height} px. "
         f"{document['recipe']}: {RECIPES[document['recipe']].summary}. {source} (SHA-256 {weights['sha256']}). "
         f"Made by tfvit {document['tools']['tfvit']}; the metadata {PROVENANCE_BUFFER} says from what."
     )
@@ -136,14 +146,18 @@ def _input(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _output(document: Mapping[str, Any], has_labels: bool) -> dict[str, Any]:
-    tensor = document["output"]
-    probabilities = tensor["activation"] == "softmax"
-    what = "One probability (softmax) a class" if probabilities else "One logit a class"
-    named = f"in the order of {LABELS_FILE}" if has_labels else "whose names are not in the file"
-    caution = "" if probabilities else " Logits are no scores from 0 to 1: a softmax over all of them makes them so."
+    tensor, means = document["output"], meaning(document)
+    probabilities = tensor["activation"] is not None
+    one, final, how = ("class", "softmax", "a softmax over all of them") if means == CLASSES else ("label", "sigmoid", "a sigmoid of each")
+    what = f"One probability ({final}) a {one}" if probabilities else f"One logit a {one}"
+    named = f", in the order of {LABELS_FILE}" if has_labels else ", whose names are not in the file"
+    caution = "" if probabilities else f" Logits are no scores from 0 to 1: {how} makes them so."
+    if means not in (CLASSES, LABELS):
+        what, caution = MEANINGS[means].capitalize(), ""
+        named = named if has_labels else ""
     described: dict[str, Any] = {
         "name": tensor["name"],
-        "description": f"{what}, {named}.{caution}{_stored_as(tensor)}",
+        "description": f"{what}{named}.{caution}{_stored_as(tensor)}",
         "content": {"content_properties": {"FeatureProperties": {}}},
     }
     if probabilities:
@@ -161,6 +175,12 @@ def _stored_as(tensor: Mapping[str, Any]) -> str:
         return "" if tensor["dtype"] == "float32" else f" Stored as {tensor['dtype']}."
     values = f"scale {steps['scale']:.9g}, zero point {steps['zero_point']}"
     return f" Stored as {tensor['dtype']}: value = scale * (integer - zero point), {values}."
+
+
+def labels_in(data: bytes) -> tuple[str, ...] | None:
+    """The class names in a file, None where it has none."""
+    listed = read(data).files.get(LABELS_FILE)
+    return None if listed is None else tuple(listed.decode("utf-8", "replace").splitlines())
 
 
 def read(data: bytes) -> SelfDescription:

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 
 from edge.conversion.images import Images
+from edge.drift.meanings import CLASSES, LABELS, MEANINGS
 from edge.drift.statistics import wrong_label_order
 from edge.export.float_model import FloatModel
-from edge.export.model_input import GEOMETRY, MODEL_INPUTS, NORMALIZED, PIXELS, VALUE_RANGES, VALUES
 from tfvit.errors import InputError
-from tfvit.preprocessing import Preprocessing
+from tfvit.preprocessing import GEOMETRY, MODEL_INPUTS, NORMALIZED, OUTPUT, PIXELS, VALUE_RANGES, VALUES, Preprocessing
 from tfvit.progress import current, step
 
 # McNemar's exact test: another preprocessing is right so much more often that chance does it once in twenty times
 _SIGNIFICANCE = 0.05
+# Right so often by chance once in a thousand times
+_CLEAR = 0.001
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,14 +39,27 @@ class _Candidate:
         return f"{self.words} {self.right.mean():.0%}"
 
 
-def words_of(assumed: tuple[str, ...] | list[str], preprocessing: Preprocessing) -> list[str]:
+def words_of(parts: tuple[str, ...] | list[str], preprocessing: Preprocessing) -> list[str]:
     """A line for each assumption, with the flag that says it otherwise."""
     lines = {
         VALUES: f"its values are taken for pixels {MODEL_INPUTS[NORMALIZED]} (--model-input {'|'.join((PIXELS, *VALUE_RANGES))})",
         GEOMETRY: f"images are resized to a short side of {preprocessing.resize_px} px and cut to the centre {preprocessing.crop_px} x "
         f"{preprocessing.crop_px} (--resize N|squash)",
+        OUTPUT: "its numbers are taken for scores of classes that exclude each other; neither its last layer nor a saved loss says so "
+        "(--output probabilities|logits|multilabel|values|features)",
     }
-    return [f"assumed, {part}: {lines[part]}" for part in assumed]
+    return [f"assumed, {part}: {lines[part]}" for part in parts]
+
+
+def assumed(model: FloatModel, images: Images) -> tuple[str, ...]:
+    """What is assumed of a model, less what labelled images show: one that names their classes far oftener than chance is a classifier."""
+    facts = model.facts
+    if OUTPUT not in facts.assumed or images.held_out_classes is None or facts.meaning != CLASSES:
+        return facts.assumed
+    answers = model.reference(images.held_out, images.held_out_sha256).argmax(axis=1)
+    right, number, chance = int((answers == images.held_out_classes).sum()), len(answers), 1 / facts.classes
+    tail = sum(math.comb(number, k) * chance**k * (1 - chance) ** (number - k) for k in range(right, number + 1))
+    return tuple(one for one in facts.assumed if one != OUTPUT) if tail < _CLEAR else facts.assumed
 
 
 def check_assumptions(model: FloatModel, images: Images, gate: bool) -> None:
@@ -54,32 +69,36 @@ def check_assumptions(model: FloatModel, images: Images, gate: bool) -> None:
         InputError: another way is right on more of the labelled images, and the gate is on.
     """
     facts = model.facts
-    if not facts.assumed:
+    if facts.meaning != CLASSES:
+        how = ", a sigmoid of each (multi-label)" if facts.meaning == LABELS else ""
+        current().note(f"output: {MEANINGS[facts.meaning]}{how}, as the model's end or its loss say (--output says otherwise)")
+    still = assumed(model, images)
+    if not still:
         return
-    for line in words_of(facts.assumed, facts.preprocessing):
+    for line in words_of(still, facts.preprocessing):
         current().warn(line)
-    if images.held_out_classes is None:
+    if images.held_out_classes is None or facts.meaning != CLASSES or set(still) == {OUTPUT}:
         return
     with step("try what is assumed", subject=model.source.name):
         tried = _tried(model, images)
-    assumed, *others = tried
-    current().note(f"right on {len(assumed.right)} labelled images: {', '.join(map(str, tried))}")
+    as_assumed, *others = tried
+    current().note(f"right on {len(as_assumed.right)} labelled images: {', '.join(map(str, tried))}")
     better = max(others, key=lambda candidate: candidate.right.sum())
-    if better.right.sum() <= assumed.right.sum() or _mcnemar(assumed.right, better.right) >= _SIGNIFICANCE:
+    if better.right.sum() <= as_assumed.right.sum() or _mcnemar(as_assumed.right, better.right) >= _SIGNIFICANCE:
         return
     if not gate:
-        current().warn(f"the assumed preprocessing loses: {better} against {assumed}; {better.flags} says so")
+        current().warn(f"the assumed preprocessing loses: {better} against {as_assumed}; {better.flags} says so")
         return
     raise InputError(
         "the model was not trained with what is assumed of its images",
         expected=f"{better.words}: right on {int(better.right.sum())} of {len(better.right)} labelled images",
-        received=f"{assumed.words}, assumed: right on {int(assumed.right.sum())}",
+        received=f"{as_assumed.words}, assumed: right on {int(as_assumed.right.sum())}",
         action=f"say what it was trained with, for example {better.flags}; --no-gate converts it as assumed",
     )
 
 
 def check_label_order(reference: np.ndarray, images: Images, gate: bool) -> None:
-    """Holds the order of the labels against labelled images.
+    """Holds the order of a classifier's labels against labelled images.
 
     Args:
         reference: the float model's logits on the held-out images, [N, classes].
@@ -105,7 +124,7 @@ def check_label_order(reference: np.ndarray, images: Images, gate: bool) -> None
 
 def _tried(model: FloatModel, images: Images) -> list[_Candidate]:
     """The assumption first, then what else it could be: other values, then another geometry with the best of them."""
-    exportable, classes, assumed = model.exportable, images.held_out_classes, model.facts.assumed
+    exportable, classes, parts = model.exportable, images.held_out_classes, model.facts.assumed
     assert classes is not None
     squashed = dataclasses.replace(
         images.preprocessing, resize_px=images.preprocessing.crop_px, keep_aspect=False, interpolation="bilinear"
@@ -117,15 +136,15 @@ def _tried(model: FloatModel, images: Images) -> list[_Candidate]:
         logits = np.stack(list(reference_logits(source, iter(pixels))))
         return _Candidate(words, flags, logits.argmax(axis=1) == classes)
 
-    sources = {NORMALIZED if VALUES in assumed else "": exportable}
-    if VALUES in assumed:
+    sources = {NORMALIZED if VALUES in parts else "": exportable}
+    if VALUES in parts:
         sources[PIXELS] = dataclasses.replace(exportable, takes_pixels=True)
         for name, (mean, std) in VALUE_RANGES.items():
             if name != NORMALIZED:
                 preprocessing = dataclasses.replace(exportable.preprocessing, mean=mean, std=std)
                 sources[name] = dataclasses.replace(exportable, takes_pixels=False, preprocessing=preprocessing)
     found = [candidate(name or "resize and crop", f"--model-input {name}", source, images.held_out) for name, source in sources.items()]
-    if GEOMETRY in assumed:
+    if GEOMETRY in parts:
         best = max(range(len(found)), key=lambda index: found[index].right.sum())
         name, source = list(sources.items())[best]
         pixels = np.stack([images.image_set.pixels(one, squashed) for one in images.held_out_references])

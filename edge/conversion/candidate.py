@@ -10,7 +10,8 @@ import numpy as np
 
 from edge.drift.collapse import signs_of_collapse
 from edge.drift.limits import Limits
-from edge.drift.metrics import Drift, logits_of_probabilities, measure, underflows
+from edge.drift.meanings import activation, output_name
+from edge.drift.metrics import Drift, logits_of_outputs, measure, rows
 from edge.quantization import quantize, repair
 from edge.quantization.ranges import Calibration
 from edge.quantization.recipes import Recipe
@@ -60,9 +61,10 @@ class Candidate:
         recipe, graph, calibration: which, the float flatbuffer it starts from, and what is known of its activations.
         images: held out, to judge by: [N, H, W, 3] uint8.
         classes: their class indices, or None.
-        reference: the float Keras model's logits on them, [N, classes].
+        reference: the float Keras model's logits on them, [N, D].
         limits: the drift gate.
-        output: "probabilities" or "logits", what was asked for.
+        output: a key of `edge.drift.meanings.OUTPUTS`, what was asked for.
+        meaning: of the output.
         is_random: whether the weights are.
         threads: for running files.
     """
@@ -75,6 +77,7 @@ class Candidate:
     reference: np.ndarray
     limits: Limits
     output: str
+    meaning: str
     is_random: bool
     threads: int
 
@@ -83,21 +86,23 @@ class Candidate:
         return quantize.quantize(self.graph, self.recipe, self.calibration, modes)
 
     def logits(self, file: bytes, images: Iterable[np.ndarray] | None = None) -> np.ndarray:
-        """[N, classes], of the held-out images."""
+        """[N, D], of the held-out images."""
         interpreter = Interpreter(file, threads=self.threads)
-        outputs = np.stack([interpreter.run(image[None])[0] for image in (self.images if images is None else images)])
-        if self.recipe.output(self.output) != "probabilities":
-            return outputs
-        inner = flatbuffer.before_softmax(file) if underflows(outputs) else None
-        return logits_of_probabilities(outputs) if inner is None else self._outputs(inner)
+        outputs = rows([interpreter.run(image[None]) for image in (self.images if images is None else images)])
+        final = activation(self.meaning, output_name(self.meaning, self.recipe.output(self.output)))
+        return logits_of_outputs(outputs, final, lambda: self._before_activation(file))
 
-    def _outputs(self, file: bytes) -> np.ndarray:
-        interpreter = Interpreter(file, threads=self.threads)
-        return np.stack([next(interpreter.run_each(image[None]))[0] for image in self.images])
+    def _before_activation(self, file: bytes) -> np.ndarray | None:
+        inner = flatbuffer.before_activation(file)
+        if inner is None:
+            return None
+        interpreter = Interpreter(inner, threads=self.threads)
+        return rows([next(interpreter.run_each(image[None])) for image in self.images])
 
     def verdict(self, logits: np.ndarray) -> Verdict:
         """Of a file's logits."""
-        drift, collapse = measure(self.reference, logits, self.classes), signs_of_collapse(self.reference, logits)
+        drift = measure(self.reference, logits, self.classes, self.meaning)
+        collapse = signs_of_collapse(self.reference, logits, self.meaning)
         failures = (*collapse, *drift.failures(self.limits, random_weights=self.is_random))
         return Verdict(drift, tuple(collapse), self.limits, failures)
 

@@ -12,11 +12,11 @@ from edge.conversion import plan, scheduler, table
 from edge.conversion.cells import Cell, Group
 from edge.conversion.plan import Settings
 from edge.export import source as sources
-from edge.export.model_input import ModelInput
 from edge.export.source import Source
 from edge.quantization.recipes import Recipe
 from tfvit.errors import UserError
 from tfvit.labels import read_labels
+from tfvit.preprocessing import ModelInput
 from tfvit.progress import current
 from tfvit.variants import Variant
 from tfvit.weights_choice import NETWORK_TIMEOUT_S, resolve_weights
@@ -68,10 +68,10 @@ def convert(
     found: dict[tuple[str, str], Cell] = {}
     groups, order = [], []
     if checkpoint is not None:
-        source = sources.resolve_checkpoint(checkpoint, model_input, variants[0] if variants else None, ema)
+        source = sources.resolve_checkpoint(checkpoint, model_input, variants[0] if variants else None, ema, asked.output)
         chosen: list[tuple[str, Source | UserError]] = [(source.name, source)]
     else:
-        chosen = _sources(variants, weights, model, model_name, model_input, trusted, imports)
+        chosen = _sources(variants, weights, model, model_name, model_input, trusted, imports, asked.output)
     for name, source in chosen:
         order.append(name)
         if isinstance(source, UserError):
@@ -102,10 +102,11 @@ def _sources(
     model_input: ModelInput,
     trusted: bool,
     imports: Sequence[str],
+    output: str,
 ) -> list[tuple[str, Source | UserError]]:
     """Name and source of each model, or what is wrong with its weights."""
     if model is not None:
-        source = sources.own_model(model, model_input, trusted, model_name, imports)
+        source = sources.own_model(model, model_input, trusted, model_name, imports, output)
         return [(source.name, source)]
     chosen: list[tuple[str, Source | UserError]] = []
     warned = False

@@ -69,7 +69,7 @@ def convert(model: FloatModel, recipe: Recipe, images: Images, settings: Setting
 
 
 def finite_reference(model: FloatModel, images: Images) -> np.ndarray:
-    """The float Keras model's logits on the held-out images, [N, classes]."""
+    """The float Keras model's logits on the held-out images, [N, D]."""
     checked_labels(images.labels, model.facts.classes)
     logits = model.reference(images.held_out, images.held_out_sha256)
     broken = int((~np.isfinite(logits)).any(axis=1).sum())
@@ -104,6 +104,7 @@ def _candidate(
         reference=reference,
         limits=settings.limits(recipe),
         output=settings.output,
+        meaning=model.facts.meaning,
         is_random=model.source.weights.is_random,
         threads=settings.threads,
     )

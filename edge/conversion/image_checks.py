@@ -7,6 +7,7 @@ import numpy as np
 from calibration.checks import FAIL, NORMALIZED_HIGHEST, OK, Check, check_channel_order, check_content, check_statistics
 from calibration.survey import pixel_facts
 from edge.drift.collapse import looks_swapped
+from edge.drift.meanings import CLASSES
 from edge.export.float_model import FloatModel
 from tfvit.errors import InputError
 
@@ -32,7 +33,7 @@ def unfit(pixels: np.ndarray, source: str, model: FloatModel, gate: bool) -> lis
     facts = [pixel_facts(image) for image in pixels]
     found = [check_content(facts), *check_statistics(facts, model.preprocessing), check_channel_order(facts)]
     order = found[-1]
-    doubtful = order.status != OK and not model.source.weights.is_random
+    doubtful = order.status != OK and not model.source.weights.is_random and model.facts.meaning == CLASSES
     if doubtful and looks_swapped(lambda images: np.asarray(model.logits(images)), pixels[:_ASKED].astype(np.float32)):
         found[-1] = Check(order.name, FAIL, f"{order.detail} The model is surer of them with red and blue exchanged")
     photographed = any(fact.highest > NORMALIZED_HIGHEST for fact in facts)

@@ -8,16 +8,18 @@ from typing import Any
 
 from edge.artifacts import artifact, self_description
 from edge.artifacts.provenance import code_sha256, tool_versions
-from edge.conversion import plan
+from edge.conversion import assumptions, plan
 from edge.conversion.candidate import Repair, Verdict
 from edge.conversion.images import Images
 from edge.conversion.plan import Settings
+from edge.drift.meanings import activation, output_name
 from edge.export.float_model import FloatModel
 from edge.export.to_tflite import INPUT_NAME
 from edge.quantization.recipes import Recipe
 from edge.runtime import cpu
 from edge.tflite import delegate_rules, flatbuffer, versions
 from tfvit import hashing
+from tfvit.preprocessing import OUTPUT
 
 
 def manifest(
@@ -27,7 +29,9 @@ def manifest(
     file says of itself.
     """
     source, facts, weights = model.source, model.facts, model.origin
-    output = recipe.output(settings.output)
+    output = output_name(facts.meaning, recipe.output(settings.output))
+    assumed = assumptions.assumed(model, images)
+    of_images = [one for one in assumed if one != OUTPUT]
     graph_model = flatbuffer.read_model(quantized)
     graph = graph_model.subgraphs[0]
     document = {
@@ -46,14 +50,16 @@ def manifest(
             "layout": "NHWC",
             "channels": "RGB",
         },
-        "preprocessing": facts.preprocessing.geometry() | ({"assumed": list(facts.assumed)} if facts.assumed else {}),
+        "preprocessing": facts.preprocessing.geometry() | ({"assumed": of_images} if of_images else {}),
         "output": {
             "name": output,
-            "shape": [1, facts.classes],
+            "shape": [1, *facts.output_shape],
             "dtype": flatbuffer.tensor_type(graph_model, graph.outputs[0]).lower(),
             "quantization": flatbuffer.quantization(graph_model, graph.outputs[0]),
-            "activation": "softmax" if output == "probabilities" else None,
-        },
+            "activation": activation(facts.meaning, output),
+            "meaning": facts.meaning,
+        }
+        | ({"assumed": [OUTPUT]} if OUTPUT in assumed else {}),
         "calibration": plan.calibration_block(settings, images) if recipe.needs_calibration else None,
         "file": {},
         "delegates": {},

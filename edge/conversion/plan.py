@@ -13,6 +13,7 @@ from edge.artifacts import artifact, self_description
 from edge.artifacts.provenance import code_sha256, tool_versions
 from edge.conversion.images import Images
 from edge.drift.limits import Limits
+from edge.drift.meanings import AUTO
 from edge.export.float_model import FloatModel
 from edge.export.source import Source
 from edge.quantization.recipes import Recipe
@@ -35,7 +36,7 @@ class Settings:
         drift_samples: how many others the drift is measured on.
         labels: one per class, or None.
         input_dtype: "float32" or "uint8".
-        output: "probabilities" or "logits".
+        output: a key of `edge.drift.meanings.OUTPUTS`.
         gate: whether a file that misses its limits is refused.
         min_snr_db, min_agreement, max_top1_drop: limits instead of the recipe's own.
         folder: where artifacts go.
@@ -53,7 +54,7 @@ class Settings:
     seed: int = 0
     labels: tuple[str, ...] | None = None
     input_dtype: str = "float32"
-    output: str = "probabilities"
+    output: str = AUTO
     gate: bool = True
     min_snr_db: float | None = None
     min_agreement: float | None = None

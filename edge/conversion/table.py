@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.artifacts import atomic_files
+from edge.artifacts import artifact, atomic_files
 from edge.artifacts.atomic_files import png
 from edge.conversion.cells import Cell
+from edge.drift.meanings import CLASSES, FEATURES, LABELS
 from edge.quantization.recipes import DYNAMIC, STATIC
 from edge.quantization.repair import Sensitivity
 from edge.runtime import machine
@@ -64,7 +65,7 @@ def table(cells: Sequence[Cell]) -> tuple[Sequence[str], Sequence[Sequence[str]]
         rows.append(_table_row(cell.outcome))
         closing += [f"{cell.outcome.path.name}: {failure}" for failure in cell.outcome.failures]
         closing += [*_repair_lines(cell.outcome), *_sensitivity_lines(cell.outcome)]
-        assumed = cell.outcome.manifest["preprocessing"].get("assumed")
+        assumed = artifact.assumed(cell.outcome.manifest)
         if assumed:
             closing.append(f"{cell.outcome.path.name}: ASSUMED: {', '.join(assumed)}; the file is right only where that is")
     if any(cell.outcome.manifest["weights"]["random"] for cell in cells if cell.outcome):
@@ -159,7 +160,7 @@ def _table_row(outcome: Any) -> tuple[str, ...]:
         outcome.path.name,
         f"{manifest['file']['size_bytes'] / 1e6:.1f}",
         _shown(drift["logits_snr_db"], "{:.1f}"),
-        _shown(drift["top1_agreement"], "{:.1%}"),
+        _agreement(manifest),
         _shown(drift["max_abs_err"], "{:.1e}"),
         f"{xnnpack['delegated_ops']}/{xnnpack['total_ops']}",
         str(xnnpack["partitions"]),
@@ -193,6 +194,14 @@ def _sensitivity_lines(outcome: Any) -> list[str]:
         for sensitivity in worst
     ]
     return lines
+
+
+def _agreement(manifest: dict[str, Any]) -> str:
+    """The same best class, the same labels; the cosine of an output that is no scores."""
+    meaning, drift = artifact.meaning(manifest), manifest["drift"]
+    if meaning in (CLASSES, LABELS):
+        return _shown(drift["top1_agreement"], "{:.1%}") + (" of labels" if meaning == LABELS else "")
+    return f"cosine {_shown(drift['cosine'], '{:.5f}')}" if meaning == FEATURES else ""
 
 
 def _shown(value: float | None, form: str) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from edge.drift.meanings import CLASSES
+
 # Below this many images shares of classes say nothing
 MIN_IMAGES = 8
 # One class for nearly everything, and this much more often than the reference gives it
@@ -24,13 +26,14 @@ MAX_TIED_SHARE = 0.5
 SWAPPED_SIGMAS = 4.0
 
 
-def signs_of_collapse(reference: np.ndarray, target: np.ndarray) -> list[str]:
+def signs_of_collapse(reference: np.ndarray, target: np.ndarray, meaning: str = CLASSES) -> list[str]:
     """What shows that a target is broken; empty where nothing does.
 
     Args:
-        reference, target: [N, classes] logits on the same images.
+        reference, target: [N, D] logits on the same images.
+        meaning: of the output; what has no best class is asked for numbers that depend on the image.
     """
-    signs = (_not_finite, _same_for_every_image, _tied, _one_class, _chance)
+    signs = (_not_finite, _same_for_every_image, _tied, _one_class, _chance) if meaning == CLASSES else (_not_finite, _same_at_all)
     return [sentence for sign in signs if (sentence := sign(np.asarray(reference, np.float64), np.asarray(target, np.float64)))]
 
 
@@ -40,9 +43,15 @@ def _not_finite(reference: np.ndarray, target: np.ndarray) -> str | None:
 
 
 def _same_for_every_image(reference: np.ndarray, target: np.ndarray) -> str | None:
+    if not np.isfinite(target).all():
+        return None
+    return _same_at_all(*(logits - logits.mean(axis=1, keepdims=True) for logits in (reference, target)))
+
+
+def _same_at_all(reference: np.ndarray, target: np.ndarray) -> str | None:
     if len(target) < 2 or not np.isfinite(target).all():
         return None
-    spreads = [float(np.std(logits - logits.mean(axis=1, keepdims=True), axis=0).max()) for logits in (reference, target)]
+    spreads = [float(np.std(logits, axis=0).max()) for logits in (reference, target)]
     if spreads[1] <= MIN_SPREAD * spreads[0]:
         return f"identical logits for all {len(target)} images"
     return None

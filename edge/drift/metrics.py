@@ -7,11 +7,12 @@ probabilities gives its logits up to it. NaN anywhere fails every check.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from edge.drift.limits import Limits
+from edge.drift.meanings import CLASSES, LABELS, VALUES
 
 # Probabilities below this are not told apart: exp of the float32 logarithm's floor
 SMALLEST_PROBABILITY = np.finfo(np.float32).tiny
@@ -25,7 +26,8 @@ class Drift:
 
     Attributes:
         samples: number of images.
-        top1_agreement, top5_agreement: fraction with the same top-1; mean overlap of the top-5 sets.
+        top1_agreement, top5_agreement: fraction with the same top-1 (of labels: share of them that apply in both or in neither); mean
+            overlap of the top-5 sets. None where the output has no best class.
         top1_in_top5: fraction whose best class in the reference is among the target's five best.
         logits_snr_db: power of the reference's centred logits over the power of the difference.
         cosine: mean cosine of the centred logits.
@@ -36,9 +38,9 @@ class Drift:
     """
 
     samples: int
-    top1_agreement: float
-    top1_in_top5: float
-    top5_agreement: float
+    top1_agreement: float | None
+    top1_in_top5: float | None
+    top5_agreement: float | None
     logits_snr_db: float
     cosine: float
     max_abs_err: float
@@ -59,7 +61,7 @@ class Drift:
             failed.append(f"logits SNR {self.logits_snr_db:.1f} dB is below {limits.min_snr_db:g} dB")
         if random_weights:
             return failed
-        if not self.top1_agreement >= limits.min_agreement:
+        if self.top1_agreement is not None and not self.top1_agreement >= limits.min_agreement:
             failed.append(f"top-1 agreement {100 * self.top1_agreement:.1f} % is below {100 * limits.min_agreement:g} %")
         if self.top1_reference is not None and self.top1_target is not None:
             drop = 100 * (self.top1_reference - self.top1_target)
@@ -78,12 +80,38 @@ def underflows(probabilities: np.ndarray) -> bool:
     return bool((np.asarray(probabilities) <= SMALLEST_PROBABILITY).any())
 
 
+def rows(outputs: Sequence[np.ndarray]) -> np.ndarray:
+    """Outputs of [1, ...], one an image, as [N, D]."""
+    return np.stack([np.asarray(output).reshape(-1) for output in outputs])
+
+
+def logits_of_outputs(outputs: np.ndarray, activation: str | None, exact: Callable[[], np.ndarray | None]) -> np.ndarray:
+    """What a file's outputs are the activation of.
+
+    Args:
+        outputs: [N, D].
+        activation: "softmax", "sigmoid" or None: they are what is wanted.
+        exact: gives the same from the file itself, or None where it cannot; asked where float32 has lost it, and for every sigmoid, of
+            which float32 keeps less.
+    """
+    if activation is None:
+        return outputs
+    found = exact() if activation == "sigmoid" or underflows(outputs) else None
+    if found is not None:
+        return found
+    if activation == "softmax":
+        return logits_of_probabilities(outputs)
+    return logits_of_probabilities(outputs) - logits_of_probabilities(1.0 - np.asarray(outputs, np.float64))
+
+
 @dataclasses.dataclass(frozen=True)
 class ImageDrifts:
     """What `Drift` is made of, an entry an image: [N] arrays, so that tens of thousands of images need no logits in memory.
 
     Attributes:
-        top1_reference, top1_target: class indices.
+        same_top1: whether both give the same answer, and numbers at all; of labels, whether each applies in both or in neither.
+        agreement: the same as a share: of labels, those that apply in both or in neither.
+        top1_reference, top1_target: class indices; of labels the one whose probabilities are furthest apart.
         confidence_reference, confidence_target: probabilities of those.
         rank_reference, rank_target: how many classes lie before the labelled one, or -1 without labels.
         top5_overlap: share of the reference's five best classes among the target's five.
@@ -95,6 +123,8 @@ class ImageDrifts:
         finite: whether both are. finite_target: whether the target is.
     """
 
+    same_top1: np.ndarray
+    agreement: np.ndarray
     top1_reference: np.ndarray
     top1_target: np.ndarray
     confidence_reference: np.ndarray
@@ -113,41 +143,43 @@ class ImageDrifts:
     mean_abs_err_logits: np.ndarray
     finite: np.ndarray
     finite_target: np.ndarray
+    meaning: str = CLASSES
 
     @classmethod
     def joined(cls, parts: Sequence[ImageDrifts]) -> ImageDrifts:
-        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(cls)))
-
-    @property
-    def same_top1(self) -> np.ndarray:
-        """Whether both give the same answer, and numbers at all."""
-        return (self.top1_reference == self.top1_target) & self.finite
+        arrays = [field.name for field in dataclasses.fields(cls) if field.name != "meaning"]
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in arrays), meaning=parts[0].meaning)
 
 
-def compare(reference: np.ndarray, target: np.ndarray, labels: np.ndarray | None = None) -> ImageDrifts:
+def compare(reference: np.ndarray, target: np.ndarray, labels: np.ndarray | None = None, meaning: str = CLASSES) -> ImageDrifts:
     """Compares two sets of logits, image by image.
 
     Args:
-        reference, target: [N, classes], N >= 1.
+        reference, target: [N, D], N >= 1.
         labels: [N] class indices, or None.
+        meaning: of the output, one of `edge.drift.meanings.MEANINGS`. From labels, values and features no constant is removed.
 
     Raises:
         ValueError: shapes that differ or are empty.
     """
     reference, target = np.asarray(reference, np.float64), np.asarray(target, np.float64)
     if reference.shape != target.shape or reference.ndim != 2 or not reference.size:
-        raise ValueError(f"reference and target must be equal [N, classes]. Received: {reference.shape} and {target.shape}")
+        raise ValueError(f"reference and target must be equal [N, D]. Received: {reference.shape} and {target.shape}")
+    if meaning != CLASSES:
+        return _compare_numbers(reference, target, meaning)
     p, q = softmax(reference), softmax(target)
     reference, target = _centred(reference), _centred(target)
     finite_target = np.asarray(np.isfinite(target).all(1))
     k = min(5, reference.shape[1])
     best = [np.argsort(-values, axis=1, kind="stable")[:, :k] for values in (reference, target)]
     shared = (best[0][:, :, None] == best[1][:, None, :]).any(axis=2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        kl = np.sum(np.where(p == 0, 0.0, p * (np.log(p) - np.log(np.maximum(q, SMALLEST_PROBABILITY)))), axis=1)
+    kl = np.sum(_entropies(p, q), axis=1)
     finite = np.asarray(finite_target & np.isfinite(reference).all(1))
     unlabelled = np.full(len(reference), -1)
+    same = (best[0][:, 0] == best[1][:, 0]) & finite
     return ImageDrifts(
+        same_top1=same,
+        agreement=same.astype(np.float64),
         top1_reference=best[0][:, 0],
         top1_target=best[1][:, 0],
         confidence_reference=p.max(axis=1),
@@ -169,14 +201,69 @@ def compare(reference: np.ndarray, target: np.ndarray, labels: np.ndarray | None
     )
 
 
+def _compare_numbers(reference: np.ndarray, target: np.ndarray, meaning: str) -> ImageDrifts:
+    """Of independent numbers: labels, each with its sigmoid, or values and features as they are.
+
+    The signal of values is their spread over the images: an error is measured by the range that the target moves in.
+    """
+    number = len(reference)
+    finite_target = np.asarray(np.isfinite(target).all(1))
+    finite = np.asarray(finite_target & np.isfinite(reference).all(1))
+    if meaning == LABELS:
+        p, q = sigmoid(reference), sigmoid(target)
+        agreement = np.where(finite, ((reference > 0) == (target > 0)).mean(axis=1), 0.0)
+        kl = sum(_entropies(one, other) for one, other in ((p, q), (1 - p, 1 - q))).mean(axis=1)
+    else:
+        p, q, agreement, kl = reference, target, np.full(number, np.nan), np.full(number, np.nan)
+    spread = reference - reference.mean(axis=0) if meaning == VALUES and number > 1 else reference
+    error = np.abs(p - q)
+    furthest = np.where(np.isnan(error), np.inf, error).argmax(axis=1)
+    rows, none = np.arange(number), np.full(number, -1)
+    return ImageDrifts(
+        same_top1=(agreement == 1.0) if meaning == LABELS else finite,
+        agreement=agreement,
+        top1_reference=furthest,
+        top1_target=furthest,
+        confidence_reference=p[rows, furthest],
+        confidence_target=q[rows, furthest],
+        rank_reference=none,
+        rank_target=none,
+        top5_overlap=agreement,
+        top1_in_top5=finite,
+        signal=np.sum(np.square(spread), axis=1),
+        noise=np.sum(np.square(target - reference), axis=1),
+        cosine=cosine(reference, target),
+        kl=kl,
+        max_abs_err=error.max(axis=1),
+        mean_abs_err=error.mean(axis=1),
+        max_abs_err_logits=np.abs(reference - target).max(axis=1),
+        mean_abs_err_logits=np.abs(reference - target).mean(axis=1),
+        finite=finite,
+        finite_target=finite_target,
+        meaning=meaning,
+    )
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of [N, labels] logits, each by itself."""
+    with np.errstate(over="ignore"):
+        return 1.0 / (1.0 + np.exp(-logits))
+
+
+def _entropies(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(p == 0, 0.0, p * (np.log(p) - np.log(np.maximum(q, SMALLEST_PROBABILITY))))
+
+
 def summary(images: ImageDrifts) -> Drift:
     """The figures of all images together."""
     labelled = bool((images.rank_reference >= 0).all())
+    scores = images.meaning in (CLASSES, LABELS)
     return Drift(
         samples=len(images.finite),
-        top1_agreement=float(np.mean(images.same_top1)),
-        top1_in_top5=float(np.mean(images.top1_in_top5)),
-        top5_agreement=float(np.mean(images.top5_overlap)),
+        top1_agreement=float(np.mean(images.agreement)) if scores else None,
+        top1_in_top5=float(np.mean(images.top1_in_top5)) if scores else None,
+        top5_agreement=float(np.mean(images.top5_overlap)) if scores else None,
         logits_snr_db=decibels(float(np.sum(images.signal)), float(np.sum(images.noise))),
         cosine=float(np.mean(images.cosine)),
         max_abs_err=float(np.max(images.max_abs_err)),
@@ -189,9 +276,9 @@ def summary(images: ImageDrifts) -> Drift:
     )
 
 
-def measure(reference: np.ndarray, target: np.ndarray, labels: np.ndarray | None = None) -> Drift:
+def measure(reference: np.ndarray, target: np.ndarray, labels: np.ndarray | None = None, meaning: str = CLASSES) -> Drift:
     """`summary` of `compare`."""
-    return summary(compare(reference, target, labels))
+    return summary(compare(reference, target, labels, meaning))
 
 
 def snr_db(reference: np.ndarray, target: np.ndarray) -> float:

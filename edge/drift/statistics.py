@@ -15,6 +15,7 @@ import numpy as np
 from scipy import special  # not scipy.stats: loading it takes longer than any test here
 
 from edge.drift.limits import Limits
+from edge.drift.meanings import CLASSES, LABELS
 from edge.drift.metrics import ImageDrifts, summary
 from tfvit.evaluate import CONFIDENCE_Z, wilson_interval
 
@@ -44,6 +45,7 @@ class Difference:
 
     def document(self) -> dict[str, Any]:
         found = summary(self.images)
+        scores = self.images.meaning in (CLASSES, LABELS)
         return {
             "name": self.name,
             "reference": self.reference,
@@ -51,9 +53,9 @@ class Difference:
             "identical": self.identical,
             "metrics": {
                 "samples": found.samples,
-                "top1_agreement": proportion(self.images.same_top1),
-                "top1_in_top5": proportion(self.images.top1_in_top5),
-                "top5_overlap": finite(found.top5_agreement),
+                "top1_agreement": proportion(self.images.same_top1) if scores else None,
+                "top1_in_top5": proportion(self.images.top1_in_top5) if self.images.meaning == CLASSES else None,
+                "top5_overlap": finite(found.top5_agreement) if scores else None,
                 "logits_snr_db": finite(found.logits_snr_db),
                 "cosine": finite(found.cosine),
                 "kl": finite(found.kl),
@@ -174,8 +176,12 @@ def confidence(images: ImageDrifts) -> dict[str, float | None]:
 def proofs(images: ImageDrifts, limits: Limits, labelled: bool) -> list[dict[str, Any]]:
     """For every limit that is a share of images: whether these images prove it, and how many of their kind would.
 
+    Of labels, an image counts where all of its labels agree.
+
     Proved: the whole interval, not only the measured value, is on the right side of the limit.
     """
+    if images.meaning not in (CLASSES, LABELS):
+        return []
     samples = len(images.finite)
     same = int(images.same_top1.sum())
     found = [

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge.artifacts.artifact import canonical_json
+from edge.drift.meanings import LOGITS, PROBABILITIES
 from edge.export import source as sources
 from edge.export.backend import require_tensorflow_backend
 from edge.export.source import Source
 from edge.quantization.recipes import Recipe
-from tfvit.preprocessing import Preprocessing
+from tfvit.preprocessing import OUTPUT, Preprocessing, attached
 from tfvit.progress import counted, step
 
 if TYPE_CHECKING:
@@ -30,19 +31,26 @@ class Facts:
     """What is known of a built model.
 
     Attributes:
-        classes, input_shape: of its output and input.
+        input_shape, output_shape: of one image and of what comes out for it.
+        meaning: of the output, one of `edge.drift.meanings.MEANINGS`.
         preprocessing: of its images.
         takes_pixels: whether it normalises by itself.
         origin: of its weights, the arguments of `tfvit.weights.WeightsOrigin`.
-        assumed: what is assumed of its images, since nobody said it and the graph does not show it.
+        assumed: what is assumed of its images and its output, since nobody said it and the model does not show it.
     """
 
-    classes: int
     input_shape: tuple[int, int, int]
+    output_shape: tuple[int, ...]
+    meaning: str
     preprocessing: Preprocessing
     takes_pixels: bool
     origin: Mapping[str, Any]
     assumed: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> int:
+        """Entries of the output's last axis."""
+        return self.output_shape[-1]
 
     def to_json(self) -> bytes:
         return canonical_json(dataclasses.asdict(self)).encode()
@@ -56,6 +64,7 @@ class Facts:
             **read
             | {
                 "input_shape": tuple(read["input_shape"]),
+                "output_shape": tuple(read["output_shape"]),
                 "assumed": tuple(read["assumed"]),
                 "preprocessing": Preprocessing(**preprocessing),
             }
@@ -80,18 +89,33 @@ class FloatModel:
         with step("load TensorFlow", subject=self.source.name):
             require_tensorflow_backend()
             from edge.export import to_tflite
+            from edge.export.outputs import loss_of
         with step("build the model", subject=self.source.name):
             model, self._origin = sources.build(self.source)
             sources.require_unchanged(self.source)
             said, variant = self.source.model_input, self.source.variant
-            built = to_tflite.exportable(model, variant.preprocessing if variant else None, False if variant else said.takes_pixels)
+            if variant:
+                built = to_tflite.exportable(model, variant.preprocessing, False, PROBABILITIES)
+            else:
+                loss = loss_of(model) if self.source.live is not None else loss_of(None, self.source.weights.path)
+                said = said.over(attached(model))
+                built = to_tflite.exportable(model, None, said.takes_pixels, self.source.output, loss, said.channels == "BGR")
+            self._said = said
             return dataclasses.replace(built, preprocessing=said.applied(built.preprocessing, built.input_shape[0]))
 
     @functools.cached_property
     def facts(self) -> Facts:
         built = self.exportable
-        assumed = () if self.source.variant else self.source.model_input.assumed(built.takes_pixels)
-        return Facts(built.classes, built.input_shape, built.preprocessing, built.takes_pixels, dataclasses.asdict(self._origin), assumed)
+        assumed = () if self.source.variant else self._said.assumed(built.takes_pixels)
+        return Facts(
+            input_shape=built.input_shape,
+            output_shape=built.output_shape,
+            meaning=built.meaning,
+            preprocessing=built.preprocessing,
+            takes_pixels=built.takes_pixels,
+            origin=dataclasses.asdict(self._origin),
+            assumed=assumed if built.told else (*assumed, OUTPUT),
+        )
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -107,7 +131,7 @@ class FloatModel:
         return WeightsOrigin(**self.facts.origin)
 
     def logits(self, pixels: Any) -> Any:
-        """[B, H, W, 3] RGB pixels 0..255 -> [B, classes] logits."""
+        """[B, H, W, 3] RGB pixels 0..255 -> [B, *output_shape], a final softmax or sigmoid left off."""
         return self.exportable.logits(pixels)
 
     def float_file(self, rewrites: Sequence[str], input_dtype: str, output: str) -> bytes:
@@ -121,6 +145,7 @@ class FloatModel:
 
     def graph(self, recipe: Recipe, input_dtype: str, output: str) -> bytes:
         """The float flatbuffer a recipe starts from. Recipes that want the same one share it; the last one is remembered."""
+        output = LOGITS if output == LOGITS else PROBABILITIES  # what else was said is the source's
         wanted = (recipe.rewrites, bool(recipe.integer_bits), recipe.integer_interface, input_dtype, output)
         if self._graph[0] != wanted:
             from edge.quantization import quantize
@@ -132,7 +157,7 @@ class FloatModel:
         return self._graph[1]
 
     def reference(self, pixels: np.ndarray, sha256: str) -> np.ndarray:
-        """The logits of images, [N, classes].
+        """The logits of images, [N, D]: of one image's output, a map's too, as one row.
 
         Args:
             pixels: [N, H, W, 3].

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from edge.artifacts import artifact
+from edge.drift.meanings import AUTO as AUTO_OUTPUT
 from edge.export import source as sources
-from edge.export.model_input import AUTO, NORMALIZED, NOTHING_SAID, PIXELS, ModelInput
 from tfvit.errors import InputError, UsageError
+from tfvit.preprocessing import AUTO, NORMALIZED, NOTHING_SAID, PIXELS, ModelInput
 from tfvit.variants import PUBLISHED_WEIGHTS, find_variant
 from tfvit.weights_choice import resolve_weights
 
@@ -103,11 +104,13 @@ def source_of(
             action=f"name the file {manifest['name']} was made from",
         )
     said = model_input if model_input != NOTHING_SAID else recorded_input(manifest)
+    output = (manifest.get("settings") or {}).get("output", AUTO_OUTPUT)
     if checkpoint is not None:  # the checks above: exactly where the manifest is of one
         read = manifest["settings"]["checkpoint"]
-        source = sources.resolve_checkpoint(checkpoint, said, find_variant(read["variant"]) if read["variant"] else None, read["ema"])
+        variant = find_variant(read["variant"]) if read["variant"] else None
+        source = sources.resolve_checkpoint(checkpoint, said, variant, read["ema"], output)
     elif model is not None:  # likewise of a saved model
-        source = sources.own_model(model, said, trusted, imports=imports)
+        source = sources.own_model(model, said, trusted, imports=imports, output=output)
     else:
         variant = find_variant(manifest["variant"])
         source = sources.Source(variant.id, variant, resolve_weights(str(weights or recorded["source"]), variant), said)

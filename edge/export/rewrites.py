@@ -1,7 +1,7 @@
 """Equal models with less to compute, or less to lose in 8 bits: each rewrite changes weights and graph and keeps the function.
 
 A rewrite takes an `ExportableModel` and gives another; the model it was given stays as it is. `reparametrize` applies several to one copy.
-What each gives in latency and drift: docs/decisions. V1's 1 / sqrt(d) needs none: the converter takes it into the query's weights.
+What each gives in latency and drift: docs/decisions. 1 / sqrt(d) needs none: the converter takes it into the query's weights.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ import keras
 import numpy as np
 
 from edge.export.to_tflite import ExportableModel, copy_model
-from tfvit.blocks import Block, LayerNorm, PatchEmbedding, PatchMerging
+from tfvit.blocks import Block, LayerNorm, PatchEmbedding, PatchMerging, PatchProjection
+from tfvit.plain_layers import PlainBlock, TokenPooling, Tokens
 from tfvit.preprocessing import Preprocessing
 
 
 def fold_norm_affine(model: keras.Model) -> None:
     """gamma and beta of every layer norm go into the dense layers behind it, where nothing stands between them.
 
-    V1's blocks (query, key, value and fc1), its patch merging, and the last norm of both versions where average pooling and a dense head
-    follow. V2's norms end their branches: there is nothing behind to fold into.
+    V1's and plain blocks (query, key, value and fc1), V1's patch merging, and the last norm where pooling that takes no maximum and a dense
+    layer follow. V2's norms end their branches: there is nothing behind to fold into.
     """
     for layer in _tfvit_layers(model):
-        if isinstance(layer, Block) and not layer.post_norm:
+        if isinstance(layer, PlainBlock) or (isinstance(layer, Block) and not layer.post_norm):
             attention = layer.attention
             _fold_affine(layer.norm1, (attention.query, attention.key, attention.value))
             _fold_affine(layer.norm2, (layer.mlp.fc1,))
@@ -47,7 +48,9 @@ def centre_norm_inputs(model: keras.Model) -> None:
     - the norm of the patch embedding (the convolution is centred);
     - V2: every norm of blocks and merging (the last dense layer of the branch, the reduction);
     - V1: the norms of the last stage and the one behind it, whose whole stream is written by the last merging and the stage's own branches.
-      Earlier streams cannot be centred: merging normalises four tokens together, whose means differ.
+      Earlier streams cannot be centred: merging normalises four tokens together, whose means differ;
+    - plain models: every norm. Tokens, positions and branches write the one stream they all read. LayerScale first goes into the layers in
+      front of it (where nothing is centred, the converter takes it in).
     """
     for layer in _tfvit_layers(model):
         if isinstance(layer, PatchEmbedding):
@@ -69,6 +72,31 @@ def centre_norm_inputs(model: keras.Model) -> None:
             _centre(block.mlp.fc2)
             block.norm1.subtracts_mean = block.norm2.subtracts_mean = False
         norm.subtracts_mean = False
+    for tokens, blocks, norm in _closed_plain_streams(model):
+        _centre(tokens.projection)
+        for variable in tokens.added:
+            value = _value(variable)
+            variable.assign(value - value.mean(axis=-1, keepdims=True))
+        for block in blocks:
+            for writer, scale in ((block.attention.projection, block.scale1), (block.mlp.fc2, block.scale2)):
+                if scale is not None:
+                    writer.kernel.assign(_value(writer.kernel) * _value(scale.gamma))
+                    writer.bias.assign(_value(writer.bias) * _value(scale.gamma))
+                    scale.scales = False
+                _centre(writer)
+            block.norm1.subtracts_mean = block.norm2.subtracts_mean = False
+        norm.subtracts_mean = False
+
+
+def keep_read_tokens(model: keras.Model) -> None:
+    """Plain models whose head reads the class token: the last block computes two tokens, from the keys and values of all.
+
+    Two and not one: an addition of [1, 1, 1, C] looks like a bias to the converter, which makes it a vector without a batch.
+    """
+    for _, blocks, norm in _closed_plain_streams(model):
+        pools = _consumers(norm)
+        if blocks and len(pools) == 1 and isinstance(pools[0], TokenPooling) and pools[0].pooling in ("token", "token_register"):
+            blocks[-1].keeps = 2
 
 
 def fold_normalization(model: keras.Model, preprocessing: Preprocessing) -> None:
@@ -76,7 +104,7 @@ def fold_normalization(model: keras.Model, preprocessing: Preprocessing) -> None
 
     The model's input must go straight into the patch embedding, and need no padding to whole patches (see `takes_normalization`).
     """
-    (embedding,) = (layer for layer in _tfvit_layers(model) if isinstance(layer, PatchEmbedding))
+    (embedding,) = (layer for layer in _tfvit_layers(model) if isinstance(layer, PatchProjection))
     kernel, std = _value(embedding.projection.kernel).astype(np.float64), np.asarray(preprocessing.std, np.float64)
     scaled = kernel / std[:, None]
     bias = _value(embedding.projection.bias) - np.einsum("hwio,i->o", scaled, np.asarray(preprocessing.mean, np.float64))
@@ -87,6 +115,7 @@ def fold_normalization(model: keras.Model, preprocessing: Preprocessing) -> None
 REWRITES: dict[str, Callable[[keras.Model], None]] = {
     "fold_norm_affine": fold_norm_affine,
     "centre_norm_inputs": centre_norm_inputs,
+    "keep_read_tokens": keep_read_tokens,
 }
 NORMALIZATION = "fold_normalization"
 ALL = (*REWRITES, NORMALIZATION)
@@ -120,7 +149,7 @@ def takes_normalization(source: ExportableModel) -> bool:
     """Whether `fold_normalization` applies."""
     if source.takes_pixels:
         return False
-    embeddings = [layer for layer in _tfvit_layers(source.model) if isinstance(layer, PatchEmbedding)]
+    embeddings = [layer for layer in _tfvit_layers(source.model) if isinstance(layer, PatchProjection)]
     if len(embeddings) != 1 or any(side % embeddings[0].patch_size for side in source.input_shape[:2]):
         return False
     return all(_passes_input_on(node) for node in embeddings[0]._inbound_nodes) and _backbone_reads_input(source.model)
@@ -134,7 +163,7 @@ def _backbone_reads_input(model: keras.Model) -> bool:
             if len(consumers) != 1:
                 return False
             behind = consumers[0]
-            return isinstance(behind, PatchEmbedding) or (isinstance(behind, keras.Model) and _backbone_reads_input(behind))
+            return isinstance(behind, PatchProjection) or (isinstance(behind, keras.Model) and _backbone_reads_input(behind))
     return False
 
 
@@ -153,7 +182,7 @@ def _tfvit_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
             seen.add(id(layer))
             if isinstance(layer, keras.Model):
                 yield from walk(layer.layers)
-            elif isinstance(layer, Block | PatchEmbedding | PatchMerging | LayerNorm):
+            elif isinstance(layer, Block | PlainBlock | PatchProjection | PatchMerging | LayerNorm):
                 yield layer
 
     yield from walk(model.layers)
@@ -165,9 +194,11 @@ def _consumers(layer: keras.layers.Layer) -> list[Any]:
 
 
 def _head_behind_pooling(norm: LayerNorm) -> keras.layers.Dense | None:
-    """The dense layer that reads the average pool of a norm and nothing else does."""
+    """The dense layer that reads the pool of a norm, no maximum, and nothing else does."""
     pools = _consumers(norm)
-    if len(pools) != 1 or not isinstance(pools[0], keras.layers.GlobalAveragePooling2D):
+    if len(pools) != 1 or not isinstance(pools[0], keras.layers.GlobalAveragePooling2D | TokenPooling):
+        return None
+    if getattr(pools[0], "pooling", None) == "max":
         return None
     heads = _consumers(pools[0])
     return heads[0] if len(heads) == 1 and type(heads[0]) is keras.layers.Dense and heads[0].use_bias else None
@@ -193,8 +224,28 @@ def _closed_last_stages(model: keras.Model) -> Iterator[tuple[PatchMerging, list
             blocks.append(position)
 
 
+def _closed_plain_streams(model: keras.Model) -> Iterator[tuple[Tokens, list[PlainBlock], LayerNorm]]:
+    """Tokens, the blocks behind them and the norm that ends them, where nothing else reads what flows between."""
+    for layer in _tfvit_layers(model):
+        if not isinstance(layer, Tokens) or len(layer._inbound_nodes) != 1:
+            continue
+        blocks: list[PlainBlock] = []
+        position: Any = layer
+        while len(consumers := _consumers(position)) == 1:
+            position = consumers[0]
+            if isinstance(position, LayerNorm):
+                yield layer, blocks, position
+                break
+            if isinstance(position, PlainBlock):
+                blocks.append(position)
+            elif not isinstance(position, keras.layers.Dropout):
+                break
+
+
 def _fold_affine(norm: LayerNorm, readers: Sequence[Any]) -> None:
-    gamma, beta = _value(norm.gamma), _value(norm.beta)
+    # a reader of two pools side by side has the channels twice
+    repeats = readers[0].kernel.shape[0] // norm.gamma.shape[0]
+    gamma, beta = np.tile(_value(norm.gamma), repeats), np.tile(_value(norm.beta), repeats)
     if any(reader.bias is None for reader in readers) and beta.any():
         return  # nowhere for beta to go
     for reader in readers:

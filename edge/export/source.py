@@ -14,12 +14,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.export.model_input import NOTHING_SAID, ModelInput
+from edge.drift.meanings import AUTO, FEATURES, PROBABILITIES
 from edge.quantization.recipes import Recipe
 from tfvit import hub, weights_choice
 from tfvit.checkpoints import reading
 from tfvit.errors import InputError, UsageError, first_line
 from tfvit.hashing import file_sha256
+from tfvit.preprocessing import NOTHING_SAID, ModelInput
 from tfvit.progress import current, step
 from tfvit.variants import Variant, find_variant
 from tfvit.weights_choice import WeightsChoice
@@ -63,6 +64,7 @@ class Source:
         trusted: for a saved model: whether code in it may run.
         live: the Keras model, where it is in memory.
         imports: for a saved model: modules to import first, which register layers of the user's own, each with the SHA-256 of its file.
+        output: what was said of its output, a key of `edge.drift.meanings.OUTPUTS`.
         checkpoint: how it was read, for a checkpoint of anyone's.
     """
 
@@ -73,6 +75,7 @@ class Source:
     trusted: bool = False
     live: Any = None
     imports: tuple[tuple[str, str | None], ...] = ()
+    output: str = AUTO
     checkpoint: FromCheckpoint | None = None
 
     @property
@@ -86,6 +89,7 @@ class Source:
             "weights_origin": [weights.path.name if weights.path else None, weights.published, weights.license, weights.origin],
             "model_input": self.model_input.document(),
             "imports": [list(one) for one in self.imports],
+            "output": self.output,
             "checkpoint": self.checkpoint.document() if self.checkpoint else None,
         }
 
@@ -124,7 +128,11 @@ def resolve_model(path: Path, model_input: ModelInput = NOTHING_SAID, trusted: b
 
 
 def resolve_checkpoint(
-    path: str | Path, model_input: ModelInput = NOTHING_SAID, variant: Variant | None = None, ema: bool = True
+    path: str | Path,
+    model_input: ModelInput = NOTHING_SAID,
+    variant: Variant | None = None,
+    ema: bool = True,
+    output: str = AUTO,
 ) -> Source:
     """`--checkpoint`: what it is, by its content; its weights are read again when the model is built.
 
@@ -132,6 +140,7 @@ def resolve_checkpoint(
         path: a folder, a file, or "hf://OWNER/NAME".
         variant: what it should be, or None.
         ema: of a checkpoint with a moving average of its weights, take the average.
+        output: what was said of its output; a head's logits are of classes where nothing was.
 
     Raises:
         InputError: there is no such thing, it has no head, or its name cannot be an artifact's.
@@ -147,25 +156,24 @@ def resolve_checkpoint(
                 received=f"--variant {variant.id}",
                 action="leave --variant out",
             )
-        return resolve_model(local.path, model_input)
+        return dataclasses.replace(resolve_model(local.path, model_input), output=output)
     with step("read the checkpoint", subject=local.name):
         found = reading.read_checkpoint(local.path, variant, ema, _image_size(model_input))
         sha256 = reading.checkpoint_sha256(local.path)
-    if found.classes is None:
-        features = found.architecture["embed_dim"] << (len(found.architecture["depths"]) - 1)
+    if found.classes is None and output != FEATURES:
         raise InputError(
             "a checkpoint without a classifier",
-            expected=f"a head: head.fc.weight [classes, {features}] and head.fc.bias [classes]",
+            expected=f"a head: {found.missing_head}; or --output features, for what it gives without one",
             received=f"{local.name}: {len(found.tensors)} tensors of a backbone",
-            action="fine-tune it first: tfvit.from_checkpoint(PATH) in Python gives the backbone as a Keras model",
+            action="say --output features, or fine-tune it first: tfvit.from_checkpoint(PATH) in Python gives it as a Keras model",
         )
     name = _artifact_name(local)
     for note in found.notes:
         current().note(note)
-    said = model_input.over(found.preprocessing) if found.preprocessing else model_input
+    said = model_input.over_preprocessing(found.preprocessing) if found.preprocessing else model_input
     weights = WeightsChoice(path=local.path, sha256=sha256, origin=local.origin or name)
     read = FromCheckpoint(found.format, ema, variant.id if variant else None, found.labels)
-    return Source(name, None, weights, said, checkpoint=read)
+    return Source(name, None, weights, said, checkpoint=read, output=PROBABILITIES if output == AUTO else output)
 
 
 def _image_size(model_input: ModelInput) -> int | None:
@@ -231,11 +239,18 @@ def _import(modules: Sequence[str]) -> None:
             ) from error
 
 
-def own_model(model: Any, model_input: ModelInput, trusted: bool = False, name: str | None = None, imports: Sequence[str] = ()) -> Source:
+def own_model(
+    model: Any,
+    model_input: ModelInput,
+    trusted: bool = False,
+    name: str | None = None,
+    imports: Sequence[str] = (),
+    output: str = AUTO,
+) -> Source:
     """A model of the user's own: the path of a saved one, or the Keras model itself."""
-    if isinstance(model, str | os.PathLike):
-        return resolve_model(Path(model), model_input, trusted, imports)
-    return _in_memory(model, name, model_input)
+    saved = isinstance(model, str | os.PathLike)
+    source = resolve_model(Path(model), model_input, trusted, imports) if saved else _in_memory(model, name, model_input)
+    return dataclasses.replace(source, output=output)
 
 
 def _in_memory(model: Any, name: str | None, model_input: ModelInput) -> Source:

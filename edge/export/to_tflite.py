@@ -1,12 +1,11 @@
 """keras.Model -> float flatbuffer: batch 1, fixed size, builtin operations only, image normalisation inside.
 
-The file takes RGB pixels 0..255 [1, H, W, 3] and gives probabilities or logits [1, classes]. It is made once per model; every recipe
-starts from it.
+The file takes RGB pixels 0..255 [1, H, W, 3] and gives what the model gives: probabilities or logits [1, classes], or other numbers as
+they are (edge/drift/meanings.py). It is made once per model; every recipe starts from it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import re
@@ -18,11 +17,13 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge.artifacts.atomic_files import scratch_folder
+from edge.drift.meanings import AUTO, CLASSES, FEATURES, MEANINGS, OUTPUTS, PROBABILITIES, VALUES, activation, output_name
 from edge.export.backend import require_tensorflow_backend
+from edge.export.outputs import end_of, is_identity, meaning_of, without_activation
 from edge.tflite.flatbuffer import make_constant, read_model, write_model
 from edge.tflite.versions import set_min_runtime_version
 from tfvit.attention import substituted_constants
-from tfvit.blocks import PatchEmbedding
+from tfvit.blocks import PatchProjection
 from tfvit.errors import EnvironmentUnusableError, InputError, UsageError
 from tfvit.preprocessing import Preprocessing, normalize
 
@@ -35,14 +36,18 @@ class ExportableModel:
     """A Keras model with what has to stand before and behind it.
 
     Attributes:
-        model: functional, one image input of fixed size, one [B, classes] output.
+        model: functional, one image input of fixed size, one output of fixed size.
         preprocessing: resize, crop and normalisation of its images.
         takes_pixels: whether the model normalises by itself.
+        meaning: of its output, one of `edge.drift.meanings.MEANINGS`.
+        told: whether the model, its loss or the user says what the output means.
     """
 
     model: keras.Model
     preprocessing: Preprocessing
     takes_pixels: bool
+    meaning: str = CLASSES
+    told: bool = True
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -50,40 +55,78 @@ class ExportableModel:
 
     @property
     def classes(self) -> int:
-        return int(self.model.outputs[0].shape[-1])
+        """Entries of the output's last axis."""
+        return self.output_shape[-1]
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Of one image's output."""
+        return tuple(self.model.outputs[0].shape[1:])
 
     def logits(self, pixels: Any) -> Any:
-        """[B, H, W, 3] RGB pixels 0..255 -> [B, classes] logits, in the float model, a final softmax left off."""
+        """[B, H, W, 3] RGB pixels 0..255 -> [B, *output_shape], in the float model, a final softmax or sigmoid left off."""
         inputs = pixels if self.takes_pixels else normalize(pixels, self.preprocessing)
-        with _without_softmax(self.model):
+        with without_activation(self.model):
             return keras.ops.cast(self.model(keras.ops.cast(inputs, self.model.inputs[0].dtype), training=False), "float32")
 
 
-def exportable(model: keras.Model, preprocessing: Preprocessing | None = None, takes_pixels: bool | None = None) -> ExportableModel:
-    """Checks that a Keras model can be exported and finds out what its input is.
+def exportable(
+    model: keras.Model,
+    preprocessing: Preprocessing | None = None,
+    takes_pixels: bool | None = None,
+    output: str = AUTO,
+    loss: str | None = None,
+    bgr: bool = False,
+) -> ExportableModel:
+    """Checks that a Keras model can be exported and finds out what its input and its output are.
 
     Args:
         preprocessing: the published protocol at the model's own size by default.
         takes_pixels: whether the model takes pixels 0..255 and normalises them itself; found from the model's graph by default.
+        output: what was said of its output, a key of `edge.drift.meanings.OUTPUTS`; "auto" finds out what the model's end and its loss
+            say, and takes it for scores of classes where neither does.
+        loss: of `edge.export.outputs.loss_of`.
+        bgr: whether the model takes blue first; what comes out takes red first.
 
     Raises:
-        InputError: not one image in and one classification out, no fixed size, or no tfvit backbone.
+        InputError: not one image in and one output, no fixed size, or no tfvit backbone.
+        UsageError: the model cannot mean what was said of its output.
     """
     problem = _why_not_exportable(model)
     if problem:
         raise InputError(
             f"the model {model.name!r} cannot be converted",
-            expected="one [None, H, W, 3] image input of fixed size, a tfvit backbone, one [None, classes] output",
+            expected="one [None, H, W, 3] image input of fixed size, a tfvit backbone, one output of fixed size",
             received=problem,
-            action="build it with a fixed input_shape, and end it in a classifier",
+            action="build it with a fixed input_shape; of several outputs, keras.Model(model.input, model.outputs[0]) keeps one",
         )
     model = _in_float32(model)
-    _final_operation(model)
+    end, said, found = end_of(model), OUTPUTS[output], meaning_of(model, loss)
+    if said is None and found is None and not end.usual:  # it may hide a softmax before it
+        raise UsageError(
+            "what the model's output means is not known",
+            expected="a model that ends in a Dense layer, an activation, a pooling or a norm; or --output "
+            + "|".join(name for name, one in OUTPUTS.items() if one),
+            received=f"{type(end.operation).__name__} {end.operation.name!r} at its end",
+            action="end the model in Dense(classes) or Dense(classes, activation='softmax'), or say what its numbers are with --output",
+        )
+    meaning = said or found or (CLASSES if len(model.outputs[0].shape) == 2 else FEATURES)
+    if (end.activation and said not in (None, end.meaning)) or (output == PROBABILITIES and meaning in (VALUES, FEATURES)):
+        raise UsageError(
+            "the output cannot mean that",
+            expected=f"{MEANINGS[found or meaning]}: so the model's end{' and its loss' if loss else ''} say",
+            received=f"--output {output}",
+            action="leave --output out",
+        )
     size = model.inputs[0].shape[1]
+    if takes_pixels is None:
+        takes_pixels = normalises_itself(model)
     return ExportableModel(
-        model=model,
+        model=_red_first(model) if bgr else model,
         preprocessing=preprocessing or Preprocessing.for_image_size(size, 1.0 if size >= 384 else 0.875),
-        takes_pixels=normalises_itself(model) if takes_pixels is None else takes_pixels,
+        takes_pixels=takes_pixels,
+        meaning=meaning,
+        told=output != AUTO or found is not None,
     )
 
 
@@ -93,10 +136,10 @@ def export_float(source: ExportableModel, input_dtype: str = "float32", output: 
     Args:
         source: the model.
         input_dtype: "float32" or "uint8", of pixels 0..255 either way.
-        output: "probabilities" or "logits".
+        output: a key of `edge.drift.meanings.OUTPUTS`.
 
     Returns:
-        A `.tflite` with one signature, `serving_default`, input `pixels`, output `output`.
+        A `.tflite` with one signature, `serving_default`, input `pixels`, output `edge.drift.meanings.output_name`.
 
     Raises:
         EnvironmentUnusableError: Keras does not run on TensorFlow, or the model is too large for one file.
@@ -104,9 +147,11 @@ def export_float(source: ExportableModel, input_dtype: str = "float32", output: 
     require_tensorflow_backend()
     import tensorflow as tf
 
+    name = output_name(source.meaning, output)
+    final = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid, None: lambda values: values}[activation(source.meaning, name)]
+
     def serve(pixels: Any) -> Any:
-        logits = source.logits(tf.cast(pixels, tf.float32))
-        return tf.nn.softmax(logits) if output == "probabilities" else logits
+        return final(source.logits(tf.cast(pixels, tf.float32)))
 
     pixels = tf.TensorSpec((1, *source.input_shape), input_dtype, name=INPUT_NAME)
     with scratch_folder():
@@ -115,7 +160,7 @@ def export_float(source: ExportableModel, input_dtype: str = "float32", output: 
 
     def serve_with_constants(pixels: Any, **given: Any) -> dict[str, Any]:
         with substituted_constants(source.model, lambda name, compute: given[arguments[name]]):
-            return {output: serve(pixels)}
+            return {name: serve(pixels)}
 
     module = tf.Module()
     module.variables_of_model = [variable.value for variable in source.model.variables]
@@ -188,6 +233,13 @@ def _fill_in_constants(model: schema.ModelT, values: dict[str, tuple[str, np.nda
     graph.inputs = np.asarray([index for index in graph.inputs if index not in filled], np.int32)
 
 
+def _red_first(model: keras.Model) -> keras.Model:
+    """A model that takes blue first, behind an exchange of red and blue by slices, which every delegate takes."""
+    inputs = keras.layers.Input(shape=model.inputs[0].shape[1:], dtype=model.inputs[0].dtype, name=INPUT_NAME)
+    exchanged = keras.ops.concatenate([inputs[..., channel : channel + 1] for channel in (2, 1, 0)], axis=-1)
+    return keras.Model(inputs, model(exchanged), name=model.name)
+
+
 def _in_float32(model: keras.Model) -> keras.Model:
     """The same model with every layer computing in float32: one trained under mixed precision traces to float16 arithmetic otherwise."""
     if all(layer.compute_dtype == "float32" for layer in model._flatten_layers(include_self=False) if layer.weights):
@@ -220,7 +272,7 @@ def normalises_itself(model: keras.Model) -> bool:
         return True
     for node in (node for level in model._nodes_by_depth.values() for node in level):
         operation = node.operation
-        if isinstance(operation, PatchEmbedding) or (isinstance(operation, keras.Model) and _contains_backbone(operation)):
+        if isinstance(operation, PatchProjection) or (isinstance(operation, keras.Model) and _contains_backbone(operation)):
             history = node.input_tensors[0]._keras_history
             while _passes_values_through(history.operation):
                 history = history.operation._inbound_nodes[history.node_index].input_tensors[0]._keras_history
@@ -239,11 +291,11 @@ def _passes_values_through(layer: Any) -> bool:
         keras.layers.Dropout, keras.layers.GaussianNoise, keras.layers.Resizing, keras.layers.CenterCrop, keras.layers.ZeroPadding2D,
         keras.layers.MixUp, keras.layers.CutMix, keras.layers.Pipeline,
     )  # fmt: skip
-    return _is_identity(layer) or isinstance(layer, kinds) or type(layer).__name__.startswith(("Random", "Aug", "RandAugment"))
+    return is_identity(layer) or isinstance(layer, kinds) or type(layer).__name__.startswith(("Random", "Aug", "RandAugment"))
 
 
 def _contains_backbone(model: keras.Model) -> bool:
-    return any(isinstance(layer, PatchEmbedding) for layer in model._flatten_layers(include_self=False))
+    return any(isinstance(layer, PatchProjection) for layer in model._flatten_layers(include_self=False))
 
 
 def _why_not_exportable(model: keras.Model) -> str | None:
@@ -256,77 +308,18 @@ def _why_not_exportable(model: keras.Model) -> str | None:
         return f"an input of shape {tuple(image)}"
     if image[1] != image[2]:
         return f"an input that is not square: {tuple(image)}"
-    if len(scores) != 2 or scores[-1] is None:
+    if len(scores) < 2 or None in scores[1:]:
         return f"an output of shape {tuple(scores)}"
     if not _contains_backbone(model):
         return "no tfvit layers in it"
     return None
 
 
-def _final_operation(model: keras.Model) -> Any:
-    """The layer or operation that ends the model, inside nested models too; layers that pass values on are looked through.
-
-    Raises:
-        UsageError: the model ends in neither logits nor a softmax.
-    """
-    model = getattr(model, "_functional", None) or model
-    last = final = model.outputs[0]._keras_history.operation
-    history = model.outputs[0]._keras_history
-    while _is_identity(final):
-        history = final._inbound_nodes[history.node_index].input_tensors[0]._keras_history
-        final = history.operation
-    if isinstance(final, keras.Model):
-        return _final_operation(final)
-    if _is_softmax(final) or _gives_logits(final):
-        return final
-    if _gives_logits(last):  # somebody said so: Activation("linear") behind an average of models, for example
-        return last
-    activation = getattr(final, "activation", None)
-    raise UsageError(  # a layer behind the classifier would hide its softmax
-        "the model's last activation is not supported",
-        expected="a last Dense or Activation layer giving logits, or a softmax over the classes (activation, layer or operation)",
-        received=f"{type(final).__name__} {final.name!r}"
-        + (f" with activation {getattr(activation, '__name__', activation)}" if activation is not None else ""),
-        action="end the model in Dense(classes) or Dense(classes, activation='softmax')",
-    )
-
-
-def _gives_logits(operation: Any) -> bool:
-    return hasattr(operation, "activation") and operation.activation in (None, keras.activations.linear)
-
-
-def _is_identity(operation: Any) -> bool:
-    """Dropout, a cast to float32 and the like, which may stand behind a classifier."""
-    if isinstance(operation, keras.layers.Identity | keras.layers.Dropout):
-        return True
-    return type(operation) is keras.layers.Activation and operation.activation is keras.activations.linear
-
-
-def _is_softmax(operation: Any) -> bool:
-    """As an activation, a layer or `keras.ops.softmax`, over the last axis of [B, classes]."""
-    if getattr(operation, "activation", None) is keras.activations.softmax:
-        return True
-    return type(operation).__name__ == "Softmax" and getattr(operation, "axis", None) in (-1, 1)
-
-
-@contextlib.contextmanager
-def _without_softmax(model: keras.Model) -> Iterator[None]:
-    """While it lasts, the model gives the logits that its last softmax reads."""
-    final = _final_operation(model)
-    if not _is_softmax(final):
-        yield
-        return
-    by_activation = hasattr(final, "activation")
-    name, kept = ("activation", final.activation) if by_activation else ("call", final.call)
-    setattr(final, name, keras.activations.linear if by_activation else lambda inputs, *others, **more: inputs)
-    try:
-        yield
-    finally:
-        setattr(final, name, kept)
-
-
 def batched_logits(source: ExportableModel, batch_size: int) -> Callable[[np.ndarray], np.ndarray]:
-    """The float Keras model as a function [N, H, W, 3] pixels -> [N, classes] logits, traced once, `batch_size` images at a time."""
+    """The float Keras model as a function [N, H, W, 3] pixels -> [N, D] logits, traced once, `batch_size` images at a time.
+
+    D: entries of one image's output, a map's as one row.
+    """
     import tensorflow as tf
 
     traced = tf.function(source.logits, input_signature=[tf.TensorSpec((None, *source.input_shape), tf.float32)])
@@ -336,13 +329,14 @@ def batched_logits(source: ExportableModel, batch_size: int) -> Callable[[np.nda
 
     def logits(pixels: np.ndarray) -> np.ndarray:
         starts = range(0, len(pixels), batch_size)
-        return np.concatenate([compiled(tf.constant(pixels[start : start + batch_size], tf.float32)).numpy() for start in starts])
+        parts = [compiled(tf.constant(pixels[start : start + batch_size], tf.float32)).numpy() for start in starts]
+        return np.concatenate(parts).reshape(len(pixels), -1)
 
     return logits
 
 
 def reference_logits(source: ExportableModel, images: Iterator[np.ndarray], batch_size: int = 8) -> Iterator[np.ndarray]:
-    """The float Keras model's logits [classes] for each [H, W, 3] image, batch by batch."""
+    """The float Keras model's logits [D] for each [H, W, 3] image, batch by batch."""
     logits, images = batched_logits(source, batch_size), iter(images)
     while batch := list(itertools.islice(images, batch_size)):
         yield from logits(np.stack(batch))

@@ -11,7 +11,7 @@ from edge.tflite import flatbuffer
 
 DENSE_OPERATIONS = ("FULLY_CONNECTED", "CONV_2D")
 # the last part of the path of every dense layer of the backbones, and the head's
-ROLES = ("query", "key", "value", "projection", "fc1", "fc2", "reduction", "head")
+ROLES = ("query", "key", "value", "projection", "fc1", "fc2", "reduction", "pre_logits", "head")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,7 @@ class DenseLayer:
 
     Attributes:
         name: of its output tensor; unique in the file.
-        layer: the Keras layer it comes from, for example "stage1_block2/mlp/fc1".
+        layer: the Keras layer it comes from, for example "stage1_block2/mlp/fc1" or "block2/mlp/fc1".
         operation: "FULLY_CONNECTED" or "CONV_2D".
         input, output, weights, bias: tensor indices; bias None where there is none.
         operator: of the model it was found in.
@@ -68,7 +68,7 @@ def _layer(output: str, weights: str) -> str:
         parts = flatbuffer.scope(fused)
         roles = [index for index, part in enumerate(parts) if part in ROLES]
         if roles:
-            first = next((index for index, part in enumerate(parts) if part.startswith(("stage", "patch_embedding"))), roles[0])
+            first = next((index for index, part in enumerate(parts) if part.startswith(("stage", "block", "patch_embedding"))), roles[0])
             return "/".join(parts[first : roles[-1] + 1])
     return flatbuffer.keras_layer(output)
 

@@ -9,7 +9,7 @@ from tfvit.errors import unknown_name
 
 STATIC, DYNAMIC, FLOAT = "static", "dynamic", "float"
 # All of `edge.export.rewrites`, which needs Keras; this table does not
-REWRITES = ("fold_norm_affine", "centre_norm_inputs", "fold_normalization")
+REWRITES = ("fold_norm_affine", "centre_norm_inputs", "keep_read_tokens", "fold_normalization")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +147,7 @@ RECIPES: dict[str, Recipe] = {
             "int8 weights, activations quantized as they come: no calibration",
             _EIGHT_BITS,
             dense=DYNAMIC,
-            rewrites=("fold_norm_affine", "centre_norm_inputs"),  # pixels, normalised, spread more evenly over 8 bits
+            rewrites=("fold_norm_affine", "centre_norm_inputs", "keep_read_tokens"),  # pixels, normalised, spread more evenly over 8 bits
             int8_biases_from=0,
             tables_from_window=_LARGE_WINDOW,
         ),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
+from edge.artifacts.artifact import meaning
+from edge.drift.meanings import CLASSES, LABELS
 from edge.report.inputs import INTACT, MISSING, FileFacts, Inputs
 
 INTEGRITY, DRIFT, VALIDATION, OUTPUTS, PARITY, CALIBRATION = "integrity", "drift gate", "validation", "outputs", "parity", "calibration"
@@ -41,7 +43,8 @@ def file_checks(facts: FileFacts, inputs: Inputs) -> list[Check]:
         images = f"{content['images']['number']} images of {content['images']['source']}"
         gate = content["gate"]
         sentences = gate["failures"] or ["the gate failed"]
-        found.append(Check(facts.label, VALIDATION, gate["passed"], f"on {images}: {'passed' if gate['passed'] else '; '.join(sentences)}"))
+        passed = "within the limits, not proved" if gate.get("proved") is False else "passed"
+        found.append(Check(facts.label, VALIDATION, gate["passed"], f"on {images}: {passed if gate['passed'] else '; '.join(sentences)}"))
     for row in facts.host:
         if row.result["status"] == "wrong":
             found.append(Check(facts.label, OUTPUTS, False, f"wrong answers on {row.result['delegate']}: {row.result['reason']}"))
@@ -72,7 +75,7 @@ def _drift(facts: FileFacts) -> Check:
     drift = facts.manifest["drift"]
     limits = drift["limits"]
     words = f"logits SNR {_or_none(drift['logits_snr_db'], 'dB')}, at least {limits['min_snr_db']:g} dB"
-    if not facts.random:
+    if not facts.random and meaning(facts.manifest) in (CLASSES, LABELS):
         words += f"; same top-1 on {_or_none(drift['top1_agreement'], '', 100)} %, at least {100 * limits['min_agreement']:g} %"
     words += f", on {drift['samples']} images ({drift['source']})"
     if drift["collapse"]:

@@ -47,7 +47,7 @@ def table(document: dict[str, Any], output: Path) -> tuple[Sequence[str], Sequen
                 file["file"],
                 f"{file['size_bytes'] / 1e6:.2f}",
                 ", ".join(ships),
-                "RANDOM weights" if file["random_weights"] else "",
+                "RANDOM weights" if file["random_weights"] else "ASSUMED" if file["assumed"] else "",
                 f"failed: {', '.join(failed)}" if failed else "passed",
             )
         )

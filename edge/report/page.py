@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from importlib import resources
 
+from edge.artifacts.artifact import assumed
 from edge.report import tables
 from edge.report.checks import Check, failures
 from edge.report.inputs import Inputs
@@ -27,6 +28,7 @@ def render(inputs: Inputs, found: Sequence[Check], recommended: Sequence[Recomme
         title=f"Report on {inputs.title}",
         version=version,
         passed=not failures(found),
+        unsure=any(assumed(facts.manifest) for facts in inputs.files),
         sentences=sentences,
         failed=failures(found),
         warnings=warnings(inputs),

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edge.artifacts.artifact import assumed
 from edge.report import rules
 from edge.report.checks import failures, file_checks
 from edge.report.inputs import FileFacts, HostRow, Inputs
@@ -24,7 +25,8 @@ class Recommendation:
         target: of `TARGETS`.
         basis: `MEASURED`, `BY_RULE` or `NOTHING`.
         file: label of the file, None with `NOTHING`.
-        ships: False with random weights: the file is right for the target, its answers mean nothing.
+        ships: False with random weights, whose answers mean nothing, and where something was assumed that nobody confirmed.
+        assumed: what that is.
         reasons: sentences; with `NOTHING`, what is missing.
         others: (label, why not) of the model's other files.
         command: to run in the folder of the files, where something is missing; else None.
@@ -38,6 +40,7 @@ class Recommendation:
     reasons: tuple[str, ...]
     others: tuple[tuple[str, str], ...]
     command: str | None = None
+    assumed: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +83,8 @@ def _recommendation(target: str, files: Sequence[FileFacts], failed: Mapping[str
         reasons = [f"no file that passed its checks is {rules.FITS[target]}"]
         return _made(target, files, NOTHING, None, reasons, others, _convert(files[0], rules.RECIPE[target]))
     reasons = ["RANDOM weights: speed and size hold for real ones too, answers mean nothing"] if chosen.random else []
+    if unsure := assumed(chosen.manifest):
+        reasons.append(f"ASSUMED: {', '.join(unsure)}; right only where that is so (edge.convert takes it as flags)")
     reasons += _why_measured(runs) if runs else _why_by_rule(target, chosen, fitting)
     reasons += _why_it_fits(target, chosen, bool(runs)) + _accuracy(chosen)
     if runs:
@@ -96,9 +101,10 @@ def _made(
     others: Mapping[str, str],
     command: str | None = None,
 ) -> Recommendation:
-    label, ships = (chosen.label, not chosen.random) if chosen else (None, False)
+    unsure = tuple(assumed(chosen.manifest)) if chosen else ()
+    label, ships = (chosen.label, not chosen.random and not unsure) if chosen else (None, False)
     why_not = tuple(sorted((name, why) for name, why in others.items() if name != label))
-    return Recommendation(files[0].model, target, basis, label, ships, tuple(reasons), why_not, command)
+    return Recommendation(files[0].model, target, basis, label, ships, tuple(reasons), why_not, command, unsure)
 
 
 def _cpu_group(fitting: Sequence[FileFacts]) -> tuple[str, str, int] | None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edge.artifacts.artifact import assumed
 from edge.report.checks import Check, failures
 from edge.report.inputs import FileFacts, Inputs
 from edge.report.recommend import Recommendation
@@ -44,6 +45,7 @@ def _file_document(facts: FileFacts, found: Sequence[Check]) -> dict[str, Any]:
         "model": facts.model,
         "recipe": facts.recipe,
         "random_weights": facts.random,
+        "assumed": assumed(facts.manifest),
         "size_bytes": facts.size_bytes,
         "drift": {name: drift[name] for name in ("samples", "top1_agreement", "logits_snr_db", "limits", "passed")},
         "xnnpack": {name: facts.manifest["delegates"]["xnnpack"][name] for name in ("delegated_ops", "total_ops", "partitions")},
@@ -88,7 +90,12 @@ def verdict(found: Sequence[Check], recommended: Sequence[Recommendation]) -> li
         own = [one for one in recommended if one.model == model]
         chosen = [f"{one.file} on {one.target}s ({one.basis})" for one in own if one.file]
         missing = [f"{one.target}s" for one in own if not one.file]
-        start = "ship" if any(one.ships for one in own) else "nothing to ship before it has real weights; the best of these files are"
+        unsure = list(dict.fromkeys(part for one in own for part in one.assumed))
+        start = "nothing to ship before it has real weights; the best of these files are"
+        if any(one.ships for one in own):
+            start = "ship"
+        elif unsure:
+            start = f"to ship once what is assumed is confirmed ({', '.join(unsure)})"
         parts = [f"{start} {', '.join(chosen)}"] if chosen else []
         parts += [f"nothing to recommend yet for {', '.join(missing)}"] if missing else []
         sentences.append(f"{model}: {'; '.join(parts)}.")
@@ -101,6 +108,9 @@ def warnings(inputs: Inputs) -> list[str]:
     random = [facts.label for facts in inputs.files if facts.random]
     if random:
         found.append(f"RANDOM weights: {', '.join(random)}. Size, operations and latency hold for real weights too; answers mean nothing.")
+    unsure = [f"{facts.label} ({', '.join(assumed(facts.manifest))})" for facts in inputs.files if assumed(facts.manifest)]
+    if unsure:
+        found.append(f"ASSUMED, and right only where it is so: {', '.join(unsure)}. Nobody said it, and the model does not show it.")
     if any(row.result["software_gpu"] for facts in inputs.files for row in facts.host):
         found.append("A software GPU computes on the CPU: it shows which files the delegate takes, its milliseconds mean nothing.")
     doubtful = sorted({facts.label for facts in inputs.files for row in facts.host if row.measured and not row.result["valid"]})

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from edge.artifacts.artifact import assumed
 from edge.report.checks import Check
 from edge.report.device import DeviceRow
 from edge.report.inputs import FileFacts, HostRow, Inputs
@@ -130,7 +131,8 @@ def files_table(inputs: Inputs, found: Sequence[Check]) -> Table:
         failed = [check.name for check in own if not check.passed]
         if failed:
             return Cell(f"failed: {', '.join(dict.fromkeys(failed))}", float(len(failed)), BAD)
-        return Cell(f"{len(own)} passed", 0.0, GOOD)
+        unsure = assumed(facts.manifest)
+        return Cell(f"{len(own)} passed, ASSUMED: {', '.join(unsure)}", 0.5, WARN) if unsure else Cell(f"{len(own)} passed", 0.0, GOOD)
 
     columns = [
         Column("file", "label"),

@@ -23,7 +23,7 @@ def validation_section(inputs: Inputs, plots: Plots) -> Section:
     same = []
     for facts, document in rows:
         total = _total(document.content)
-        if total and not facts.random:
+        if total and total["top1_agreement"] and not facts.random:
             value, low, high = (100 * total["top1_agreement"][key] for key in ("value", "low", "high"))
             limit = document.content["gate"]["limits"].get("min_agreement")
             bad = not document.content["gate"]["passed"]
@@ -50,7 +50,7 @@ def _validation(facts: FileFacts, source: str, content: Mapping[str, Any], plots
             f"Only Keras was right on {accuracy['only_reference_right']}, only the file on {accuracy['only_target_right']} images"
             + (f" (McNemar p = {p:.2g})." if p is not None else ".")
         )
-    if confidence["mean_change"] is not None:
+    if confidence is not None and confidence["mean_change"] is not None:
         words.append(f"Mean confidence changed by {100 * confidence['mean_change']:+.2f} points.")
     words += [f"Sign of a broken file: {sentence}." for sentence in content["collapse"]]
     if content["non_finite"]:

@@ -27,8 +27,11 @@ OPERATOR_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).it
 _TYPE_NAMES = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
 
 _OUR_LAYERS = re.compile(
-    r"^(stage\d+_(?:block\d+|merging)|patch_embedding|attention|mlp|query|key|value|projection|fc1|fc2|reduction|norm[12]?|head)_\d+$"
+    r"^(stage\d+_(?:block\d+|merging)|block\d+|patch_embedding|attention|mlp|query|key|value|projection|fc1|fc2|reduction|norm[12]?|scale[12]"
+    r"|pool|pre_logits|head)_\d+$"
 )
+# What the path of a layer of the backbones begins with, inside the model
+_FIRST_PARTS = ("stage", "block", "patch_embedding", "norm", "head", "avg_pool", "pool", "pre_logits")
 
 
 def read_model(data: bytes | bytearray | memoryview) -> schema.ModelT:
@@ -245,7 +248,7 @@ def max_rank(model: schema.ModelT) -> int:
 def keras_layer(name: str) -> str:
     """The Keras layer in a tensor's name: "tiny224/stage1_block1/mlp/fc1/…" -> "stage1_block1/mlp/fc1"."""
     parts = scope(name.split(";")[0])
-    known = [index for index, part in enumerate(parts) if part.startswith(("stage", "patch_embedding", "norm", "head", "avg_pool"))]
+    known = [index for index, part in enumerate(parts) if part.startswith(_FIRST_PARTS)]
     if not known:
         return "/".join(parts[:-1]) or name
     inside = parts[known[0] :]
@@ -265,12 +268,12 @@ def with_outputs(data: bytes, tensors: list[int]) -> bytes:
     return write_model(model)
 
 
-def before_softmax(data: bytes) -> bytes | None:
-    """The same graph giving what its last softmax reads; None where no softmax ends it."""
+def before_activation(data: bytes) -> bytes | None:
+    """The same graph giving what its last softmax or sigmoid reads; None where neither ends it."""
     model = read_model(data)
     (output,) = model.subgraphs[0].outputs
     made_by = next(((name, operator) for name, operator in operators(model) if output in operator.outputs), None)
-    return with_outputs(data, [int(made_by[1].inputs[0])]) if made_by and made_by[0] == "SOFTMAX" else None
+    return with_outputs(data, [int(made_by[1].inputs[0])]) if made_by and made_by[0] in ("SOFTMAX", "LOGISTIC") else None
 
 
 def text_of(name: Any) -> str:

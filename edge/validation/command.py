@@ -11,12 +11,12 @@ from edge.artifacts.artifact import Artifact, load
 from edge.artifacts.store import Store
 from edge.drift.limits import Limits
 from edge.export import recorded_source
-from edge.export.model_input import ModelInput
 from edge.validation.document import KIND
 from edge.validation.images import choose_images
 from edge.validation.settings import Settings
 from edge.validation.validate_file import validate as validate_file
 from tfvit.labels import read_labels
+from tfvit.preprocessing import ModelInput
 from tfvit.progress import about
 
 

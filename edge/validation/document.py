@@ -16,6 +16,7 @@ from edge.artifacts.artifact import Artifact
 from edge.artifacts.provenance import tool_versions
 from edge.drift import statistics
 from edge.drift.collapse import signs_of_collapse
+from edge.drift.meanings import CLASSES
 from edge.drift.metrics import ImageDrifts, summary
 from edge.runtime import machine
 from edge.validation.images import Images
@@ -49,13 +50,14 @@ def validation_document(
     total = differences[-1].images
     labels = images.labels(seen.references)
     limits, is_random = settings.limits, manifest["weights"]["random"]
-    collapse = _collapse(seen)
+    collapse = _collapse(seen, images.meaning)
     failures = [*collapse, *_not_finite(seen.references, total), *summary(total).failures(limits, random_weights=is_random)]
     order = None if labels is None else statistics.wrong_label_order(total.top1_reference, labels, manifest["classes"])
     if order is not None:
         failures.insert(0, str(order))
     if sha256(artifact.file) != manifest["file"]["sha256"]:
         failures.insert(0, "the file is not the one its manifest describes (SHA-256 differs)")
+    proof = [] if is_random else statistics.proofs(total, limits, labels is not None)
     return {
         "kind": KIND,
         "schema_version": SCHEMA_VERSION,
@@ -77,7 +79,8 @@ def validation_document(
         "accuracy": None
         if labels is None
         else statistics.accuracy(total, labels, [images.class_name(i) for i in range(manifest["classes"])]),
-        "confidence": statistics.confidence(total),
+        "meaning": total.meaning,
+        "confidence": statistics.confidence(total) if total.meaning == CLASSES else None,
         "flipped": _flipped(total, seen.references, images, app, settings.thumbnails),
         "non_finite": [printable(seen.references[index].path) for index in np.flatnonzero(~total.finite_target)],
         "collapse": collapse,
@@ -85,7 +88,8 @@ def validation_document(
             "limits": dataclasses.asdict(limits),
             "failures": failures,
             "passed": not failures,
-            "proof": [] if is_random else statistics.proofs(total, limits, labels is not None),
+            "proof": proof,
+            "proved": all(one["proved"] for one in proof) if proof else None,
         },
         "layers": None,
         "runtime": f"{ran_on}, 1 thread an image",
@@ -109,11 +113,11 @@ def _differences(seen: Seen, identical: bool, app: str) -> list[statistics.Diffe
     ]
 
 
-def _collapse(seen: Seen) -> list[str]:
+def _collapse(seen: Seen, meaning: str) -> list[str]:
     """Of the answers that are numbers; the others are named image by image."""
     reference, target = (np.concatenate(side) for side in zip(*seen.first, strict=True))
     finite = np.isfinite(target).all(axis=1)
-    return signs_of_collapse(reference[finite], target[finite]) if finite.any() else []
+    return signs_of_collapse(reference[finite], target[finite], meaning) if finite.any() else []
 
 
 def _not_finite(references: Sequence[ImageReference], images: ImageDrifts) -> list[str]:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from calibration.image_set import BUILTIN, ImageReference, ImageSet, open_image_set
-from edge.artifacts.artifact import Artifact
+from edge.artifacts.artifact import Artifact, meaning
+from edge.drift.meanings import CLASSES
 from tfvit.errors import InputError, printable
 from tfvit.labels import checked_labels, class_indices
 from tfvit.progress import current
@@ -27,12 +28,14 @@ class Images:
         image_set, references: which images, in order.
         names: of the classes, where they are known.
         indices: label -> class; empty without labels.
+        meaning: of the model's output.
     """
 
     image_set: ImageSet
     references: Sequence[ImageReference]
     names: Sequence[str] | None
     indices: dict[str, int]
+    meaning: str = CLASSES
 
     def class_name(self, index: int) -> str:
         """The model's own name of a class; where it has none the folder's, or the number."""
@@ -62,7 +65,7 @@ def choose_images(source: str, samples: int | None, seed: int, artifact: Artifac
     references = _references(image_set, samples, seed, calibration)
     names, indices = _classes(references, artifact, labels)
     _warn_of_calibration_images(image_set, references, calibration)
-    return Images(image_set, references, names, indices)
+    return Images(image_set, references, names, indices, meaning(artifact.manifest))
 
 
 def _references(image_set: Any, samples: int | None, seed: int, calibration: Mapping[str, Any] | None) -> list[ImageReference]:
@@ -82,6 +85,8 @@ def _classes(
     """The names of the model's classes, where they are known, and folder -> class, empty without labels."""
     number = artifact.manifest["classes"]
     names = checked_labels(tuple(labels) if labels else artifact.labels, number)
+    if meaning(artifact.manifest) != CLASSES:
+        return names, {}  # a folder names one class
     folders = {reference.label for reference in references if reference.label is not None}
     if not folders or any(reference.label is None for reference in references):
         return names, {}

@@ -23,7 +23,7 @@ from calibration.decoding import UnreadableImageError
 from calibration.image_set import ImageReference, ImageSet
 from edge.artifacts.artifact import canonical_json
 from edge.artifacts.store import Store
-from edge.drift.metrics import logits_of_probabilities, underflows
+from edge.drift.metrics import logits_of_outputs, rows
 from edge.runtime.cpu import Interpreter
 from edge.tflite import flatbuffer
 from tfvit.preprocessing import Preprocessing
@@ -248,31 +248,31 @@ class FileModel:
 
     Args:
         file: the flatbuffer.
-        gives_probabilities: whether its output is a softmax.
+        activation: that gives its output: "softmax", "sigmoid" or None.
         interpreters: how many threads may ask at once; others wait.
     """
 
-    def __init__(self, file: bytes, gives_probabilities: bool, interpreters: int) -> None:
-        self._file, self._gives_probabilities = file, gives_probabilities
+    def __init__(self, file: bytes, activation: str | None, interpreters: int) -> None:
+        self._file, self._activation = file, activation
         self._free: queue.SimpleQueue[Interpreter] = queue.SimpleQueue()
         for _ in range(interpreters):
             self._free.put(Interpreter(file, threads=1))
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """[N, H, W, 3] pixels -> [N, classes] logits."""
+        """[N, H, W, 3] pixels -> [N, D] logits."""
         interpreter = self._free.get()
         try:
-            outputs = np.stack([interpreter.run(image[None])[0] for image in pixels])
+            outputs = rows([interpreter.run(image[None]) for image in pixels])
         finally:
             self._free.put(interpreter)
-        if not self._gives_probabilities:
-            return outputs
-        if underflows(outputs) and self._before_softmax is not None:
-            inner = Interpreter(self._before_softmax, threads=1)
-            return np.stack([next(inner.run_each(image[None]))[0] for image in pixels])
-        return logits_of_probabilities(outputs)
+        return logits_of_outputs(outputs, self._activation, lambda: self._exact(pixels))
+
+    def _exact(self, pixels: np.ndarray) -> np.ndarray | None:
+        if self._before_activation is None:
+            return None
+        inner = Interpreter(self._before_activation, threads=1)
+        return rows([next(inner.run_each(image[None])) for image in pixels])
 
     @functools.cached_property
-    def _before_softmax(self) -> bytes | None:
-        """For images on which probabilities underflow."""
-        return flatbuffer.before_softmax(self._file)
+    def _before_activation(self) -> bytes | None:
+        return flatbuffer.before_activation(self._file)

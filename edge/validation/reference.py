@@ -15,6 +15,7 @@ import numpy as np
 from edge.artifacts import artifact
 from edge.artifacts.provenance import code_sha256, tool_versions
 from edge.artifacts.store import Store
+from edge.drift.meanings import LOGITS, PROBABILITIES
 from edge.export.kept_model import KeptFloatModel
 from edge.export.source import Source
 from edge.quantization.recipes import RECIPES, Recipe, find_recipe
@@ -91,7 +92,7 @@ class Reference:
 
     @functools.cached_property
     def keras_logits(self) -> Callable[[np.ndarray], np.ndarray]:
-        """The function [N, H, W, 3] pixels -> [N, classes] logits of the float Keras model."""
+        """The function [N, H, W, 3] pixels -> [N, D] logits of the float Keras model."""
         exportable = self.exportable
         from edge.export.to_tflite import batched_logits
 
@@ -134,4 +135,4 @@ class Reference:
 
     @property
     def _output(self) -> str:
-        return "probabilities" if self._manifest["output"]["activation"] == "softmax" else "logits"
+        return LOGITS if self._manifest["output"]["activation"] is None else PROBABILITIES

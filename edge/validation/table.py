@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edge.drift.meanings import CLASSES, LABELS
+
 _BETWEEN = {
     "preprocessing": "Keras, Keras as the app feeds it",
     "export": "Keras, float32 file",
@@ -17,7 +19,8 @@ _PATHS_SHOWN = 5
 
 def table(document: dict[str, Any]) -> tuple[Sequence[str], Sequence[Sequence[str]], list[str]]:
     """Column titles, rows, and the lines below them."""
-    columns = ("difference", "images", "same top-1", "95 %", "SNR dB", "cosine", "KL", "max abs", "mean abs", "between")
+    same = {CLASSES: "same top-1", LABELS: "same labels"}.get(document["meaning"], "")
+    columns = ("difference", "images", same, "95 %", "SNR dB", "cosine", "KL", "max abs", "mean abs", "between")
     rows: list[Sequence[str]] = []
     for difference in document["differences"]:
         metrics, name = difference["metrics"], difference["name"]
@@ -29,21 +32,25 @@ def table(document: dict[str, Any]) -> tuple[Sequence[str], Sequence[Sequence[st
             (
                 name,
                 str(metrics["samples"]),
-                f"{agreement['value']:.2%}",
-                f"{100 * agreement['low']:.2f} to {100 * agreement['high']:.2f}",
+                f"{agreement['value']:.2%}" if agreement else "",
+                f"{100 * agreement['low']:.2f} to {100 * agreement['high']:.2f}" if agreement else "",
                 _shown(metrics["logits_snr_db"], ".1f"),
                 _shown(metrics["cosine"], ".5f"),
-                *(_shown(metrics[error], ".1e") for error in ("kl", "max_abs_err", "mean_abs_err")),
+                "" if document["meaning"] not in (CLASSES, LABELS) else _shown(metrics["kl"], ".1e"),
+                *(_shown(metrics[error], ".1e") for error in ("max_abs_err", "mean_abs_err")),
                 _BETWEEN[name],
             )
         )
     closing = [*_image_lines(document), *_accuracy_lines(document), *_flipped_lines(document), *_layer_lines(document)]
-    closing += [*_proof_lines(document["gate"])]
+    closing += [*_proof_lines(document["gate"], document["meaning"])]
     if document["weights"]["random"]:
         closing.append("RANDOM weights: drift means something, the answers do not.")
     closing += [f"FAILED: {failure}" for failure in document["gate"]["failures"]]
-    if document["gate"]["passed"]:
-        closing.append(f"passed: {document['name']} is within its limits")
+    gate, name = document["gate"], document["name"]
+    if gate["passed"] and gate["proved"] is False:
+        closing.append(f"within its limits, NOT PROVED: {name} on {document['images']['number']} images; more images would tell")
+    elif gate["passed"]:
+        closing.append(f"passed: {name} is within its limits{', proved on these images' if gate['proved'] else ''}")
     return columns, rows, closing
 
 
@@ -112,12 +119,13 @@ def _layer_lines(document: dict[str, Any]) -> list[str]:
     )
 
 
-def _proof_lines(gate: dict[str, Any]) -> list[str]:
+def _proof_lines(gate: dict[str, Any], meaning: str) -> list[str]:
     lines = []
     for proof in gate["proof"]:
         needed = proof["images_needed"]
         if proof["limit"] == "min_agreement":
-            words = f"same top-1 of at least {proof['claimed']:.2%}: measured {proof['measured']:.2%}, at least {proof['low']:.2%}"
+            same = "all labels the same" if meaning == LABELS else "same top-1"
+            words = f"{same} of at least {proof['claimed']:.2%}: measured {proof['measured']:.2%}, at least {proof['low']:.2%}"
         else:
             words = f"top-1 drop of at most {proof['claimed']:g} points: measured {proof['measured']:+.2f}, at most {proof['high']:+.2f}"
         if proof["proved"]:

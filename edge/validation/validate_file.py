@@ -74,7 +74,7 @@ def _tried(artifact: Artifact) -> str:
 
 def _described(interpreter: Interpreter, manifest: Mapping[str, Any]) -> Interpreter:
     """The same, if its input and output are the manifest's."""
-    expected = {"input": [manifest["input"]["shape"]], "output": [[1, manifest["classes"]]]}
+    expected = {"input": [manifest["input"]["shape"]], "output": [manifest["output"]["shape"]]}
     found = {
         "input": [list(tensor.shape) for tensor in interpreter.inputs.values()],
         "output": [list(tensor.shape) for tensor in interpreter.outputs.values()],
@@ -118,7 +118,7 @@ def _models(artifact: Artifact, reference: Reference, app: Preprocessing, share_
     """The file, the float model on what it was made for, again on what the app gives it where that differs, its float32 file: what loads
     fast goes first.
     """
-    softmax = artifact.manifest["output"]["activation"] == "softmax"
+    final = artifact.manifest["output"]["activation"]
     on_this = f"{runtime_version()} {machine.cpu_name()}"
     keras_key = f"keras {reference.key} {machine.cpu_name()}"
     keras = predictions.Model(KERAS, keras_key, reference.preprocessing, lambda workers: reference.keras_logits, reference.batch)
@@ -130,12 +130,12 @@ def _models(artifact: Artifact, reference: Reference, app: Preprocessing, share_
         FLOAT32,
         float32_key,
         app,
-        lambda workers: predictions.FileModel(reference.float32_file, softmax, workers),
+        lambda workers: predictions.FileModel(reference.float32_file, final, workers),
         _FILE_BATCH,
         share_of_float32,
     )
-    file_key = f"file {sha256(artifact.file)} {softmax} {on_this}"
-    file = predictions.Model(FILE, file_key, app, lambda workers: predictions.FileModel(artifact.file, softmax, workers), _FILE_BATCH)
+    file_key = f"file {sha256(artifact.file)} {final} {on_this}"
+    file = predictions.Model(FILE, file_key, app, lambda workers: predictions.FileModel(artifact.file, final, workers), _FILE_BATCH)
     return [file, float32, *of_keras] if reference.float32_file_is_kept else [file, *of_keras, float32]
 
 

@@ -233,15 +233,17 @@ def test_table(tmp_path, scenes, capfd):
     assert len(captured.err.splitlines()) <= 10
 
 
-def test_zip_and_long_lists(tmp_path, scenes, capfd):
+def test_every_unreadable_image_is_named(tmp_path, scenes, capfd):
+    """More than edge.convert forgives: nothing is run, and all are named at once."""
     import zipfile
 
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         for name, content in (scenes | {f"broken {index}.jpg": b"words" for index in range(9)}).items():
             archive.writestr(name, content)
-    assert main([str(tmp_path / "set.zip"), "--quiet"]) == 1
+    assert main([str(tmp_path / "set.zip"), "--quiet", "--variant", "nano32"]) == 1
     captured = capfd.readouterr()
-    assert "... and 4 more" in captured.out
+    assert [index for index in range(9) if f"broken {index}.jpg: not an image" in captured.out] == list(range(9))
+    assert "fail  readable" in captured.out
     assert captured.err == ""
 
 

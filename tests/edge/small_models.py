@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from edge import convert
 from edge.tflite import flatbuffer
 from tfvit.preprocessing import Preprocessing
-from tfvit.variants import VARIANTS, Variant
+from tfvit.variants import VARIANTS, PlainVariant, Variant, WindowedVariant
 
 SEED = 1
 CLASSES = 10
@@ -25,19 +26,28 @@ DRIFT_SAMPLES = 8
 
 def _row(
     name: str, version: int, image_size: int, depths: tuple[int, ...], num_heads: tuple[int, ...], window: int, classes: int
-) -> Variant:
-    return Variant(
+) -> WindowedVariant:
+    return WindowedVariant(
         id=name, constructor=name, version=version, image_size=image_size, embed_dim=16, depths=depths, num_heads=num_heads,
         window_size=window, num_parameters=0, preprocessing=Preprocessing.for_image_size(image_size), classes=classes,
         pretrained_window_sizes=(0,) * len(depths),
     )  # fmt: skip
 
 
+def _plain_row(name: str, patch_size: int, **arguments: Any) -> PlainVariant:
+    return PlainVariant(
+        id=name, constructor=name, image_size=4 * patch_size, embed_dim=32, depth=3, num_heads=2, patch_size=patch_size, num_parameters=0,
+        preprocessing=Preprocessing.for_image_size(4 * patch_size), classes=CLASSES, **arguments,
+    )  # fmt: skip
+
+
 # Two blocks a stage, so that the second is shifted. At least two heads everywhere, as in every published variant: with a single one the
 # converter moves the reshape into heads in front of the dense layer, whose leading dimension is then not 1.
-TINY = {
+TINY: dict[int | str, Variant] = {
     1: _row("tiny_v1", 1, 64, (2, 2, 2), (2, 4, 8), 4, CLASSES),
     2: _row("tiny_v2", 2, 128, (2, 2, 2), (2, 4, 8), 8, CLASSES),
+    "vit": _plain_row("tiny_vit", 8),
+    "dinov2": _plain_row("tiny_dinov2", 8, registers=4, layer_scale=1.0, pooling="token_avg", class_position=False),
 }
 # As deep as the published ones, on small images
 FULL_DEPTH = {
@@ -134,10 +144,10 @@ def pixels(size: int, count: int) -> np.ndarray:
     return np.stack([builtin.generate(index, size, 1234) for index in range(count)])
 
 
-_CONVERTED: dict[int, Converted] = {}
+_CONVERTED: dict[int | str, Converted] = {}
 
 
-def convert_tiny(version: int, tmp_path_factory) -> Converted:
+def convert_tiny(version: int | str, tmp_path_factory) -> Converted:
     if version not in _CONVERTED:
         folder = tmp_path_factory.mktemp(TINY[version].id)
         labels = folder / "labels.txt"

@@ -22,7 +22,7 @@ from PIL import Image
 
 from edge import bundle
 from edge.android import kotlin, package
-from edge.artifacts import artifact
+from edge.artifacts import artifact, self_description
 from edge.runtime.cpu import Interpreter
 from tests.edge.small_models import MICRO, SEED, build
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
@@ -191,6 +191,19 @@ def _label_short(folder):
     (folder / "micro-int8.labels.txt").write_text("ant\nbee\n")
 
 
+def _label_edited(folder):
+    """An app reads this file, MediaPipe the names in the model file."""
+    (folder / "micro-int8.labels.txt").write_text("\n".join(reversed(NAMES)) + "\n")
+
+
+def _label_gone(folder):
+    (folder / "micro-int8.labels.txt").unlink()
+
+
+def _features(folder):
+    _change(folder, "int8", output={"meaning": "features"})
+
+
 def _another_input(folder):
     _change(folder, "int8", input={"dtype": "uint8"})
 
@@ -212,6 +225,9 @@ REFUSED = [
     (_drifted, "drift check failed"),
     (_tampered, "is not the one in its manifest"),
     (_label_short, "2 labels for 5 classes"),
+    (_label_edited, "has other names than the file itself"),
+    (_label_gone, "is not there"),
+    (_features, "there are no scores to show"),
     (_another_input, "its manifest has the input uint8"),
     (_another_scale, '"scale": 0.5'),
     (_another_size, "31 x 31 pixels"),
@@ -264,6 +280,10 @@ def test_an_answer_without_numbers_is_refused(made, monkeypatch):
 
 
 def test_a_model_without_labels(bundled, made, tmp_path):
+    named = artifact.load(_file(made, "int8"))
+    file = self_description.describe(bytes(self_description.read(named.file).graph), named.manifest, None)
+    _file(made, "int8").write_bytes(file)
+    _change(made, "int8", file={"sha256": hashlib.sha256(file).hexdigest()})
     (made / "micro-int8.labels.txt").unlink()
     code, out, _ = bundled(_file(made, "int8"), "--zip", tmp_path / "a.zip", "--json")
     model = json.loads(out)["edge_package"]["models"][0]

@@ -11,6 +11,7 @@ from PIL import Image
 import edge
 from edge import convert, validate, verify
 from edge.artifacts import artifact
+from edge.runtime.cpu import Interpreter
 from tests.edge.small_models import exports_remembered, run_command
 from tests.tfvit.checkpoints import small_checkpoints as make
 from tfvit.errors import EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, InputError
@@ -227,6 +228,35 @@ def test_wrong_inputs_get_one_error_and_nothing_is_written(fill, words, cli, ten
     fill(tmp_path / "run", tensors)
     _one_error(cli("--checkpoint", tmp_path / "run"), EXIT_UNUSABLE, *words)
     assert _written(tmp_path) == []
+
+
+def test_a_backbone_gives_its_embedding(cli, tensors, tmp_path):
+    """Where it is asked for: the file gives what the Keras backbone gives, and says what it is."""
+    from tfvit import from_checkpoint
+    from tfvit.preprocessing import normalize
+
+    _no_head(tmp_path / "run", tensors)
+    assert cli("--checkpoint", tmp_path / "run", "--output", "features").code == EXIT_OK
+    output = _manifest(tmp_path, "run-float32")["output"]
+    assert (output["meaning"], output["shape"], output["activation"]) == ("features", [1, 16], None)
+    found = artifact.load(tmp_path / "out" / "run-float32.tflite")
+    pixels = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, 3)).astype(np.float32)
+    expected = from_checkpoint(tmp_path / "run")(normalize(pixels, artifact.preprocessing_of(found.manifest)))
+    np.testing.assert_allclose(Interpreter(found.file).run(pixels), expected, atol=1e-4 * float(np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("name", ["hf_vit", "hf_dinov2"])
+def test_plain_folders_of_transformers_by_one_command(capfd, tmp_path, name):
+    folder = REFERENCE / name
+    if not folder.is_dir():
+        pytest.skip(f"{name}, a folder as transformers saves it, is not on this machine")
+    ran = run_command(convert.main, capfd, "--checkpoint", folder, *FAST, "--output", "logits", "--out", tmp_path / "out")
+    assert ran.code == EXIT_OK, ran.err
+    found, recorded = artifact.load(tmp_path / "out" / f"{name}-float32.tflite"), np.load(folder / "reference.npz")
+    assert found.labels == tuple(f"thing {number}" for number in range(5))
+    np.testing.assert_allclose(
+        Interpreter(found.file).run(recorded["pixels"].astype(np.float32)), recorded["logits"], atol=1e-4 * np.abs(recorded["logits"]).max()
+    )
 
 
 @pytest.mark.parametrize(

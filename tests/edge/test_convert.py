@@ -19,12 +19,12 @@ from PIL import Image
 from edge import convert
 from edge.artifacts import artifact
 from edge.artifacts.provenance import TOOLS
-from edge.export.model_input import NOTHING_SAID
 from edge.quantization.recipes import RECIPES
 from tfvit import hashing
 from tfvit.checkpoints import official_tensors
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 from tfvit.labels import cifar10_labels
+from tfvit.preprocessing import NOTHING_SAID
 from tfvit.published import SHIPPED_SHA256
 
 CIFAR10 = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
@@ -421,6 +421,7 @@ def test_manifest_says_what_is_so(tiny):
         assert manifest["preprocessing"] == {"resize_px": side * 8 // 7, "crop_px": side, "interpolation": "bicubic", "keep_aspect": True}
         assert manifest["output"] == {
             "name": "probabilities", "shape": [1, 10], "dtype": "float32", "quantization": None, "activation": "softmax",
+            "meaning": "classes",
         }  # fmt: skip
         assert manifest["file"]["sha256"] == hashing.sha256(file)
         assert manifest["file"]["size_bytes"] == len(file)

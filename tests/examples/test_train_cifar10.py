@@ -49,7 +49,7 @@ def _train(data, out, **flags):
 
 
 @pytest.mark.training
-@pytest.mark.parametrize("variant", ["nano32", "v2_nano32"])
+@pytest.mark.parametrize("variant", ["nano32", "v2_nano32", "vit_nano32"])
 def test_learns_and_its_weights_load(data, tmp_path, variant):
     done = _train(data, tmp_path / "out", variant=variant, epochs=12, colour=0, erase=0)
     assert done.returncode == 0, done.stderr

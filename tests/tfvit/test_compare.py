@@ -18,6 +18,7 @@ CASES = [
     ("v2_window16_256.safetensors", "v2_window16_256.npz", ()),
     ("v2_window16_256.original.pth", "v2_window16_256.npz", ()),
     ("v2_window12to16_256.safetensors", "v2_window12to16_256.npz", PRETRAINED),
+    *((f"vit_{head}.weights.npz", f"vit_{head}.npz", ()) for head in ("token", "prelogits", "gap")),
 ]
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="reference tensors of the original model are not on this machine")
 

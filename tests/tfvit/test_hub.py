@@ -19,7 +19,7 @@ from safetensors.numpy import save
 
 from tfvit import hub
 from tfvit.errors import EnvironmentUnusableError, UsageError, WeightsError
-from tfvit.variants import VARIANTS
+from tfvit.variants import VARIANTS, WindowedVariant
 
 REFERENCE = Path(__file__).parents[2].parent / "shared" / "data" / "reference" / "v1_window7_224.safetensors"
 REPOSITORY = "timm/swin_tiny_patch4_window7_224.ms_in1k"
@@ -367,11 +367,21 @@ def test_removing_a_cached_file_follows_its_links_and_stays_in_the_cache(tmp_pat
 
 def test_every_variant_has_its_repository():
     assert list(hub.REPOSITORIES["imagenet"]) == [name for name, variant in VARIANTS.items() if variant.weights == "imagenet"]
-    assert list(hub.REPOSITORIES["imagenet21k"]) == [name for name in hub.REPOSITORIES["imagenet"] if VARIANTS[name].version == 1]
+    windowed = {name: variant for name, variant in VARIANTS.items() if isinstance(variant, WindowedVariant)}
+    assert list(hub.REPOSITORIES["imagenet21k"]) == [
+        name for name, variant in windowed.items() if variant.version == 1 and variant.weights == "imagenet"
+    ]
     for table in hub.REPOSITORIES.values():
         assert len(set(table.values())) == len(table)
         for variant_id, repository in table.items():
             variant = VARIANTS[variant_id]
+            if variant_id not in windowed:
+                family, size = variant_id.split("_")[:2]
+                assert family in repository
+                assert size.rstrip("0123456789") in repository
+                assert repository.startswith("facebook/") or f"patch{variant.patch_size}_{variant.image_size}." in repository
+                assert ("registers" in repository) == bool(variant.registers)
+                continue
             size = variant_id.removeprefix("v2_").rstrip("0123456789")
             assert repository.startswith(f"timm/swin{'v2' if variant.version == 2 else ''}_{size}_")
             assert str(variant.window_size) in repository

@@ -12,7 +12,7 @@ import keras
 from tfvit.checkpoints.checkpoint import Checkpoint
 from tfvit.checkpoints.official import assign_tensors
 from tfvit.checkpoints.reading import read_checkpoint
-from tfvit.model import ViTTransformer
+from tfvit.model import VisionTransformer, ViTTransformer
 from tfvit.variants import find_variant
 
 
@@ -22,13 +22,14 @@ def build(checkpoint: Checkpoint, source: str, **arguments: Any) -> keras.Model:
     Args:
         checkpoint: of `read_checkpoint`.
         source: what it is called in messages.
-        arguments: of `tfvit.ViTTransformer`, instead of the checkpoint's own. Without a head in the checkpoint `include_top` is False.
+        arguments: of `tfvit.ViTTransformer` or `tfvit.VisionTransformer`, instead of the checkpoint's own. Without a head in the
+            checkpoint `include_top` is False.
 
     Raises:
         WeightsError: tensors that do not fit.
     """
     given: dict[str, Any] = {"include_top": checkpoint.classes is not None, **checkpoint.architecture, **arguments}
-    model = ViTTransformer(**given)
+    model = (VisionTransformer if "depth" in given else ViTTransformer)(**given)
     assign_tensors(model, checkpoint.tensors, source, source)
     return model
 

@@ -22,7 +22,8 @@ class Checkpoint:
     Attributes:
         format: "transformers", "timm", "original", "kerashub" or "tfvit".
         tensors: under timm's names, in its layouts.
-        architecture: arguments of `tfvit.ViTTransformer`; `classes` is among them where there is a head.
+        architecture: arguments of `tfvit.ViTTransformer`, or of `tfvit.VisionTransformer`: those have a `depth`. `classes` is among them
+            where there is a head.
         labels: one per class, or None where it names none.
         preprocessing: of its images, or None where it does not say.
         notes: sentences on what was chosen and what was left out.
@@ -39,6 +40,14 @@ class Checkpoint:
     def classes(self) -> int | None:
         """None without a head."""
         return self.architecture.get("classes")
+
+    @property
+    def missing_head(self) -> str:
+        """The tensors that a classifier would have."""
+        depths, channels, name = self.architecture.get("depths"), self.architecture["embed_dim"], "head"
+        if depths is not None:
+            name, channels = "head.fc", channels << (len(depths) - 1)
+        return f"{name}.weight [classes, {channels}] and {name}.bias [classes]"
 
     @property
     def image_size(self) -> int:

@@ -1,4 +1,4 @@
-"""One file's tensors, whatever its name: the first bytes tell safetensors, `torch.save`, HDF5 and `.keras` apart."""
+"""One file's tensors, whatever its name: the first bytes tell safetensors, `torch.save`, HDF5, `.keras` and `.npz` apart."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from tfvit import memory
 from tfvit.checkpoints.h5 import read_h5
 from tfvit.checkpoints.wrapping import first
 from tfvit.errors import WeightsError, reading
 
-SAFETENSORS, TORCH, H5, KERAS = "safetensors", "torch", "h5", "keras"
+SAFETENSORS, TORCH, H5, KERAS, NPZ = "safetensors", "torch", "h5", "keras", "npz"
 # A .keras holds these
 _KERAS_CONFIG, _KERAS_WEIGHTS = "config.json", "model.weights.h5"
 _MOST_CONFIG_BYTES = 64 << 20
@@ -27,7 +28,7 @@ class FileContent:
     """What is in a file of weights.
 
     Attributes:
-        kind: "safetensors", "torch", "h5" or "keras".
+        kind: "safetensors", "torch", "h5", "keras" or "npz".
         tensors: by the names that the file gives them.
         notes: sentences on what was chosen and passed over.
         others: what a training checkpoint holds beside its tensors, or a `.keras` its configuration.
@@ -52,7 +53,10 @@ def kind_of_file(path: Path) -> str | None:
     if start.startswith(b"PK\x03\x04"):
         try:
             with zipfile.ZipFile(path) as archive:
-                return KERAS if {_KERAS_CONFIG, _KERAS_WEIGHTS} <= set(archive.namelist()) else TORCH
+                names = set(archive.namelist())
+            if names and all(name.endswith(".npy") for name in names):
+                return NPZ
+            return KERAS if {_KERAS_CONFIG, _KERAS_WEIGHTS} <= names else TORCH
         except (zipfile.BadZipFile, NotImplementedError):
             return TORCH
     if len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") < 1 << 32:
@@ -79,6 +83,8 @@ def read_file(path: Path, ema: bool = False) -> FileContent:
         return FileContent(kind, read_h5(path, path.name))
     if kind == KERAS:
         return _keras(path)
+    if kind == NPZ:
+        return FileContent(kind, _npz(path))
     raise WeightsError(
         "weights of an unknown format",
         expected="a file of safetensors, torch.save or Keras",
@@ -118,6 +124,14 @@ def _bfloat16(path: Path, names: list[str]) -> dict[str, np.ndarray]:
         bits <<= 16
         tensors[name] = bits.view(np.float32).reshape(header[name]["shape"])
     return tensors
+
+
+def _npz(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an archive; no pickles."""
+    advice = "download or export the file again"
+    unreadable = reading(path.name, "a complete .npz of numbers", "weights file", advice, WeightsError, Exception)
+    with unreadable, memory.limited(), np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
 
 
 def _start(path: Path) -> bytes:

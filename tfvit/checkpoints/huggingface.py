@@ -114,14 +114,14 @@ def said(config: Mapping[str, Any], processor: Mapping[str, Any] | None, source:
     if version == 2 and config.get("pretrained_window_sizes"):
         architecture["pretrained_window_sizes"] = tuple(config["pretrained_window_sizes"])
     notes: list[str] = []
-    preprocessing = _preprocessing(processor, source, notes) if processor is not None else None
+    preprocessing = preprocessing_of(processor, source, notes) if processor is not None else None
     if preprocessing and preprocessing.crop_px != image_size:
         notes.append(f"{source}: its processor gives {preprocessing.crop_px} px, config.json says {image_size}; the processor's are taken")
         architecture["image_size"] = preprocessing.crop_px
-    return Said(architecture, _labels(config), preprocessing, tuple(notes))
+    return Said(architecture, labels_of(config), preprocessing, tuple(notes))
 
 
-def _labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+def labels_of(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     """`id2label` in the order of the numbers; None for the names that stand in for names."""
     named = config.get("id2label")
     if not isinstance(named, Mapping) or sorted(named, key=int) != [str(index) for index in range(len(named))]:
@@ -131,7 +131,7 @@ def _labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     return None if stand_ins or not all(labels) else labels
 
 
-def _preprocessing(processor: Mapping[str, Any], source: str, notes: list[str]) -> Preprocessing | None:
+def preprocessing_of(processor: Mapping[str, Any], source: str, notes: list[str]) -> Preprocessing | None:
     """An image processor's steps: resize, crop, rescale, normalize."""
     if processor.get("do_flip_channel_order"):
         raise unsupported(source, "a processor that turns RGB into BGR", "a model of RGB images")

@@ -48,6 +48,8 @@ def _same(tensor: np.ndarray) -> np.ndarray:
 SAME = Layout(_same, _same)
 TRANSPOSED = Layout(np.transpose, np.transpose)
 CONVOLUTION = Layout(lambda tensor: tensor.transpose(2, 3, 1, 0), lambda kernel: kernel.transpose(3, 2, 0, 1))
+ROW = Layout(lambda tensor: tensor.reshape(-1), lambda vector: vector.reshape(1, 1, -1))
+ROWS = Layout(lambda tensor: tensor.reshape(tensor.shape[1:]), lambda rows: rows[None])
 LOGIT_SCALE = Layout(lambda tensor: tensor.reshape(-1, 1), lambda scale: scale.reshape(-1, 1, 1))
 MERGED_VECTOR = Layout(_merge_order_vector, _merge_order_vector)
 MERGED_KERNEL = Layout(_merge_order_kernel, _original_order_kernel)

@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 
 from tfvit.errors import WeightsError
-from tfvit.variants import VARIANTS
+from tfvit.plain_names import guess_plain_variant, is_plain, timm_plain_names
+from tfvit.variants import VARIANTS, WindowedVariant
 
 _BUFFERS = re.compile(r"(relative_position_index|attn_mask|relative_coords_table|k_bias)$")
 
 
 def timm_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Either scheme's names as timm's, without the buffers."""
+    """Any scheme's names as timm's, without the buffers."""
+    if is_plain(tensors):
+        return timm_plain_names(tensors)
     original = any(name.startswith("layers.0.downsample") for name in tensors)
     named = {}
     for name, tensor in tensors.items():
@@ -125,6 +128,8 @@ def _of_buffers(tensors: Mapping[str, np.ndarray], windows: Mapping[int, int], p
 
 def guess_variant(tensors: Mapping[str, np.ndarray]) -> str | None:
     """The variant ids a checkpoint with official names can belong to, joined by "or"; None if it is none of the table's."""
+    if is_plain(tensors):
+        return guess_plain_variant(tensors)
     tensors = timm_names(tensors)
     projection = tensors.get("patch_embed.proj.weight")
     if projection is None:
@@ -138,7 +143,8 @@ def guess_variant(tensors: Mapping[str, np.ndarray]) -> str | None:
     found = [
         variant.id
         for variant in VARIANTS.values()
-        if variant.version == version
+        if isinstance(variant, WindowedVariant)
+        and variant.version == version
         and variant.embed_dim == projection.shape[0]
         and variant.depths == tuple(len(depths[stage]) for stage in sorted(depths))
         and (table is None or table.shape[0] == (2 * variant.window_size - 1) ** 2)

@@ -21,14 +21,19 @@ from tfvit.checkpoints import layouts
 from tfvit.checkpoints.layouts import Layout
 from tfvit.checkpoints.names import guess_variant, timm_names, trained_windows
 from tfvit.errors import WeightsError
+from tfvit.plain_layers import PlainBlock, Tokens
+from tfvit.plain_names import fitted
 
 _LOG = logging.getLogger("tfvit")
+
+# a classifier's weights: windowed models', plain ones'
+HEADS = (("head.fc.weight", "head.fc.bias"), ("head.weight", "head.bias"))
 
 
 def tfvit_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
     """The tfvit layers of a model, nested models included, in the order they were built."""
     for layer in model._flatten_layers(include_self=False):
-        if isinstance(layer, PatchEmbedding | Block | PatchMerging | _WindowAttention | LayerNorm):
+        if isinstance(layer, PatchEmbedding | Block | PatchMerging | _WindowAttention | LayerNorm | Tokens | PlainBlock):
             yield layer
 
 
@@ -48,7 +53,7 @@ def official_targets(model: keras.Model) -> dict[str, list[tuple[keras.Variable,
         if layer.bias is not None:
             one(f"{prefix}.bias", layer.bias)
 
-    stage, block = 0, 0
+    stage, block, head = 0, 0, "head.fc"
     for layer in model.layers:
         if isinstance(layer, PatchEmbedding):
             one("patch_embed.proj.weight", layer.projection.kernel, layouts.CONVOLUTION)
@@ -82,10 +87,33 @@ def official_targets(model: keras.Model) -> dict[str, list[tuple[keras.Variable,
                 if attention.qkv_bias:
                     for part, projection in enumerate((attention.query, attention.key, attention.value)):
                         one(f"{prefix}.attn.qkv.bias", projection.bias, layouts.third(part, transpose=False))
+        elif isinstance(layer, Tokens):
+            head = "head"
+            one("patch_embed.proj.weight", layer.projection.kernel, layouts.CONVOLUTION)
+            one("patch_embed.proj.bias", layer.projection.bias)
+            one("pos_embed", layer.positions, layouts.ROWS)
+            if layer.has_class_token:
+                one("cls_token", layer.class_token, layouts.ROW)
+            if layer.num_registers:
+                one("reg_token", layer.registers, layouts.ROWS)
+        elif isinstance(layer, PlainBlock):
+            prefix = f"blocks.{block}"
+            block += 1
+            norm(f"{prefix}.norm1", layer.norm1)
+            norm(f"{prefix}.norm2", layer.norm2)
+            dense(f"{prefix}.mlp.fc1", layer.mlp.fc1)
+            dense(f"{prefix}.mlp.fc2", layer.mlp.fc2)
+            dense(f"{prefix}.attn.proj", layer.attention.projection)
+            for part, projection in enumerate((layer.attention.query, layer.attention.key, layer.attention.value)):
+                one(f"{prefix}.attn.qkv.weight", projection.kernel, layouts.third(part, transpose=True))
+                one(f"{prefix}.attn.qkv.bias", projection.bias, layouts.third(part, transpose=False))
+            for name, scale in (("ls1", layer.scale1), ("ls2", layer.scale2)):
+                if scale is not None:
+                    one(f"{prefix}.{name}.gamma", scale.gamma)
         elif isinstance(layer, LayerNorm):
             norm("norm", layer)
-        elif isinstance(layer, keras.layers.Dense) and layer.name == "head":
-            dense("head.fc", layer)
+        elif isinstance(layer, keras.layers.Dense) and layer.name in ("head", "pre_logits"):
+            dense(head if layer.name == "head" else "pre_logits.fc", layer)
     return targets
 
 
@@ -113,6 +141,10 @@ def assign_tensors(model: keras.Model, tensors: Mapping[str, np.ndarray], expect
             another window.
     """
     given, tensors = tensors, timm_names(tensors)
+    for layer in model.layers:
+        if isinstance(layer, Tokens):
+            scaled = any(isinstance(block, PlainBlock) and block.scale1 is not None for block in model.layers)
+            tensors = fitted(tensors, layer, scaled)
     targets = official_targets(model)
     _leave_out_other_head(tensors, targets, expected, source)
     missing = sorted(set(targets) - set(tensors))
@@ -127,12 +159,13 @@ def assign_tensors(model: keras.Model, tensors: Mapping[str, np.ndarray], expect
                 break
             values.append((variable, value))
     if missing or unexpected or misshapen:
-        found = guess_variant(tensors)
+        found = guess_variant(given)
         if found is not None and expected not in found.split(" or "):
             advice = f"these look like {found}: use that variant"
         elif missing and all(name.startswith("head.") for name in missing) and not unexpected:
-            (head, _), *_ = targets["head.fc.weight"]
-            advice = f"pass a checkpoint with a head: head.fc.weight [{head.shape[1]}, {head.shape[0]}] and head.fc.bias [{head.shape[1]}]"
+            (weight, bias) = next(names for names in HEADS if names[0] in targets)
+            (head, _), *_ = targets[weight]
+            advice = f"pass a checkpoint with a head: {weight} [{head.shape[1]}, {head.shape[0]}] and {bias} [{head.shape[1]}]"
         else:
             advice = f"pass the weights of {expected}; edge.convert --checkpoint PATH finds out what a checkpoint is"
         problems = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
@@ -226,7 +259,7 @@ def _transformed(
 
 
 def _leave_out_other_head(tensors: dict[str, np.ndarray], targets: dict[str, Any], expected: str, source: str) -> None:
-    head = ("head.fc.weight", "head.fc.bias")
+    head = next((names for names in HEADS if names[0] in targets or names[0] in tensors), HEADS[0])
     if not all(name in tensors for name in head):
         return
     if head[0] not in targets:

@@ -16,15 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from tfvit.checkpoints import h5, huggingface, kerashub, names, original, timm
+from tfvit.checkpoints import h5, huggingface, kerashub, names, original, plain, timm
 from tfvit.checkpoints.checkpoint import Checkpoint, Said, contradiction, unsupported
 from tfvit.checkpoints.files import H5, KERAS, SAFETENSORS, TORCH, FileContent, kind_of_file, read_file
 from tfvit.checkpoints.wrapping import first, unwrapped
 from tfvit.errors import WeightsError, reading
 from tfvit.graph_constants import AFTER_SHIFT, BEFORE_SHIFT, MASKED
 from tfvit.hashing import file_sha256
+from tfvit.plain_names import is_plain
 from tfvit.preprocessing import Preprocessing
-from tfvit.variants import VARIANTS, Variant
+from tfvit.variants import VARIANTS, Variant, WindowedVariant
 
 OURS = "tfvit"
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
@@ -168,9 +169,12 @@ def _read(found: _Found, source: str, variant: Variant | None, ema: bool, image_
     else:
         tensors, notes = unwrapped(content.tensors, source, ema)
         format, said = configured or _said_in_training(content, tensors, source)
-        if huggingface.is_named(tensors):
+        if huggingface.is_named(tensors) and not is_plain(tensors):
             tensors = huggingface.timm_tensors(tensors)
-    checkpoint = _joined(format, tensors, said, variant, image_size, source)
+    if is_plain(tensors):
+        checkpoint = plain.joined(format, tensors, said, variant, source)
+    else:
+        checkpoint = _joined(format, tensors, said, variant, image_size, source)
     return dataclasses.replace(checkpoint, notes=(*content.notes, *notes, *checkpoint.notes))
 
 
@@ -181,7 +185,10 @@ def _said(config: Mapping[str, Any], beside: Mapping[str, Path], source: str) ->
         return _json(beside[name]) if name in beside else None
 
     if "architecture" in config:  # timm's own, and its models inside transformers
-        return timm.FORMAT, timm.said(config, source)
+        is_plain_name = str(config["architecture"]).startswith(plain.ARCHITECTURES)
+        return timm.FORMAT, plain.said_by_timm(config, source) if is_plain_name else timm.said(config, source)
+    if config.get("model_type") in plain.MODEL_TYPES:
+        return huggingface.FORMAT, plain.said(config, document(PROCESSOR), source)
     if "model_type" in config or "architectures" in config:
         return huggingface.FORMAT, huggingface.said(config, document(PROCESSOR), source)
     if kerashub.is_config(config):
@@ -191,6 +198,9 @@ def _said(config: Mapping[str, Any], beside: Mapping[str, Path], source: str) ->
 
 def _said_in_training(content: FileContent, tensors: Mapping[str, np.ndarray], source: str) -> tuple[str, Said]:
     """The format of tensors without a configuration beside them, and what the other entries of their file say."""
+    if is_plain(tensors):
+        official = any(name.startswith("Transformer/") for name in tensors)
+        return (original.FORMAT if official else huggingface.FORMAT if huggingface.is_named(tensors) else timm.FORMAT), Said()
     if huggingface.is_named(tensors):
         return huggingface.FORMAT, Said({"padding": BEFORE_SHIFT})
     if original.CONFIGURATION in content.others:
@@ -287,7 +297,7 @@ def _plain(value: Any) -> str:
 def _fits(known: Mapping[str, Any], row: Variant) -> bool:
     """Whether it can be that row: as far as it is known."""
     keys = ("version", "embed_dim", "depths", "num_heads", "patch_size", "window_size", "image_size")
-    return all(known.get(key) in (None, getattr(row, key)) for key in keys)
+    return isinstance(row, WindowedVariant) and all(known.get(key) in (None, getattr(row, key)) for key in keys)
 
 
 def _require_variant(known: Mapping[str, Any], variant: Variant, source: str) -> None:

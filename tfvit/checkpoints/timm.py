@@ -32,9 +32,9 @@ def said(config: Mapping[str, Any], source: str) -> Said:
         architecture["image_size"] = one_side(input_size[1:], source)
     architecture |= _of_arguments(arguments, source)
     notes: list[str] = []
-    preprocessing = _preprocessing(cfg, architecture.get("image_size"), source, notes)
+    preprocessing = preprocessing_of(cfg, architecture.get("image_size"), source, notes)
     labels = config.get("label_names") or cfg.get("label_names")
-    return Said(architecture, _labels(labels), preprocessing, tuple(notes))
+    return Said(architecture, labels_of(labels), preprocessing, tuple(notes))
 
 
 def said_in_training(others: Mapping[str, Any], source: str) -> Said:
@@ -50,7 +50,7 @@ def said_in_training(others: Mapping[str, Any], source: str) -> Said:
     notes: list[str] = []
     cfg = {key: arguments.get(key) for key in ("mean", "std", "crop_pct", "interpolation")}
     known = all(cfg[key] is not None for key in ("mean", "std", "crop_pct"))
-    preprocessing = _preprocessing(cfg, architecture.get("image_size"), source, notes) if known else None
+    preprocessing = preprocessing_of(cfg, architecture.get("image_size"), source, notes) if known else None
     return Said(architecture, None, preprocessing, tuple(notes))
 
 
@@ -85,7 +85,7 @@ def _of_arguments(arguments: Mapping[str, Any], source: str) -> dict[str, Any]:
     return found
 
 
-def _preprocessing(cfg: Mapping[str, Any], side: int | None, source: str, notes: list[str]) -> Preprocessing | None:
+def preprocessing_of(cfg: Mapping[str, Any], side: int | None, source: str, notes: list[str]) -> Preprocessing | None:
     """timm's evaluation: resize to size / crop_pct, cut out the centre, normalize."""
     if side is None or cfg.get("mean") is None or cfg.get("std") is None:
         return None
@@ -102,7 +102,7 @@ def _preprocessing(cfg: Mapping[str, Any], side: int | None, source: str, notes:
     )
 
 
-def _labels(names: Any) -> tuple[str, ...] | None:
+def labels_of(names: Any) -> tuple[str, ...] | None:
     """`label_names`: a list, or numbers to names."""
     if isinstance(names, Mapping):
         names = [names.get(str(index), names.get(index)) for index in range(len(names))]

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edge.artifacts.artifact import load
 from edge.export import to_tflite
-from edge.export.model_input import MODEL_INPUTS, VALUE_RANGES, ModelInput
 from edge.runtime.cpu import Interpreter
 from tests.edge.small_models import MICRO, SEED, build, pixels
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, UsageError
 from tfvit.imagenet import preprocess_input
-from tfvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from tfvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, MODEL_INPUTS, VALUE_RANGES, ModelInput, Preprocessing, attach, attached
 
 SIDE, CLASSES = MICRO.image_size, MICRO.classes
 # Each its own folder; a model with random weights gives some of them to some images
@@ -214,3 +214,58 @@ def test_what_is_said_of_a_variant_is_recorded_and_validated(cli, validated, tmp
     ran = validated(tmp_path / f"{MICRO.id}-float32.random.tflite", "--samples", "4", "--no-cache")
     assert ran.code == EXIT_OK
     assert "the same pixels" in ran.out
+
+
+def test_what_is_attached_travels_with_the_saved_model(cli, tmp_path):
+    """Into the manifest and what is fed; a flag says otherwise; nothing of it is assumed any more."""
+    image = keras.Input((SIDE, SIDE, 3))
+    model = keras.Model(image, _backbone()(image))
+    attach(model, "unit", resize="squash", interpolation="bilinear")
+    fine_tuned = keras.Model(model.input, keras.layers.Softmax()(model.output))
+    fine_tuned.save(tmp_path / "mine.keras")
+    arguments = ("--model", tmp_path / "mine.keras", "--quant", "float32", *FEW, "--no-gate")
+    done = cli(*arguments, "--out", tmp_path / "out")
+    assert done.code == EXIT_OK, done.err
+    assert "assumed" not in done.err.lower()
+    artifact = load(tmp_path / "out" / "mine-float32.tflite")
+    assert artifact.manifest["preprocessing"] == {
+        "resize_px": SIDE, "crop_px": SIDE, "interpolation": "bilinear", "keep_aspect": False,
+    }  # fmt: skip
+    photos = pixels(SIDE, 2).astype(np.float32)
+    expected = keras.ops.softmax(_backbone()(photos / 255.0))
+    np.testing.assert_allclose(np.concatenate([Interpreter(artifact.file).run(photo[None]) for photo in photos]), expected, atol=1e-5)
+    assert cli(*arguments, "--out", tmp_path / "said", "--resize", str(SIDE + 8)).code == EXIT_OK
+    assert load(tmp_path / "said" / "mine-float32.tflite").manifest["preprocessing"]["resize_px"] == SIDE + 8
+
+
+def test_models_that_take_blue_first_get_it(cli, tmp_path):
+    """The file takes red first all the same, whole on the delegates."""
+    image = keras.Input((SIDE, SIDE, 3))
+    keras.Model(image, keras.layers.Softmax()(_backbone()(image))).save(tmp_path / "mine.keras")
+    said = ("--model-input", "normalized", "--resize", str(SIDE), "--channels", "BGR")
+    assert (
+        cli("--model", tmp_path / "mine.keras", "--quant", "float32", *said, *FEW, "--no-gate", "--out", tmp_path / "out").code == EXIT_OK
+    )
+    artifact = load(tmp_path / "out" / "mine-float32.tflite")
+    photo = pixels(SIDE, 1).astype(np.float32)
+    normalized = (photo - np.asarray(IMAGENET_MEAN)) / np.asarray(IMAGENET_STD)
+    expected = keras.ops.softmax(_backbone()(normalized[..., ::-1].astype(np.float32)))
+    np.testing.assert_allclose(Interpreter(artifact.file).run(photo), expected, atol=1e-5)
+    assert artifact.manifest["delegates"]["xnnpack"]["partitions"] == 1
+    assert artifact.manifest["delegates"]["gpu"]["verdict"] == "whole"
+    assert artifact.manifest["input"]["channels"] == "RGB"
+
+
+def test_attaching_what_cannot_be():
+    with pytest.raises(UsageError, match="--resize"):
+        attach(_backbone(), resize="fit")
+    with pytest.raises(UsageError, match="without one"):
+        attach(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]), "unit")
+    image = keras.Input((SIDE, SIDE, 3))
+    other = build(MICRO, SEED + 1)
+    other = keras.Model(other.input, other.output, name="other")
+    model = keras.Model(image, keras.layers.Add()([_backbone()(image), other(image)]))
+    attach(model, "unit")
+    attach(other, "symmetric")
+    with pytest.raises(UsageError, match="two backbones"):
+        attached(model)

@@ -179,3 +179,58 @@ def test_the_reference_answer_among_the_targets_five():
     compared = metrics.compare(reference, target)
     assert compared.top1_in_top5.tolist() == [True, False]
     assert not compared.same_top1.any()
+
+
+def test_labels_agree_one_by_one():
+    """Of 2 x 3 labels one is on the other side of a half; a constant is an error here, a softmax would not see it."""
+    reference, target = np.array([[2.0, -1.0, 0.5], [-3.0, 4.0, 1.0]]), np.array([[2.0, -1.0, -0.5], [-3.0, 4.0, 1.0]])
+    found = metrics.measure(reference, target, meaning="labels")
+    assert (found.samples, found.top1_agreement) == (2, pytest.approx(5 / 6))
+    assert found.max_abs_err == pytest.approx(2 / (1 + math.exp(-0.5)) - 1)
+    assert found.logits_snr_db == pytest.approx(10 * math.log10(31.25 / 1.0))
+    images = metrics.compare(reference, target, meaning="labels")
+    assert images.same_top1.tolist() == [False, True]
+    assert (images.top1_reference[0], images.confidence_reference[0] > 0.5 > images.confidence_target[0]) == (2, True)
+    shifted = metrics.measure(reference, reference + 10, meaning="labels")
+    assert shifted.failures(Limits(20.0, 0.97, 1.0), random_weights=False) == [
+        f"logits SNR {shifted.logits_snr_db:.1f} dB is below 20 dB",
+        "top-1 agreement 66.7 % is below 97 %",
+    ]
+
+
+def test_values_are_measured_by_how_far_they_move():
+    """A constant of 1000 in the target is no signal."""
+    reference = np.array([[1000.0], [1002.0], [998.0]])
+    found = metrics.measure(reference, reference + 1.0, meaning="values")
+    assert found.logits_snr_db == pytest.approx(10 * math.log10(8 / 3))
+    assert (found.top1_agreement, found.top5_agreement, found.max_abs_err) == (None, None, 1.0)
+    assert math.isnan(found.kl)
+    assert [sentence[:10] for sentence in found.failures(Limits(20.0, 0.97, 1.0), False)] == ["logits SNR"]
+
+
+@pytest.mark.parametrize("meaning", ["labels", "values", "features"])
+def test_a_number_that_is_none_fails_whatever_it_means(meaning):
+    reference = np.ones((3, 4)) * np.arange(3)[:, None]
+    target = reference.copy()
+    target[1, 2] = np.nan
+    assert metrics.measure(reference, target, meaning=meaning).failures(Limits(20.0, 0.97, 1.0), random_weights=False)
+
+
+def test_features_have_a_cosine():
+    reference = np.eye(3)
+    found = metrics.measure(reference, reference * 0.5, meaning="features")
+    assert (found.cosine, found.top1_agreement) == (pytest.approx(1.0), None)
+    assert found.logits_snr_db == pytest.approx(10 * math.log10(4))
+
+
+@pytest.mark.parametrize("activation", [None, "softmax", "sigmoid"])
+def test_logits_are_read_back(activation):
+    """From the outputs where float32 keeps them, from before the activation where it does not."""
+    logits = np.array([[1.0, -2.0, 0.5]])
+    outputs = {None: logits, "softmax": metrics.softmax(logits), "sigmoid": metrics.sigmoid(logits)}[activation]
+    asked = []
+    found = metrics.logits_of_outputs(outputs, activation, lambda: asked.append(1))
+    np.testing.assert_allclose(found - found[:, :1], logits - logits[:, :1], atol=1e-6)
+    assert len(asked) == (activation == "sigmoid")
+    lost = metrics.logits_of_outputs(np.array([[1.0, 0.0, 0.0]]), activation, lambda: logits)
+    np.testing.assert_array_equal(lost, logits if activation else [[1.0, 0.0, 0.0]])

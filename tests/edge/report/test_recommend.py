@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+from edge.report.checks import checks
 from edge.report.inputs import read_inputs
+from edge.report.page import render
 from edge.report.recommend import BY_RULE, MEASURED, NOTHING, recommendations
+from edge.report.summary import verdict, warnings
 from tests.edge import report_documents as made
 
 
@@ -34,6 +37,27 @@ def test_the_cpu_gets_the_fastest_valid_whole_file_that_passed(tmp_path):
     made.save_artifact(tmp_path, made.manifest("int8", passed=False))
     assert best().file == "nano32-dynamic"
     assert dict(best().others)["nano32-int8"] == "failed: drift gate"
+
+
+def test_what_was_assumed_does_not_ship_unasked(tmp_path):
+    """The best file is named, and what nobody confirmed beside it; the page and the table say so too."""
+    document = made.manifest("int8")
+    document["preprocessing"]["assumed"] = ["value range"]
+    document["output"]["assumed"] = ["meaning of the output"]
+    made.save_artifact(tmp_path, document)
+    found = chosen(tmp_path, "CPU")
+    assert (found.file, found.ships, found.assumed) == ("nano32-int8", False, ("value range", "meaning of the output"))
+    assert any(reason.startswith("ASSUMED: value range, meaning of the output") for reason in found.reasons)
+    inputs = read_inputs(tmp_path)
+    every, recommended = checks(inputs), recommendations(inputs)
+    assert "to ship once what is assumed is confirmed (value range, meaning of the output)" in verdict(every, recommended)[1]
+    assert warnings(inputs)[0].startswith("ASSUMED, and right only where it is so: nano32-int8 (value range, meaning of the output)")
+    page = render(inputs, every, recommended, "1")
+    assert "All checks passed, on assumptions" in page
+    assert 'class="verdict assumed"' in page
+    assert "ASSUMED: value range, meaning of the output" in page
+    made.save_artifact(tmp_path, made.manifest("int8"))
+    assert chosen(tmp_path, "CPU").ships
 
 
 def test_the_choice_is_made_within_one_run(tmp_path):

@@ -60,7 +60,7 @@ def test_labels(names, make, tensors, tmp_path):
     assert found == (tuple(f"n{index}" for index in range(5)) if names else None)
 
 
-@pytest.mark.parametrize("name", ["convnext_tiny", "swinv2_cr_tiny_224", "vit_base_patch16_224"])
+@pytest.mark.parametrize("name", ["convnext_tiny", "swinv2_cr_tiny_224", "mixer_b16_224"])
 def test_other_architectures(name, make, tensors, tmp_path):
     with pytest.raises(WeightsError, match=f"timm's architecture '{name}'"):
         read_checkpoint(make.folder(tmp_path / "run", _config(architecture=name), tensors[1]))

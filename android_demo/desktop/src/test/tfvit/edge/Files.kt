@@ -15,6 +15,7 @@ object Files {
     val packageFolder = File(System.getProperty("android.package"))
     val golden = File(System.getProperty("android.golden"))
     val project = File(System.getProperty("android.project"))
+    val fineTuned by lazy { File(System.getProperty("android.fine_tuned")) }
     val report = File(System.getProperty("android.report"))
 
     val index: JsonValue by lazy { Json.read(golden.resolve("index.json").readText()) }

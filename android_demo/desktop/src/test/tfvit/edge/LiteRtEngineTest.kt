@@ -18,9 +18,11 @@ import tfvit.edge.core.DeviceKind
 import tfvit.edge.core.DeviceProbe
 import tfvit.edge.core.DeviceReport
 import tfvit.edge.core.EngineException
+import tfvit.edge.core.PackageReader
 import tfvit.edge.core.PackagedModel
 import tfvit.edge.core.Parity
 import tfvit.edge.core.Preset
+import tfvit.edge.core.RgbImage
 import tfvit.edge.core.Task
 import tfvit.edge.core.peakMemoryMb
 import tfvit.edge.core.probabilities
@@ -52,6 +54,28 @@ class LiteRtEngineTest {
                 assertTrue("${model.name}: differs by $largest", largest <= SAME_RUNTIME)
             }
         }
+    }
+
+    /** Keras itself, edge.validate (golden.py holds its accuracies together) and the app: one answer to each picture. */
+    @Test
+    fun sameAnswersAsTheFineTunedKerasModel() {
+        val pictures = Files.index["fine_tuned"].list()
+        val models = PackageReader.read(Files.source(Files.fineTuned)).models
+        assertEquals(listOf("sides-float32", "sides-int8"), models.map { it.name })
+        val itsFactory = LiteRtEngine.factory { model, options -> CompiledModel.create(Files.fineTuned.resolve(model.file).path, options) }
+        for (model in models) {
+            Backends.open(model, Backend.CPU, 1, itsFactory).use { open ->
+                for (picture in pictures) {
+                    val image = RgbImage(picture["width"].int(), picture["height"].int(), Files.bytes(picture["rgb"]))
+                    open.write(model.preprocessing.apply(image))
+                    open.run()
+                    val answer = topK(probabilities(model, open.read()), 1).single()
+                    assertEquals("${model.name}: ${picture["path"].string()}", picture["top1"].int(), answer)
+                }
+            }
+            println("${model.name}: ${pictures.size} wide pictures, each as Keras answers it")
+        }
+        assertEquals("classes among the answers", 3, pictures.map { it["top1"].int() }.distinct().size)
     }
 
     @Test

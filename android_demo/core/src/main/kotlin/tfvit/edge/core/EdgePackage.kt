@@ -21,8 +21,10 @@ data class PackagedModel(
     val input: TensorSpec,
     val preprocessing: Preprocessing,
     val output: TensorSpec,
-    /** Whether the file itself ends in a softmax. */
+    /** Whether the file itself ends in a softmax or sigmoid. */
     val outputIsProbabilities: Boolean,
+    /** Whether each label applies or not by itself, instead of one class of all. */
+    val outputIsLabels: Boolean,
     /** One for each class; null where the model has none. */
     val labels: List<String>?,
     val minRuntimeVersion: String?,

@@ -96,9 +96,15 @@ object PackageReader {
         if (inputSpec.shape != shape) input["shape"].fail("expected $shape, as the preprocessing makes it. Received: ${inputSpec.shape}")
         val output = tensor(value["output"])
         if (output.shape != listOf(1, classes)) value["output"]["shape"].fail("expected [1, $classes]. Received: ${output.shape}")
+        val meaning = value["output"].optional("meaning")
+        if (meaning != null && meaning.string() !in listOf("classes", "labels")) {
+            meaning.fail("expected \"classes\" or \"labels\". Received: \"${meaning.string()}\"")
+        }
+        val isLabels = meaning?.string() == "labels"
+        val ownActivation = if (isLabels) "sigmoid" else "softmax"
         val activation = value["output"].optional("activation")
-        if (activation != null && activation.string() != "softmax") {
-            activation.fail("expected \"softmax\" or null. Received: \"${activation.string()}\"")
+        if (activation != null && activation.string() != ownActivation) {
+            activation.fail("expected \"$ownActivation\" or null. Received: \"${activation.string()}\"")
         }
         verify(source, file, sha256, sizeBytes, onFile)
         val labels = value.optional("labels")?.let { labels(it, classes, source, onFile) }
@@ -118,6 +124,7 @@ object PackageReader {
             preprocessing = preprocessing,
             output = output,
             outputIsProbabilities = activation != null,
+            outputIsLabels = isLabels,
             labels = labels,
             minRuntimeVersion = value.optional("min_runtime_version")?.string(),
             gpu = GpuVerdict(verdict, gpu["basis"].string()),

@@ -1,0 +1,39 @@
+"""What the numbers of an output are, and so how two of them are compared."""
+
+from __future__ import annotations
+
+CLASSES, LABELS, VALUES, FEATURES = "classes", "labels", "values", "features"
+# In words
+MEANINGS = {
+    CLASSES: "scores of classes, of which one applies",
+    LABELS: "scores of labels, each of which applies or not",
+    VALUES: "numbers as they are",
+    FEATURES: "features: an embedding or a map of them",
+}
+AUTO, PROBABILITIES, LOGITS = "auto", "probabilities", "logits"
+# --output -> the meaning that it says; None: it says none
+OUTPUTS: dict[str, str | None] = {
+    AUTO: None,
+    PROBABILITIES: None,
+    LOGITS: None,
+    "multilabel": LABELS,
+    VALUES: VALUES,
+    FEATURES: FEATURES,
+}
+
+
+def output_name(meaning: str, asked: str) -> str:
+    """What a file's output is called: "probabilities" or "logits" of classes and labels, "values" or "features" of the others.
+
+    Args:
+        meaning: of the output.
+        asked: a key of `OUTPUTS`.
+    """
+    if meaning not in (CLASSES, LABELS):
+        return meaning
+    return LOGITS if asked == LOGITS else PROBABILITIES
+
+
+def activation(meaning: str, name: str) -> str | None:
+    """What gives the numbers of an output of this name: "softmax", "sigmoid" or None."""
+    return {CLASSES: "softmax", LABELS: "sigmoid"}[meaning] if name == PROBABILITIES else None

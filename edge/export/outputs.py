@@ -1,0 +1,145 @@
+"""What a Keras model's output means, from the operation that ends it and the loss it was compiled with."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+
+from edge.drift.meanings import CLASSES, FEATURES, LABELS, VALUES
+
+_SAID_BY_LOSS = {
+    LABELS: ("binary_crossentropy", "binary_focal_crossentropy", "bce"),
+    CLASSES: (
+        "categorical_crossentropy", "sparse_categorical_crossentropy", "categorical_focal_crossentropy", "kl_divergence", "kld",
+        "categorical_generalized_cross_entropy",
+    ),
+    VALUES: ("mean_squared_error", "mse", "mean_absolute_error", "mae", "huber", "log_cosh", "mean_squared_logarithmic_error", "msle",
+             "mean_absolute_percentage_error", "mape", "poisson"),
+    FEATURES: ("cosine_similarity",),
+}  # fmt: skip
+
+_OF_FEATURES = (
+    keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D, keras.layers.AveragePooling2D, keras.layers.MaxPooling2D,
+    keras.layers.LayerNormalization, keras.layers.UnitNormalization, keras.layers.BatchNormalization, keras.layers.Flatten,
+)  # fmt: skip
+# What else may end a model of which only its loss, or the user, knows what it gives: logits, values or an embedding
+_OF_NUMBERS = (keras.layers.Dense, keras.layers.EinsumDense, keras.layers.Conv2D)
+
+
+class End(NamedTuple):
+    """How a model ends.
+
+    Attributes:
+        operation: the last one that computes something.
+        activation: "softmax" or "sigmoid", where it is one; None for anything else.
+        meaning: of the output, as far as the operation tells; None where it does not.
+    """
+
+    operation: Any
+    activation: str | None
+    meaning: str | None
+
+    @property
+    def usual(self) -> bool:
+        """Whether models end so: of any other end a guess would be one too many."""
+        if isinstance(self.operation, keras.layers.Activation):  # a linear one, put there to say that logits come out
+            return True
+        return self.meaning is not None or isinstance(self.operation, _OF_NUMBERS)
+
+
+def end_of(model: keras.Model) -> End:
+    """How a model ends, inside nested models too; layers that pass values on are looked through."""
+    model = getattr(model, "_functional", None) or model
+    last = final = model.outputs[0]._keras_history.operation
+    history = model.outputs[0]._keras_history
+    while is_identity(final):
+        history = final._inbound_nodes[history.node_index].input_tensors[0]._keras_history
+        final = history.operation
+    if isinstance(final, keras.Model):
+        return end_of(final)
+    if _is(final, "softmax") and getattr(final, "axis", -1) in (-1, len(model.outputs[0].shape) - 1):
+        return End(final, "softmax", CLASSES)
+    if _is(final, "sigmoid"):
+        return End(final, "sigmoid", LABELS)
+    if final is not last and not isinstance(final, _OF_NUMBERS):
+        return End(last, None, None)  # somebody said so: Activation("linear") behind an average of models, for example
+    if getattr(final, "activation", keras.activations.linear) not in (None, keras.activations.linear):
+        return End(final, None, VALUES)  # a range of its own: tanh, relu
+    return End(final, None, FEATURES if isinstance(final, _OF_FEATURES) or type(final).__module__.startswith("tfvit.") else None)
+
+
+def is_identity(operation: Any) -> bool:
+    """Dropout, a cast to float32 and the like, which may stand behind a classifier."""
+    if isinstance(operation, keras.layers.Identity | keras.layers.Dropout):
+        return True
+    return type(operation) is keras.layers.Activation and operation.activation is keras.activations.linear
+
+
+def _is(operation: Any, name: str) -> bool:
+    """As an activation, a layer or an operation of `keras.ops`."""
+    return getattr(operation, "activation", None) is getattr(keras.activations, name) or type(operation).__name__ == name.capitalize()
+
+
+@contextlib.contextmanager
+def without_activation(model: keras.Model) -> Iterator[None]:
+    """While it lasts, the model gives what its last softmax or sigmoid reads."""
+    end = end_of(model)
+    if end.activation is None:
+        yield
+        return
+    by_activation = hasattr(end.operation, "activation")
+    name, kept = ("activation", end.operation.activation) if by_activation else ("call", end.operation.call)
+    setattr(end.operation, name, keras.activations.linear if by_activation else lambda inputs, *others, **more: inputs)
+    try:
+        yield
+    finally:
+        setattr(end.operation, name, kept)
+
+
+def meaning_of(model: keras.Model, loss: str | None) -> str | None:
+    """What a model's output means; None where neither its end nor its loss says.
+
+    Args:
+        loss: of `loss_of`.
+    """
+    told = end_of(model).meaning
+    by_loss = next((meaning for meaning, names in _SAID_BY_LOSS.items() if loss in names), None)
+    if told is None and by_loss is None and model.outputs[0].shape[-1] == 1:
+        return VALUES  # one number, and nothing that makes a probability of it
+    return told or by_loss
+
+
+def loss_of(model: keras.Model | None, path: Path | None = None) -> str | None:
+    """The name of the loss that a model was compiled with, in Keras's spelling ("binary_crossentropy"); None without one.
+
+    Args:
+        model: in memory.
+        path: a saved `.keras`, instead.
+    """
+    if path is not None:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                compiled = json.loads(archive.read("config.json")).get("compile_config") or {}
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+            return None
+    else:
+        compiled = (model.get_compile_config() if model is not None and model.compiled else None) or {}
+    return _loss_name(compiled.get("loss"))
+
+
+def _loss_name(loss: Any) -> str | None:
+    """Of a loss as Keras writes it down: its own name, its class's or its function's; of several outputs none."""
+    if isinstance(loss, str):
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", loss).lower()
+    if isinstance(loss, dict) and "class_name" in loss:
+        return _loss_name(loss["config"] if loss["class_name"] == "function" else loss["class_name"])
+    if isinstance(loss, dict | list | tuple) and len(loss) == 1:
+        return _loss_name(next(iter(loss.values() if isinstance(loss, dict) else loss)))
+    return None
