@@ -202,7 +202,7 @@ def resolve_checkpoint(
             )
         return dataclasses.replace(resolve_model(local.path, model_input), output=output)
     with step("read the checkpoint", subject=local.name):
-        found = reading.read_checkpoint(local.path, variant, ema)
+        found = reading.read_checkpoint(local.path, variant, ema, _image_size(model_input))
         sha256 = reading.checkpoint_sha256(local.path)
     if found.classes is None and output != FEATURES:
         raise InputError(
@@ -218,6 +218,11 @@ def resolve_checkpoint(
     weights = WeightsChoice(path=local.path, sha256=sha256, origin=local.origin or name)
     read = FromCheckpoint(found.format, ema, variant.id if variant else None, found.labels)
     return Source(name, None, weights, said, checkpoint=read, output=PROBABILITIES if output == AUTO else output)
+
+
+def _image_size(model_input: ModelInput) -> int | None:
+    """What is cut out is what the model sees: the size of a checkpoint that does not say its own."""
+    return int(model_input.crop) if model_input.crop is not None and model_input.crop >= 1 else None
 
 
 def _artifact_name(local: hub.LocalCheckpoint) -> str:
@@ -316,7 +321,8 @@ def build(source: Source) -> tuple[Any, Any]:
 
         path, sha256 = source.weights.file
         variant = find_variant(source.checkpoint.variant) if source.checkpoint.variant else None
-        model = building.build(reading.read_checkpoint(path, variant, source.checkpoint.ema), source.name, classifier_activation=None)
+        found = reading.read_checkpoint(path, variant, source.checkpoint.ema, _image_size(source.model_input))
+        model = building.build(found, source.name, classifier_activation=None)
         return model, tfvit_weights.WeightsOrigin(source.recorded_name, sha256, source.weights.license, source.weights.origin)
     if source.variant is None:
         path, sha256 = source.weights.file

@@ -118,6 +118,18 @@ def test_what_nothing_says_is_assumed_loudly(cli, tensors, tmp_path):
     assert not (tmp_path / "out" / "best-float32.labels.txt").exists()
 
 
+def test_a_size_that_nothing_but_the_user_says(cli, tensors, tmp_path):
+    path = make.torch_save(tensors, tmp_path / "w.pth")
+    ran = cli("--checkpoint", path)
+    assert "32 px is assumed from its windows" in ran.err
+    assert _manifest(tmp_path, "w-float32")["input"]["shape"] == [1, 32, 32, 3]
+    make.torch_save({name: 0.9 * tensor for name, tensor in tensors.items()}, path)  # `exports_remembered` goes by the weights
+    ran = cli("--checkpoint", path, "--crop", "48", "--resize", "50")
+    assert "is assumed from its windows" not in ran.err
+    manifest = _manifest(tmp_path, "w-float32")
+    assert (manifest["input"]["shape"], manifest["preprocessing"]["assumed"]) == ([1, 48, 48, 3], ["value range"])
+
+
 def test_the_moving_average_or_not(cli, tensors, tmp_path):
     other = {name: tensor * 0.5 for name, tensor in tensors.items()}
     path = make.torch_save({"state_dict": other, "state_dict_ema": tensors}, tmp_path / "last.pth.tar")
@@ -273,3 +285,28 @@ def test_from_python(run_folder, tmp_path):
     assert (made.name, made.labels) == ("my run-float32", tuple(LABELS))
     with pytest.raises(InputError):
         edge.convert(checkpoint=tmp_path / "none", quant="float32", **few)
+
+
+@pytest.mark.slow
+def test_trained_weights_in_int8_through_the_gate(capfd, tmp_path):
+    """nano32's own weights as transformers would save them: the file is as good as that of --variant nano32, and knows its labels."""
+    from safetensors.numpy import load_file
+
+    from tfvit.labels import cifar10_labels
+    from tfvit.variants import VARIANTS
+
+    variant = VARIANTS["nano32"]
+    sizes = {name: list(getattr(variant, name)) for name in ("depths", "num_heads")}
+    sizes |= {name: getattr(variant, name) for name in ("embed_dim", "window_size", "patch_size", "image_size")}
+    tensors = load_file(Path(edge.__file__).parents[1] / "tfvit" / "cifar10" / "nano32.safetensors")
+    mean, std = ([value / 255 for value in values] for values in (variant.preprocessing.mean, variant.preprocessing.std))
+    processor = {**PROCESSOR, "resample": 3, "image_mean": mean, "image_std": std}
+    config = make.huggingface_config(**sizes, id2label=dict(enumerate(cifar10_labels())))
+    run = make.folder(tmp_path / "run", config, make.huggingface_names(tensors), processor)
+    quick = ("--quant", "int8", "--calibration-samples", "64", "--no-cache", "--out", tmp_path / "out")
+    for arguments in (("--checkpoint", run), ("--variant", "nano32", "--resize", "squash")):
+        assert run_command(convert.main, capfd, *arguments, *quick).code == EXIT_OK
+    found, expected = _manifest(tmp_path, "run-int8"), _manifest(tmp_path, "nano32-int8")
+    assert found["drift"]["passed"]
+    assert abs(found["drift"]["logits_snr_db"] - expected["drift"]["logits_snr_db"]) < 1.0
+    assert artifact.load(tmp_path / "out" / "run-int8.tflite").labels == cifar10_labels()

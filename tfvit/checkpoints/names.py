@@ -74,7 +74,7 @@ def architecture(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
         version = 2 if f"{first[0]}.attn.logit_scale" in tensors else 1
         heads = "logit_scale" if version == 2 else "relative_position_bias_table"
         hidden, channels = tensors[f"{first[0]}.mlp.fc1.weight"].shape
-        found = {
+        found: dict[str, Any] = {
             "version": version,
             "embed_dim": int(embed_dim),
             "patch_size": int(patch_size),

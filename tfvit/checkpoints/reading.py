@@ -47,7 +47,7 @@ class _Found:
     config: Mapping[str, Any] | None = None
 
 
-def read_checkpoint(path: Path, variant: Variant | None = None, ema: bool = True) -> Checkpoint:
+def read_checkpoint(path: Path, variant: Variant | None = None, ema: bool = True, image_size: int | None = None) -> Checkpoint:
     """A checkpoint, whatever its format.
 
     >>> read_checkpoint(Path("runs/best")).architecture["embed_dim"]
@@ -57,6 +57,7 @@ def read_checkpoint(path: Path, variant: Variant | None = None, ema: bool = True
         path: a folder (Hugging Face transformers, timm, KerasHub) or a file (a state dict, a training checkpoint, our own).
         variant: which row of the table it should be; says what the checkpoint does not.
         ema: of a checkpoint with a moving average of its weights, take the average.
+        image_size: in pixels, for a checkpoint that does not say it.
 
     Raises:
         InputError: there is no such folder or file.
@@ -64,7 +65,7 @@ def read_checkpoint(path: Path, variant: Variant | None = None, ema: bool = True
     """
     found = _found(path)
     try:
-        return _read(found, path.name, variant, ema)
+        return _read(found, path.name, variant, ema, image_size)
     except (KeyError, IndexError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise WeightsError(
             "a checkpoint that cannot be read",
@@ -153,7 +154,7 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read(found: _Found, source: str, variant: Variant | None, ema: bool) -> Checkpoint:
+def _read(found: _Found, source: str, variant: Variant | None, ema: bool, image_size: int | None) -> Checkpoint:
     beside = {file.name: file for file in found.files}
     # first: a configuration of another model is refused before its weights are read
     configured = _said(found.config, beside, source) if found.config is not None else None
@@ -170,7 +171,10 @@ def _read(found: _Found, source: str, variant: Variant | None, ema: bool) -> Che
         format, said = configured or _said_in_training(content, tensors, source)
         if huggingface.is_named(tensors) and not is_plain(tensors):
             tensors = huggingface.timm_tensors(tensors)
-    checkpoint = (plain.joined if is_plain(tensors) else _joined)(format, tensors, said, variant, source)
+    if is_plain(tensors):
+        checkpoint = plain.joined(format, tensors, said, variant, source)
+    else:
+        checkpoint = _joined(format, tensors, said, variant, image_size, source)
     return dataclasses.replace(checkpoint, notes=(*content.notes, *notes, *checkpoint.notes))
 
 
@@ -222,7 +226,9 @@ def _content(found: _Found, ema: bool) -> FileContent:
     return FileContent(SAFETENSORS, tensors)
 
 
-def _joined(format: str, tensors: Mapping[str, np.ndarray], said: Said, variant: Variant | None, source: str) -> Checkpoint:
+def _joined(
+    format: str, tensors: Mapping[str, np.ndarray], said: Said, variant: Variant | None, image_size: int | None, source: str
+) -> Checkpoint:
     """What the tensors tell and what was said, held against each other; what neither says is filled in."""
     shapes = names.architecture(tensors)
     _require_agreement(shapes, said.architecture, source)
@@ -241,9 +247,13 @@ def _joined(format: str, tensors: Mapping[str, np.ndarray], said: Said, variant:
             received=f"{source}: {len(tensors)} tensors" + (f" like those of {', '.join(rows)}" if rows else ""),
             action=f"name the variant, for example {rows[0]}" if rows else "put the configuration beside it that it was trained with",
         )
-    if known.get("image_size") is None:
+    if known.get("image_size") is None and image_size is not None:
+        known["image_size"] = image_size
+    elif known.get("image_size") is None:
         known["image_size"] = _usual_size(known)
-        notes.append(f"{source}: nothing says for which image size; {known['image_size']} px is assumed from its windows")
+        notes.append(
+            f"{source}: nothing says for which image size; {known['image_size']} px is assumed from its windows (--crop N says it)"
+        )
     _require_one_window(tensors, known, source)
     preprocessing = said.preprocessing or (variant.preprocessing if variant and variant.image_size == known["image_size"] else None)
     if said.labels is not None and known.get("classes") not in (None, len(said.labels)):

@@ -58,3 +58,30 @@ def test_notes_of_a_training_checkpoint(make, tmp_path):
         "w.pth: 1 entries that are no tensors were passed over (step)",
     )
     assert content.others["epoch"] == 3
+
+
+def test_bfloat16_becomes_float32(tmp_path):
+    """As transformers saves a model that was trained in it; beside tensors of other types."""
+    import json
+    import struct
+
+    wide = np.array([[1.5, -2.0], [0.0, 3.25]], np.float32)
+    raw = (wide.view("<u4") >> 16).astype("<u2").tobytes()
+    header = {
+        "a": {"dtype": "BF16", "shape": [2, 2], "data_offsets": [0, 8]},
+        "b": {"dtype": "F32", "shape": [2, 2], "data_offsets": [8, 24]},
+        "c": {"dtype": "BF16", "shape": [], "data_offsets": [24, 26]},
+    }
+    text = json.dumps(header).encode()
+    content = struct.pack("<Q", len(text)) + text + raw + wide.tobytes() + raw[:2]
+    (tmp_path / "w.safetensors").write_bytes(content)
+    tensors = read_file(tmp_path / "w.safetensors").tensors
+    assert {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()} == {
+        "a": (np.float32, (2, 2)), "b": (np.float32, (2, 2)), "c": (np.float32, ()),
+    }  # fmt: skip
+    np.testing.assert_array_equal(tensors["a"], wide)
+    np.testing.assert_array_equal(tensors["b"], wide)
+    assert tensors["c"] == 1.5
+    (tmp_path / "w.safetensors").write_bytes(content[:-1])
+    with pytest.raises(WeightsError, match="complete safetensors"):
+        read_file(tmp_path / "w.safetensors")
