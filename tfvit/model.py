@@ -76,10 +76,12 @@ def _paper(variant: Variant) -> str:
 
 
 def _shape(variant: Variant) -> str:
+    if isinstance(variant, WindowedVariant):
+        return f"depths {variant.depths}, num_heads {variant.num_heads}, window {variant.window_size}"
     if isinstance(variant, PlainVariant):
         registers = f", {variant.registers} registers" if variant.registers else ""
         return f"depth {variant.depth}, num_heads {variant.num_heads}, patch {variant.patch_size}{registers}"
-    return f"depths {variant.depths}, num_heads {variant.num_heads}, window {variant.window_size}"
+    raise TypeError(f"variant must be a WindowedVariant or a PlainVariant. Received: {variant!r}")
 
 
 CONSTRUCTORS = {
