@@ -56,7 +56,7 @@ libraries="$build/classes/core:$stdlib:$java/junit4.jar:$java/hamcrest-2.2.jar:$
 compile desktop "$libraries" -jvm-target 17 "$here/src/standin" "$here/src/test" "$project/app/src/main/java/tfvit/edge/app/LiteRtEngine.kt"
 
 litert="$("$PYTHON" -c 'import ai_edge_litert; print(ai_edge_litert.__path__[0])')"
-version="$("$PYTHON" -c 'from edge import runtime; print(runtime.runtime_version())')"
+version="$("$PYTHON" -c 'from edge.runtime.cpu import runtime_version; print(runtime_version())')"
 # tests CLASS...; LiteRT's own log goes to a file
 tests() {
     java -cp "$build/classes/desktop:$libraries:$build/toolchain/jna" -Dlitert.library="$litert/libLiteRt.so" -Dlitert.version="$version" \
