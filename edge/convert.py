@@ -66,6 +66,10 @@ def parser() -> Parser:
     parser.add_argument("--labels", type=Path, help="text file with one label per line, embedded in the file")
     parser.add_argument("--input", choices=INPUTS, default="float32", help="input type, pixels 0..255 either way (%(default)s)")
     flags.add_preprocessing_flags(parser)
+    parser.add_argument(
+        "--image-size", type=int, metavar="N", help="side in pixels instead of the variant's, or of a --model that is open to any (its own)"
+    )
+    parser.add_argument("--window", type=int, metavar="N", help="side of the windows in tokens: the weights' position biases are adapted")
     parser.add_argument("--trust-model", action="store_true", help="run Python code in --model (lambdas): only where you trust the file")
     flags.add_import_flag(parser)
     parser.add_argument(
@@ -156,6 +160,8 @@ def convert(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     channels: str | None = None,
+    image_size: int | None = None,
+    window: int | None = None,
     trust_model: bool = False,
     imports: Sequence[str] = (),
     output: str = AUTO,
@@ -226,7 +232,8 @@ def _converted(
     calibration: str | Path, calibration_samples: int,
     drift_samples: int | None, seed: int, labels: Any, input: str, model_input: str,
     resize: int | str | None, crop: float | None, interpolation: str | None, mean: Sequence[float] | None, std: Sequence[float] | None,
-    channels: str | None, trust_model: bool, imports: Sequence[str], output: str, out: str | Path,
+    channels: str | None, image_size: int | None, window: int | None, trust_model: bool, imports: Sequence[str], output: str,
+    out: str | Path,
     gate: bool, max_top1_drop: float | None, min_agreement: float | None, min_snr: float | None, repair: bool, explain: bool,
     position_tables: bool, min_runtime: tuple[int, ...] | None, cache: str | Path | None, no_cache: bool, jobs: int, cluster: str | None,
     memory_check: bool, save: str | Path | None, force: bool, name: str | None = None,
@@ -275,6 +282,17 @@ def _converted(
         )
     if imports and not isinstance(model, str | Path):
         raise UsageError("nothing to import for", expected="--import with --model FILE", received="no --model", action="leave --import out")
+    for flag, value, fits in (
+        ("--window", window, model is None and checkpoint is None),
+        ("--image-size", image_size, checkpoint is None),
+    ):
+        if value is not None and not fits:
+            raise UsageError(
+                f"{flag} does not fit",
+                expected=f"{flag} with --variant{' or --model' if flag == '--image-size' else ''}",
+                received=f"{flag} {value} and {'--checkpoint' if checkpoint is not None else '--model'}",
+                action=f"leave {flag} out",
+            )
     if jobs < 1:
         raise UsageError("nothing to do", expected="--jobs of at least 1", received=str(jobs), action="leave --jobs out")
     for value, allowed in ((input, INPUTS), (output, OUTPUTS)):
@@ -299,7 +317,7 @@ def _converted(
         variants=variants, weights=str(weights or "auto"), model=model, model_name=name, checkpoint=checkpoint, ema=ema, model_input=said,
         trusted=trust_model,
         imports=imports, recipes=recipes, labels=labels, drift_samples=drift_samples, settings=settings, store=store, jobs=jobs,
-        cluster=cluster, check_memory=memory_check, save=Path(save) if save else None,
+        cluster=cluster, check_memory=memory_check, save=Path(save) if save else None, image_size=image_size, window=window,
     )  # fmt: skip
     table.require_some(cells)
     return Conversions(table.document(cells, current().seconds()), cells)

@@ -153,7 +153,7 @@ COVERED_BY = {
     "edge/artifacts/test_store.py": "edge.cache edge.flags",
     "edge/test_convert.py": "edge.conversion.candidate edge.conversion.command edge.conversion.convert_model edge.conversion.image_checks "
     "edge.conversion.images edge.conversion.manifest edge.conversion.plan edge.conversion.table edge.export.backend "
-    "edge.export.float_model edge.export.source edge.quantization.recipes tfvit.labels tfvit.weights_choice",
+    "edge.export.float_model edge.quantization.recipes tfvit.labels tfvit.weights_choice",
     "edge/conversion/test_scheduler.py": "edge.conversion.cells edge.conversion.costs edge.conversion.worker edge.export.kept_model "
     "edge.runtime.machine",
     "edge/conversion/test_scale.py": "edge.conversion.cluster",

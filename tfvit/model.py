@@ -79,6 +79,7 @@ def _shape(variant: Variant) -> str:
     if isinstance(variant, PlainVariant):
         registers = f", {variant.registers} registers" if variant.registers else ""
         return f"depth {variant.depth}, num_heads {variant.num_heads}, patch {variant.patch_size}{registers}"
+    assert isinstance(variant, WindowedVariant)
     return f"depths {variant.depths}, num_heads {variant.num_heads}, window {variant.window_size}"
 
 

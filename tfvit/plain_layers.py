@@ -58,7 +58,7 @@ class Tokens(PatchProjection):
         """Everything that is added to patches and zeros: the class token, the registers, the positions."""
         return tuple(getattr(self, name) for name in ("class_token", "registers", "positions") if hasattr(self, name))
 
-    def build(self, input_shape: tuple[int, ...]) -> None:
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         super().build(input_shape)
         self.grid = tuple(side // self.patch_size for side in input_shape[1:3])
         small = keras.initializers.TruncatedNormal(stddev=0.02)
@@ -70,7 +70,7 @@ class Tokens(PatchProjection):
         self.positions = self.add_weight(name="positions", shape=(rows, self.embed_dim), initializer=small)
         self.built = True
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
         height, width = (side // self.patch_size for side in input_shape[1:3])
         return (input_shape[0], 1, self.prefix + height * width, self.embed_dim)
 
@@ -270,7 +270,7 @@ class TokenPooling(layers.Layer):
         self.pooling = pooling
         self.prefix = prefix
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
         return (input_shape[0], input_shape[-1] * (2 if self.pooling.startswith("token_") else 1))
 
     def call(self, inputs: Any) -> Any:

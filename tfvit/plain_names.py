@@ -100,8 +100,9 @@ def _from_official(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
                 tensor = tensor.reshape(-1, tensor.shape[-1]).T
             named[f"{prefix}.{'bias' if kind == 'bias' else 'weight'}"] = tensor
         elif block and block[2].endswith("/query"):
-            parts = [tensors.get(f"{module.removesuffix('query')}{part}/{kind}") for part in ("query", "key", "value")]
-            if all(part is not None for part in parts):
+            names = [f"{module.removesuffix('query')}{part}/{kind}" for part in ("query", "key", "value")]
+            if set(names) <= set(tensors):
+                parts = [tensors[one] for one in names]
                 flat = [part.reshape(part.shape[0], -1).T if kind == "kernel" else part.reshape(-1) for part in parts]
                 named[f"blocks.{block[1]}.attn.qkv.{'weight' if kind == 'kernel' else 'bias'}"] = np.concatenate(flat)
         elif block and block[2].endswith(("/key", "/value")):
@@ -131,9 +132,9 @@ def _from_hugging_face(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
             named[f"blocks.{block[1]}.{_HUGGING_FACE_BLOCK[block[2].removesuffix(f'.{kind}')]}.{kind}"] = tensor
         elif block and block[2].startswith("attention.attention."):
             if block[2] == f"attention.attention.query.{kind}":
-                parts = [plain.get(name.replace(".query.", f".{part}.")) for part in ("query", "key", "value")]
-                if all(part is not None for part in parts):
-                    named[f"blocks.{block[1]}.attn.qkv.{kind}"] = np.concatenate(parts)
+                names = [name.replace(".query.", f".{part}.") for part in ("query", "key", "value")]
+                if set(names) <= set(plain):
+                    named[f"blocks.{block[1]}.attn.qkv.{kind}"] = np.concatenate([plain[one] for one in names])
         else:
             named[name] = tensor
     return named
@@ -145,11 +146,9 @@ def _with_register_for_distillation(tensors: dict[str, np.ndarray]) -> dict[str,
         positions = tensors.pop("pos_embed")
         tensors["reg_token"] = tensors.pop("dist_token") + positions[:, 1:2]
         tensors["pos_embed"] = np.concatenate([positions[:, :1], positions[:, 2:]], axis=1)
-    heads = [[tensors.get(f"{head}.{kind}") for head in ("head", "head_dist")] for kind in ("weight", "bias")]
-    if all(part is not None for pair in heads for part in pair):
-        tensors["head.weight"] = np.concatenate(heads[0], axis=1) / 2
-        tensors["head.bias"] = (heads[1][0] + heads[1][1]) / 2
-        del tensors["head_dist.weight"], tensors["head_dist.bias"]
+    if {f"{head}.{kind}" for head in ("head", "head_dist") for kind in ("weight", "bias")} <= set(tensors):
+        tensors["head.weight"] = np.concatenate([tensors["head.weight"], tensors.pop("head_dist.weight")], axis=1) / 2
+        tensors["head.bias"] = (tensors["head.bias"] + tensors.pop("head_dist.bias")) / 2
     return tensors
 
 

@@ -231,6 +231,13 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
+def at_image_size(variant: Variant, size: int) -> Variant:
+    """The same row for images of another size, cut out in the same proportion."""
+    protocol = variant.preprocessing
+    geometry = dataclasses.replace(protocol, resize_px=round(protocol.resize_px * size / protocol.crop_px), crop_px=size)
+    return dataclasses.replace(variant, image_size=size, preprocessing=geometry)
+
+
 def find_variant(name: str) -> Variant:
     """The variant called `name`; a hyphen is accepted for the underscore.
 

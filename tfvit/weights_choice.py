@@ -86,17 +86,22 @@ def resolve_weights(text: str, variant: Variant, timeout_s: float = NETWORK_TIME
     return WeightsChoice(path=path, sha256=sha256_of_given(path))
 
 
-def build(variant: Variant, choice: WeightsChoice) -> tuple[Any, Any]:
-    """The Keras model of a variant, giving logits, and the `tfvit.weights.WeightsOrigin` of its weights."""
+def build(variant: Variant, choice: WeightsChoice, window: int | None = None) -> tuple[Any, Any]:
+    """The Keras model of a variant, giving logits, and the `tfvit.weights.WeightsOrigin` of its weights.
+
+    Args:
+        window: another than the variant's, to which the weights' position biases are adapted.
+    """
     from tfvit import weights
     from tfvit.model import build_variant
 
     arguments = weights.checkpoint_arguments(choice.path) if choice.path else {}
+    arguments |= {"window_size": window} if window else {}
     model = build_variant(variant, weights=None, classifier_activation=None, **arguments)
     if choice.random_seed is not None:
         return model, weights.randomize(model, choice.random_seed)
     path, sha256 = choice.file
-    origin = weights.load_weights(model, path, variant)
+    origin = weights.load_weights(model, path, variant, adapt_window=window is not None)
     if choice.published:
         origin = weights.WeightsOrigin(choice.published, sha256, choice.license, choice.origin)
     return model, origin

@@ -16,7 +16,7 @@ from keras import layers
 from tfvit.blocks import Block, LayerNorm, PatchEmbedding, PatchMerging
 from tfvit.functional import classifier, functional_model, image_input
 from tfvit.graph_constants import MASKED
-from tfvit.variants import WindowedVariant
+from tfvit.variants import VARIANTS, WindowedVariant
 
 
 def ViTTransformer(
@@ -191,6 +191,7 @@ def _pretrained_window_sizes(variant: WindowedVariant, window_size: int | None) 
         return None
     if window_size in (None, variant.window_size):
         return variant.pretrained_window_sizes
-    sides = [variant.image_size // variant.patch_size >> stage for stage in range(len(variant.depths))]
+    trained_px = VARIANTS.get(variant.id, variant).image_size  # the row may be for images of another size
+    sides = [trained_px // variant.patch_size >> stage for stage in range(len(variant.depths))]
     trained = [min(variant.window_size, side) for side in sides]
     return tuple(own or used for own, used in zip(variant.pretrained_window_sizes, trained, strict=True))

@@ -45,6 +45,8 @@ def convert(
     cluster: str | None,
     check_memory: bool,
     save: Path | None,
+    image_size: int | None = None,
+    window: int | None = None,
 ) -> list[Cell]:
     """Every recipe of every model, in the order asked for.
 
@@ -59,6 +61,7 @@ def convert(
         store: where things are kept for the next run.
         jobs, cluster, check_memory: as `edge.conversion.scheduler.run` and `Group` take them.
         save: a JSON file for the table, or None.
+        image_size, window: instead of the model's own.
     """
     if save:
         atomic_files.require_replaceable(save, table.KIND)
@@ -71,7 +74,7 @@ def convert(
         source = sources.resolve_checkpoint(checkpoint, model_input, variants[0] if variants else None, ema, asked.output)
         chosen: list[tuple[str, Source | UserError]] = [(source.name, source)]
     else:
-        chosen = _sources(variants, weights, model, model_name, model_input, trusted, imports, asked.output)
+        chosen = _sources(variants, weights, model, model_name, model_input, trusted, imports, asked.output, image_size, window)
     for name, source in chosen:
         order.append(name)
         if isinstance(source, UserError):
@@ -103,10 +106,12 @@ def _sources(
     trusted: bool,
     imports: Sequence[str],
     output: str,
+    image_size: int | None,
+    window: int | None,
 ) -> list[tuple[str, Source | UserError]]:
     """Name and source of each model, or what is wrong with its weights."""
     if model is not None:
-        source = sources.own_model(model, model_input, trusted, model_name, imports, output)
+        source = sources.own_model(model, model_input, trusted, model_name, imports, output, image_size)
         return [(source.name, source)]
     chosen: list[tuple[str, Source | UserError]] = []
     warned = False
@@ -119,5 +124,6 @@ def _sources(
         if resolved.warning and not warned:
             current().warn(resolved.warning)
             warned = True
-        chosen.append((variant.id, Source(variant.id, variant, resolved, model_input)))
+        source = sources.of_variant(variant, resolved, model_input, image_size, window)
+        chosen.append((source.name, source))
     return chosen

@@ -185,6 +185,7 @@ def settings_block(source: Source, recipe: Recipe, settings: Settings, images: I
     """What was asked for: with weights and tools all that `edge.verify` needs to make the file again."""
     return {
         **({"checkpoint": source.checkpoint.document()} if source.checkpoint else {}),
+        **{name: value for name, value in (("image_size", source.image_size), ("window", source.window)) if value},
         "input": settings.input_dtype,
         "output": settings.output,
         "takes_pixels": source.model_input.takes_pixels,

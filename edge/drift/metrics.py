@@ -212,7 +212,7 @@ def _compare_numbers(reference: np.ndarray, target: np.ndarray, meaning: str) ->
     if meaning == LABELS:
         p, q = sigmoid(reference), sigmoid(target)
         agreement = np.where(finite, ((reference > 0) == (target > 0)).mean(axis=1), 0.0)
-        kl = sum(_entropies(one, other) for one, other in ((p, q), (1 - p, 1 - q))).mean(axis=1)
+        kl = (_entropies(p, q) + _entropies(1 - p, 1 - q)).mean(axis=1)
     else:
         p, q, agreement, kl = reference, target, np.full(number, np.nan), np.full(number, np.nan)
     spread = reference - reference.mean(axis=0) if meaning == VALUES and number > 1 else reference

@@ -55,7 +55,7 @@ class Difference:
                 "samples": found.samples,
                 "top1_agreement": proportion(self.images.same_top1) if scores else None,
                 "top1_in_top5": proportion(self.images.top1_in_top5) if self.images.meaning == CLASSES else None,
-                "top5_overlap": finite(found.top5_agreement) if scores else None,
+                "top5_overlap": None if found.top5_agreement is None else finite(found.top5_agreement),
                 "logits_snr_db": finite(found.logits_snr_db),
                 "cosine": finite(found.cosine),
                 "kl": finite(found.kl),

@@ -99,6 +99,7 @@ class FloatModel:
             else:
                 loss = loss_of(model) if self.source.live is not None else loss_of(None, self.source.weights.path)
                 said = said.over(attached(model))
+                model = to_tflite.sized(model, self.source.image_size)
                 built = to_tflite.exportable(model, None, said.takes_pixels, self.source.output, loss, said.channels == "BGR")
             self._said = said
             return dataclasses.replace(built, preprocessing=said.applied(built.preprocessing, built.input_shape[0]))

@@ -104,16 +104,17 @@ def source_of(
             action=f"name the file {manifest['name']} was made from",
         )
     said = model_input if model_input != NOTHING_SAID else recorded_input(manifest)
-    output = (manifest.get("settings") or {}).get("output", AUTO_OUTPUT)
+    settings = manifest.get("settings") or {}
+    output, adapted = settings.get("output", AUTO_OUTPUT), {name: settings.get(name) for name in ("image_size", "window")}
     if checkpoint is not None:  # the checks above: exactly where the manifest is of one
         read = manifest["settings"]["checkpoint"]
         variant = find_variant(read["variant"]) if read["variant"] else None
         source = sources.resolve_checkpoint(checkpoint, said, variant, read["ema"], output)
     elif model is not None:  # likewise of a saved model
-        source = sources.own_model(model, said, trusted, imports=imports, output=output)
+        source = sources.own_model(model, said, trusted, imports=imports, output=output, image_size=adapted["image_size"])
     else:
         variant = find_variant(manifest["variant"])
-        source = sources.Source(variant.id, variant, resolve_weights(str(weights or recorded["source"]), variant), said)
+        source = sources.of_variant(variant, resolve_weights(str(weights or recorded["source"]), variant), said, **adapted)
     if not recorded["random"] and source.weights.sha256 != recorded["sha256"]:
         if recorded.get("origin") == sources.IN_MEMORY and source.live is None:
             raise InputError(

@@ -22,7 +22,7 @@ from tfvit.errors import InputError, UsageError, first_line
 from tfvit.hashing import file_sha256
 from tfvit.preprocessing import NOTHING_SAID, ModelInput
 from tfvit.progress import current, step
-from tfvit.variants import Variant, find_variant
+from tfvit.variants import Variant, WindowedVariant, at_image_size, find_variant
 from tfvit.weights_choice import WeightsChoice
 
 # Where the weights of a model in memory came from, as its manifest says it
@@ -66,6 +66,7 @@ class Source:
         imports: for a saved model: modules to import first, which register layers of the user's own, each with the SHA-256 of its file.
         output: what was said of its output, a key of `edge.drift.meanings.OUTPUTS`.
         checkpoint: how it was read, for a checkpoint of anyone's.
+        image_size, window: of a variant, instead of its own; the row `variant` is for that size already.
     """
 
     name: str
@@ -77,6 +78,8 @@ class Source:
     imports: tuple[tuple[str, str | None], ...] = ()
     output: str = AUTO
     checkpoint: FromCheckpoint | None = None
+    image_size: int | None = None
+    window: int | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -91,6 +94,7 @@ class Source:
             "imports": [list(one) for one in self.imports],
             "output": self.output,
             "checkpoint": self.checkpoint.document() if self.checkpoint else None,
+            "sizes": [self.image_size, self.window],
         }
 
     @property
@@ -101,6 +105,46 @@ class Source:
 
     def artifact_name(self, recipe: Recipe) -> str:
         return f"{self.name}-{recipe.name}{'.random' if self.weights.is_random else ''}"
+
+
+def of_variant(
+    variant: Variant,
+    weights: WeightsChoice,
+    model_input: ModelInput = NOTHING_SAID,
+    image_size: int | None = None,
+    window: int | None = None,
+) -> Source:
+    """A row of the table with weights, for images or with windows of another size where one is given.
+
+    Raises:
+        UsageError: a size or a window that the variant cannot have.
+    """
+    name, row = variant.id, variant
+    if image_size is not None:
+        _require_size(variant, image_size)
+        name, row = f"{name}-{image_size}px", at_image_size(variant, image_size)
+    if window is not None:
+        if not isinstance(variant, WindowedVariant) or not 2 <= window <= row.image_size // variant.patch_size:
+            raise UsageError(
+                "an impossible window",
+                expected="--window of 2 tokens to the side of the grid, of a variant with windows",
+                received=f"--window {window} for {variant.id} at {row.image_size} px",
+                action="leave --window out, or pass another",
+            )
+        name = f"{name}-window{window}"
+    return Source(name, row, weights, model_input, image_size=image_size, window=window)
+
+
+def _require_size(variant: Variant, size: int) -> None:
+    """Checks that there are whole patches, and one of them in the last stage."""
+    least = variant.patch_size << (len(variant.depths) - 1) if isinstance(variant, WindowedVariant) else variant.patch_size
+    if size < least or size % variant.patch_size:
+        raise UsageError(
+            "an impossible image size",
+            expected=f"--image-size of at least {least} px, a multiple of {variant.patch_size}",
+            received=f"--image-size {size} for {variant.id}",
+            action="pass another",
+        )
 
 
 def resolve_model(path: Path, model_input: ModelInput = NOTHING_SAID, trusted: bool = False, imports: Sequence[str] = ()) -> Source:
@@ -246,11 +290,12 @@ def own_model(
     name: str | None = None,
     imports: Sequence[str] = (),
     output: str = AUTO,
+    image_size: int | None = None,
 ) -> Source:
     """A model of the user's own: the path of a saved one, or the Keras model itself."""
     saved = isinstance(model, str | os.PathLike)
     source = resolve_model(Path(model), model_input, trusted, imports) if saved else _in_memory(model, name, model_input)
-    return dataclasses.replace(source, output=output)
+    return dataclasses.replace(source, output=output, image_size=image_size)
 
 
 def _in_memory(model: Any, name: str | None, model_input: ModelInput) -> Source:
@@ -283,7 +328,7 @@ def build(source: Source) -> tuple[Any, Any]:
         path, sha256 = source.weights.file
         _import([name for name, _ in source.imports])
         return tfvit_weights.load_keras_model(path, source.trusted), tfvit_weights.WeightsOrigin(path.name, sha256)
-    return weights_choice.build(source.variant, source.weights)
+    return weights_choice.build(source.variant, source.weights, source.window)
 
 
 def on_this_machine(source: Source) -> Source:

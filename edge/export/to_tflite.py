@@ -233,6 +233,26 @@ def _fill_in_constants(model: schema.ModelT, values: dict[str, tuple[str, np.nda
     graph.inputs = np.asarray([index for index in graph.inputs if index not in filled], np.int32)
 
 
+def sized(model: keras.Model, side: int | None) -> keras.Model:
+    """A model whose input has no fixed size, on images of `side` x `side` px; the model itself for None.
+
+    Raises:
+        UsageError: its size is another one, and fixed.
+    """
+    shape = tuple(model.inputs[0].shape[1:3]) if side is not None and getattr(model, "inputs", None) else ()
+    if side is None or len(shape) != 2 or shape == (side, side):
+        return model
+    if None not in shape:
+        raise UsageError(
+            "a model of a fixed size",
+            expected=f"no --image-size, or {shape[0]}: the saved model takes {shape[0]} x {shape[1]} px",
+            received=f"--image-size {side}",
+            action="leave --image-size out, or build the model with input_shape=(None, None, 3)",
+        )
+    inputs = keras.layers.Input(shape=(side, side, 3), dtype=model.inputs[0].dtype, name=INPUT_NAME)
+    return keras.Model(inputs, model(inputs), name=model.name)
+
+
 def _red_first(model: keras.Model) -> keras.Model:
     """A model that takes blue first, behind an exchange of red and blue by slices, which every delegate takes."""
     inputs = keras.layers.Input(shape=model.inputs[0].shape[1:], dtype=model.inputs[0].dtype, name=INPUT_NAME)

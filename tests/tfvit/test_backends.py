@@ -14,6 +14,7 @@ RELATIVE_TOLERANCE = 1e-5
 SCRIPT = """
 import keras, numpy as np
 from tfvit.model import ViTTransformer
+from tfvit.plain import VisionTransformer
 from tfvit.weights import randomize
 
 outputs = {"backend": keras.backend.backend()}
@@ -25,6 +26,12 @@ for version in (1, 2):
     randomize(model, 0)
     pixels = np.random.default_rng(0).normal(size=(2, 72, 64, 3)).astype("float32")
     outputs[f"v{version}"] = keras.ops.convert_to_numpy(model(pixels))
+model = VisionTransformer(
+    embed_dim=16, depth=2, num_heads=2, patch_size=8, registers=2, class_position=False, layer_scale=1.0, pooling="token_avg",
+    input_shape=(72, 64, 3), classes=5, classifier_activation=None,
+)
+randomize(model, 0)
+outputs["plain"] = keras.ops.convert_to_numpy(model(pixels))
 """
 
 
@@ -46,7 +53,7 @@ def test_other_backends_equal_tensorflow(backend, tmp_path):
     exec(SCRIPT, here)
     expected, outputs = here["outputs"], _outputs(backend, tmp_path)
     assert expected["backend"] == "tensorflow"
-    for name in ("v1", "v2"):
+    for name in ("v1", "v2", "plain"):
         difference = np.abs(outputs[name] - expected[name]).max() / np.abs(expected[name]).max()
         print(f"{backend} {name}: max abs difference {difference:.1e} of scale")
         assert difference <= RELATIVE_TOLERANCE

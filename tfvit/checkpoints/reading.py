@@ -236,6 +236,7 @@ def _joined(
     known: dict[str, Any] = {**shapes, **{key: value for key, value in said.architecture.items() if value is not None}}
     if variant is not None:
         _require_variant(known, variant, source)
+        assert isinstance(variant, WindowedVariant)  # it fits
         known = {"window_size": variant.window_size, "image_size": variant.image_size, **known}
         if variant.version == 2:
             known = {"pretrained_window_sizes": variant.pretrained_window_sizes, **known}
