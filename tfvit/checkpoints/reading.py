@@ -175,6 +175,7 @@ def _read(found: _Found, source: str, variant: Variant | None, ema: bool, image_
         checkpoint = plain.joined(format, tensors, said, variant, source)
     else:
         checkpoint = _joined(format, tensors, said, variant, image_size, source)
+    _require_images(checkpoint.preprocessing, checkpoint.image_size, source)
     return dataclasses.replace(checkpoint, notes=(*content.notes, *notes, *checkpoint.notes))
 
 
@@ -268,7 +269,6 @@ def _joined(
         if format == kerashub.FORMAT:
             raise unsupported(source, f"{side} px in windows of {known['window_size']}", "grids of whole windows")
         known["padding"] = AFTER_SHIFT
-    _require_images(preprocessing, side, source)
     architecture = {**known, "input_shape": (side, side, 3)}
     tensors = names.timm_names(tensors)
     return Checkpoint(format, tensors, architecture, said.labels if "classes" in known else None, preprocessing, tuple(notes))
