@@ -1,6 +1,8 @@
 """The scripts around the Android app: what they do where tools cannot be had, and the checks of the APK that CI can build."""
 
+import importlib
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -33,6 +35,17 @@ def without_java(tmp_path):
     for tool in ("bash", "dirname", "realpath", "mkdir", "cat", "sed", "grep", "uname"):
         (folder / tool).symlink_to(shutil.which(tool))
     return str(folder)
+
+
+def test_what_scripts_import_is_there():
+    """Python inside shell scripts is seen by no linter."""
+    found = [
+        (script.name, *match)
+        for script in sorted(DEMO.rglob("*.sh"))
+        for match in re.findall(r"from ((?:edge|tfvit|calibration)[\w.]*) import (\w+)", script.read_text(encoding="utf-8"))
+    ]
+    assert found
+    assert [one for one in found if not hasattr(importlib.import_module(one[1]), one[2])] == []
 
 
 @pytest.mark.parametrize("script", ["desktop/test.sh", "ci/apk.sh"])
