@@ -306,10 +306,11 @@ def _require_variant(known: Mapping[str, Any], variant: Variant, source: str) ->
         return
     like = [row.id for row in VARIANTS.values() if _fits(known, row)]
     keys = ("version", "embed_dim", "depths", "num_heads", "window_size", "image_size")
-    differs = [key for key in keys if known.get(key) not in (None, getattr(variant, key))]
+    # a plain variant has neither version nor windows
+    differs = [key for key in keys if known.get(key) not in (None, getattr(variant, key, None))]
     raise WeightsError(
         f"the checkpoint is not {variant.id}",
-        expected=", ".join(f"{key} {_plain(getattr(variant, key))}" for key in differs),
+        expected=", ".join(f"{key} {_plain(getattr(variant, key, 'none'))}" for key in differs),
         received=f"{source}: " + ", ".join(f"{key} {_plain(known[key])}" for key in differs),
         action=f"it looks like {' or '.join(like)}: use that variant" if like else "leave the variant out: it is built as it is",
     )

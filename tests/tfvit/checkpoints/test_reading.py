@@ -93,6 +93,8 @@ def test_another_variant_than_it_is(tensors, tmp_path):
         read_checkpoint(VARIANTS_FILE, VARIANTS["tiny224"])
     assert "it looks like nano32" in str(caught.value)
     assert read_checkpoint(path, VARIANTS["nano32"]).preprocessing == VARIANTS["nano32"].preprocessing
+    with pytest.raises(WeightsError, match="is not vit_nano32"):  # of the other family
+        read_checkpoint(path, VARIANTS["vit_nano32"])
     with pytest.raises(WeightsError, match="built as it is"):
         read_checkpoint(_save(tensors[1], tmp_path / "w.safetensors"), VARIANTS["tiny224"])
 
