@@ -273,7 +273,7 @@ def _converted(
             received=f"{f'--channels {channels}' if channels else f'--model-input {model_input}'} and no --model",
             action="leave it out",
         )
-    if output not in (AUTO, PROBABILITIES, "logits") and model is None and checkpoint is None:
+    if output in OUTPUTS and output not in (AUTO, PROBABILITIES, "logits") and model is None and checkpoint is None:
         raise UsageError(
             "a variant's output is known",
             expected="--output probabilities or logits",
