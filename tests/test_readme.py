@@ -13,6 +13,8 @@ from PIL import Image
 
 from calibration import builtin
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MOST_LINES, MOST_BYTES = 150, 9000

@@ -17,6 +17,8 @@ from tests.edge.small_models import MICRO, pixels
 from tfvit import hashing
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError
 
+pytestmark = pytest.mark.whole
+
 # Enough to have run; nothing here judges how fast
 SHORT = ("--min-runs", "3", "--min-seconds", "0", "--quiet")
 

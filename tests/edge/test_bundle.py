@@ -28,6 +28,8 @@ from tests.edge.small_models import MICRO, SEED, build
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 from tfvit.preprocessing import Preprocessing, resize_and_crop
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).parents[2]
 NAMES = ("ant", "bee", "cat", "dog", "eel")
 RECIPES = ("float32", "float16", "int8", "int8_full")

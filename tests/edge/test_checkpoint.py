@@ -16,6 +16,8 @@ from tests.edge.small_models import exports_remembered, run_command
 from tests.tfvit.checkpoints import small_checkpoints as make
 from tfvit.errors import EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, InputError
 
+pytestmark = pytest.mark.whole
+
 REFERENCE = Path(__file__).parents[2].parent / "shared" / "data" / "reference"
 FAST = ("--quant", "float32", "--calibration-samples", "2", "--drift-samples", "2", "--no-cache")
 SIDE = 32

@@ -27,6 +27,8 @@ from tfvit.labels import cifar10_labels
 from tfvit.preprocessing import NOTHING_SAID
 from tfvit.published import SHIPPED_SHA256
 
+pytestmark = pytest.mark.whole
+
 CIFAR10 = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
 
 REFERENCE = Path(__file__).parents[2].parent / "shared" / "data" / "reference"

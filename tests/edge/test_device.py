@@ -24,6 +24,8 @@ from tests.edge.scripted_adbd import ScriptedAdbd
 from tfvit import hashing
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).parents[2]
 NAME = "example-nine-5g-x-ce541259"
 MODELS = tuple(report_documents.manifest(recipe) for recipe in ("float16", "int8"))

@@ -14,6 +14,8 @@ from edge.front_door import paths_of
 from tests.edge.small_models import MICRO, SEED, exports_remembered, rows_in_the_table
 from tfvit.errors import InputError, UsageError
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).parents[2]
 FEW = {"calibration_samples": 4, "drift_samples": 4, "no_cache": True, "quiet": True}
 QUICK = {"min_runs": 1, "min_seconds": 0.0, "quiet": True}

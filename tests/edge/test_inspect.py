@@ -10,6 +10,8 @@ from edge.runtime import cpu
 from tests.edge.gpu_probes import PROBES
 from tfvit.errors import EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.fixture
 def inspected(capfd):

@@ -23,6 +23,8 @@ from tfvit.blocks import LayerNorm
 from tfvit.plain import VisionTransformer
 from tfvit.weights import randomize
 
+pytestmark = pytest.mark.whole
+
 # of the largest logit: other orders of float32 operations
 RELATIVE_TOLERANCE = 1e-5
 SHAPES = {

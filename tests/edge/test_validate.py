@@ -23,6 +23,8 @@ from tests.edge.small_models import MICRO, SEED, build
 from tfvit import hashing
 from tfvit.errors import EXIT_BUG, EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).parents[2]
 NAMES = ("ant", "bee", "cat", "dog", "eel")
 PICTURES = 90  # two chunks

@@ -17,6 +17,8 @@ from tfvit import hashing
 from tfvit.checkpoints import official_tensors
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 
+pytestmark = pytest.mark.whole
+
 LABELS = ("daisy", "iris", "poppy", "rose", "tulip")
 
 

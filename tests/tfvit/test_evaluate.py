@@ -14,6 +14,8 @@ from tfvit.preprocessing import normalize, resize_and_crop
 from tfvit.variants import VARIANTS
 from tfvit.weights import randomize
 
+pytestmark = pytest.mark.whole
+
 CLASSES = 10
 
 

@@ -18,6 +18,8 @@ from edge.runtime import cpu
 from edge.tflite import attachments, flatbuffer, metadata
 from tfvit.hashing import sha256
 
+pytestmark = pytest.mark.whole
+
 BUFFERS = {"TFLITE_METADATA": b"first" * 7, "EDGE_PROVENANCE": b"second"}
 FILES = {"labels.txt": "Katze\nnaïve\n猫\n".encode()}
 FULL = {

@@ -13,6 +13,8 @@ from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, 
 from tfvit.imagenet import preprocess_input
 from tfvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, MODEL_INPUTS, VALUE_RANGES, ModelInput, Preprocessing, attach, attached
 
+pytestmark = pytest.mark.whole
+
 SIDE, CLASSES = MICRO.image_size, MICRO.classes
 # Each its own folder; a model with random weights gives some of them to some images
 NAMES = [f"class {index}" for index in range(CLASSES)]

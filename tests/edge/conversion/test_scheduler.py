@@ -26,6 +26,8 @@ from tfvit.progress import Progress
 from tfvit.variants import VARIANTS
 from tfvit.weights_choice import WeightsChoice, resolve_weights
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).parents[3]
 
 

@@ -14,6 +14,8 @@ from tfvit.model import ViTTransformer
 from tfvit.preprocessing import Preprocessing, normalize
 from tfvit.weights import randomize
 
+pytestmark = pytest.mark.whole
+
 # float32 on both sides in another order of operations; measured 121 dB and more, 6e-7
 FLOAT32_SNR_DB, FLOAT32_PROBABILITY = 90.0, 1e-4
 # Weights of 11 significant bits; measured 61 dB and more

@@ -16,6 +16,8 @@ from edge.runtime.cpu import Interpreter
 from tfvit.errors import UsageError
 from tfvit.imagenet import preprocess_input
 
+pytestmark = pytest.mark.whole
+
 SIZE = 32
 
 

@@ -14,6 +14,8 @@ from tfvit.imagenet import preprocess_input
 from tfvit.model import ViTTransformer
 from tfvit.weights import randomize
 
+pytestmark = pytest.mark.whole
+
 # of the largest logit: other orders of float32 operations
 RELATIVE_TOLERANCE = 1e-5
 

@@ -13,6 +13,8 @@ from tfvit.graph_constants import POSITION_BIAS
 from tfvit.model import ViTTransformer
 from tfvit.weights import randomize
 
+pytestmark = pytest.mark.whole
+
 # float32 on both sides in another order of operations, as for one backbone
 FLOAT32_SNR_DB = 100.0
 SIDE = MICRO.image_size

@@ -13,6 +13,8 @@ from tfvit.model import build_variant
 from tfvit.preprocessing import normalize
 from tfvit.variants import find_variant
 
+pytestmark = pytest.mark.whole
+
 FAST = ("--quant", "float32", "--calibration-samples", "2", "--drift-samples", "4", "--no-cache")
 
 

@@ -3,6 +3,7 @@
 import collections
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from edge.drift.limits import Limits
@@ -12,6 +13,8 @@ from edge.quantization.ranges import collect
 from edge.quantization.recipes import RECIPES, STATIC, Recipe
 from edge.runtime.cpu import Interpreter, xnnpack_partitions
 from edge.tflite import flatbuffer
+
+pytestmark = pytest.mark.whole
 
 ALL_STATIC = Recipe("static", "", Limits(0.0, 0.0, 100.0), dense=STATIC)
 MOVING = ("RESHAPE", "TRANSPOSE", "STRIDED_SLICE", "SLICE", "CONCATENATION", "SPACE_TO_DEPTH")

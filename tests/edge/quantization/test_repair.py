@@ -15,6 +15,8 @@ from edge.quantization.repair import PICOSECONDS, Demotion, Sensitivity, demotio
 from tests.edge.small_models import MICRO, build
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE
 
+pytestmark = pytest.mark.whole
+
 DAMAGED = "stage1_block2/attention/"
 LADDER = RECIPES["int8"].ladder
 
