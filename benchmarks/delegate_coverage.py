@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.rows import write_rows  # noqa: E402
-from edge import inspect  # noqa: E402
+from edge.inspection import command  # noqa: E402
 from tfvit.variants import VARIANTS  # noqa: E402
 
 CSV = ROOT / "results" / "delegate_coverage.csv"
@@ -58,9 +58,9 @@ def main() -> int:
 
 
 def _row(variant: str, recipe: str, file: Path, on_the_gpu: bool) -> dict[str, str]:
-    found = inspect.description(file.read_bytes())
+    found = command.description(file.read_bytes())
     xnnpack, gpu = found["delegates"]["xnnpack"], found["delegates"]["gpu"]
-    measured = inspect.measured_on_gpu(file) if on_the_gpu else {"status": "not tested", "difference_from_cpu": None, "ran_on": None}
+    measured = command.measured_on_gpu(file) if on_the_gpu else {"status": "not tested", "difference_from_cpu": None, "ran_on": None}
     return {
         "variant": variant,
         "recipe": recipe,

@@ -70,9 +70,9 @@ class Benchmark(Result):
         return {row["status"] for row in self.rows} <= {OK, UNAVAILABLE}
 
     def table(self) -> Table:
-        from edge.latency.table import table
+        from edge.latency import command
 
-        return table(self.document)
+        return command.table(self.document)
 
 
 def benchmark(

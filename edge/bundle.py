@@ -59,7 +59,9 @@ class Bundle(Result):
 
     def table(self) -> Table:
         columns = ("model", "MB", "input", "golden answer", "tolerance CPU, GPU", "GPU by rule", "labels")
-        return columns, [_row(model) for model in self.document["edge_package"]["models"]], _closing(self.document)
+        from edge.android import command
+
+        return columns, *command.shown(self.document)
 
     def __repr__(self) -> str:
         if self.refusals:
@@ -103,53 +105,6 @@ def bundle(
 
     with progress_on_stderr(quiet):
         return Bundle(command.bundle(paths_of(files), Path(app) if app else None, Path(zip) if zip else None, allow_random, force))
-
-
-def _row(model: dict[str, Any]) -> tuple[str, ...]:
-    best, tolerance = model["golden"]["top5"][0], model["golden"]["tolerance"]
-    label = f" {best['label']}" if best["label"] is not None else ""
-    return (
-        model["name"],
-        f"{model['size_bytes'] / 1e6:.2f}",
-        f"{model['input']['dtype']} {'x'.join(map(str, model['input']['shape'][1:]))}",
-        f"class {best['index']}{label} {best['score']:.3f}",
-        f"{tolerance['cpu']:g}, {tolerance['gpu']:g}",
-        model["gpu"]["verdict"],
-        model["labels"]["file"] if model["labels"] else "none",
-    )
-
-
-def _closing(document: dict[str, Any]) -> list[str]:
-    from edge.android import kotlin
-
-    package, written = document["edge_package"], document["written"]
-    models = {model["name"]: model for model in package["models"]}
-    lines = [f"{len(written)} files, {sum(file['size_bytes'] for file in written) / 1e6:.2f} MB, in {document['path']}"]
-    words = {
-        "replaced": "replaced, another content",
-        "removed": "removed, no longer in the bundle",
-        "kept": "not ours, kept",
-        "overwritten": "not ours, OVERWRITTEN",
-    }
-    lines += [f"{said}: {', '.join(document[name])}" for name, said in words.items() if document[name]]
-    if document["unchanged"]:
-        lines.append(f"unchanged: {len(document['unchanged'])} of the files")
-    for name, choice in package["recommended"].items():
-        lines.append(f"for the {name.upper()}: " + (f"{choice['name']} ({choice['why']})" if choice else "nothing here that fits"))
-    if any(model["random_weights"] for model in models.values()):
-        lines.append("RANDOM weights: to try an app out, not to ship it.")
-    sample = models[next((choice["name"] for choice in package["recommended"].values() if choice), next(iter(models)))]
-    in_app = document["target"] == "app"
-    return [
-        *lines,
-        "",
-        f"{'' if in_app else 'unpack it into src/main/assets/edge; '}build.gradle.kts of the module:",
-        "",
-        kotlin.GRADLE,
-        f"{sample['name']} in Kotlin (docs/android.md has more):",
-        "",
-        kotlin.kotlin(sample),
-    ]
 
 
 make_callable(__name__, bundle)

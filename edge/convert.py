@@ -16,7 +16,6 @@ from edge.quantization.recipes import RECIPES, find_recipe
 from tfvit.errors import UsageError, unknown_name
 from tfvit.extras import require_extra, require_matplotlib
 from tfvit.preprocessing import ModelInput
-from tfvit.progress import current
 from tfvit.terminal import Parser, Terminal, run
 from tfvit.variants import VARIANTS, find_variant
 
@@ -120,24 +119,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(arguments: argparse.Namespace, terminal: Terminal) -> int:
     found = called(_converted, arguments, terminal)
-    from edge.conversion.table import counts, exit_code
-
     seconds = [f"{line}; peak memory {found.document['peak_memory_mb']} MB" for line in terminal.progress.seconds_line()]
     columns, rows, closing = found.table()
-    terminal.result(found.document, columns, rows, [*closing, *seconds, *counts(found.cells)])
-    return exit_code(found.cells)
+    terminal.result(found.document, columns, rows, [*closing, *seconds, *found.counts])
+    return found.exit_code
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Conversions(Result):
-    """What became of every recipe of every model."""
+    """What became of every recipe of every model.
 
-    cells: Sequence[Any] = ()
+    Attributes:
+        cells: each of them.
+        counts: lines that say how many files there are not.
+        exit_code: the command's.
+    """
+
+    cells: Sequence[Any]
+    shown: Table
+    counts: Sequence[str]
+    exit_code: int
 
     def table(self) -> Table:
-        from edge.conversion.table import table
-
-        return table(self.cells)
+        return self.shown
 
 
 def convert(
@@ -216,15 +220,10 @@ def convert(
         found = _converted(variant=None if own else model, model=model if own else None, quant=recipes, **given)
     for error in (cell.error for cell in found.cells if cell.error is not None):
         raise error
-    artifacts = [_artifact(cell) for cell in found.cells]
+    from edge.conversion import command
+
+    artifacts = [command.artifact_of(cell) for cell in found.cells]
     return artifacts[0] if len(artifacts) == 1 and isinstance(quant, str) and "," not in quant else artifacts
-
-
-def _artifact(cell: Any) -> Artifact:
-    """What is there now; of a file that was refused what is known of it."""
-    from edge.artifacts.artifact import Artifact, load
-
-    return Artifact(cell.name, b"", cell.outcome.manifest) if cell.status == "refused" else load(cell.outcome.path)
 
 
 def _converted(
@@ -306,7 +305,7 @@ def _converted(
     if cluster:
         require_extra("cluster", "--cluster")
     store = flags.chosen_store(cache, no_cache)
-    from edge.conversion import command, table
+    from edge.conversion import command
 
     settings = {
         "calibration": str(calibration), "calibration_samples": calibration_samples, "seed": seed, "input_dtype": input, "output": output,
@@ -319,8 +318,7 @@ def _converted(
         imports=imports, recipes=recipes, labels=labels, drift_samples=drift_samples, settings=settings, store=store, jobs=jobs,
         cluster=cluster, check_memory=memory_check, save=Path(save) if save else None, image_size=image_size, window=window,
     )  # fmt: skip
-    table.require_some(cells)
-    return Conversions(table.document(cells, current().seconds()), cells)
+    return Conversions(*command.summary(cells))
 
 
 def _listed(text: str, known: dict[str, Any], find: Any) -> list[Any]:

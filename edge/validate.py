@@ -108,9 +108,9 @@ class Validation(Result):
         return self.document["gate"]["failures"]
 
     def table(self) -> Table:
-        from edge.validation.table import table
+        from edge.validation import command
 
-        return table(self.document)
+        return command.table(self.document)
 
 
 def validate(

@@ -50,9 +50,9 @@ def _verify(arguments: argparse.Namespace, terminal: Terminal) -> int:
             action="name one of the two",
         )
     require_extra("edge", "verifying")
-    from edge.conversion import rebuild, verification
+    from edge.conversion import verification
 
-    files = rebuild.Given(
+    files = verification.Given(
         arguments.weights, arguments.model, arguments.calibration, arguments.trust_model, arguments.imports, arguments.checkpoint
     )
     with reporting(terminal.progress, arguments.file.name):

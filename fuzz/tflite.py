@@ -1,7 +1,7 @@
 """A `.tflite` file, read and judged by rule: all of edge.inspect but the runtime, which `tflite_runtime` asks in processes of its own."""
 
-from edge import inspect
+from edge.inspection import command
 
 
 def read(data: bytes) -> None:
-    inspect.description(data, ask_runtime=False)
+    command.description(data, ask_runtime=False)

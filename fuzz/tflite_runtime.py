@@ -3,10 +3,10 @@
 Two processes a file, so a few a second, and what is native leaves no trace in the coverage: start from what `tflite` learned.
 """
 
-from edge import inspect
+from edge.inspection import command
 from edge.runtime import sandbox
 
 
 def read(data: bytes) -> None:
-    inspect.description(data)
+    command.description(data)
     sandbox.require_runs(data)

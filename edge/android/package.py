@@ -178,7 +178,7 @@ def _refusals(artifacts: Sequence[Artifact], allow_random: bool) -> list[str]:
             found.append(f"{name}: its drift check failed when it was converted")
         if artifact.labels is not None and len(artifact.labels) != manifest["classes"]:
             found.append(f"{name}: {len(artifact.labels)} labels for {manifest['classes']} classes")
-        elif self_description.labels_in(artifact.file) != artifact.labels:
+        elif self_description.read(artifact.file).labels != artifact.labels:
             given = "is not there" if artifact.labels is None else "has other names than the file itself"
             found.append(f"{name}: {name}.labels.txt {given}; convert again with --labels")
     return found

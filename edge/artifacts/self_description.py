@@ -177,12 +177,6 @@ def _stored_as(tensor: Mapping[str, Any]) -> str:
     return f" Stored as {tensor['dtype']}: value = scale * (integer - zero point), {values}."
 
 
-def labels_in(data: bytes) -> tuple[str, ...] | None:
-    """The class names in a file, None where it has none."""
-    listed = read(data).files.get(LABELS_FILE)
-    return None if listed is None else tuple(listed.decode("utf-8", "replace").splitlines())
-
-
 def read(data: bytes) -> SelfDescription:
     """What a `.tflite` says about itself. Damaged parts are named in `problems` and left out."""
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.artifacts import atomic_files
+from edge.artifacts.artifact import Artifact, load
 from edge.artifacts.store import Store
 from edge.conversion import plan, scheduler, table
 from edge.conversion.cells import Cell, Group
@@ -88,6 +89,22 @@ def convert(
                 found[cell.model, cell.recipe] = cell
                 _draw(cell, asked)
     return [found[name, recipe.name] for name in order for recipe in recipes]
+
+
+def summary(cells: list[Cell]) -> tuple[dict[str, Any], list[Cell], tuple[Any, ...], list[str], int]:
+    """The document, the cells, their table, lines on how many files there are not, and the exit code.
+
+    Raises:
+        Exception: what every cell failed of, if it is the same.
+    """
+    table.require_some(cells)
+    return table.document(cells, current().seconds()), cells, table.table(cells), table.counts(cells), table.exit_code(cells)
+
+
+def artifact_of(cell: Cell) -> Artifact:
+    """What is there now; of a file that was refused what is known of it."""
+    assert cell.outcome is not None
+    return Artifact(cell.name, b"", cell.outcome.manifest) if cell.status == "refused" else load(cell.outcome.path)
 
 
 def _draw(cell: Cell, settings: Settings) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from edge.artifacts import artifact, difference, self_description
 from edge.artifacts.provenance import code_sha256
 from edge.conversion import rebuild
+from edge.conversion.rebuild import Given as Given
 from edge.tflite import flatbuffer
 from tfvit.errors import reading
 from tfvit.hashing import sha256

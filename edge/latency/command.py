@@ -11,6 +11,7 @@ from edge.artifacts import atomic_files
 from edge.latency import protocol
 from edge.latency.protocol import Preset
 from edge.latency.result import Turn, measured
+from edge.latency.table import table as table
 from edge.runtime import machine
 from edge.runtime.cpu import runtime_version
 from edge.runtime.process import DELEGATES

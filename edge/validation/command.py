@@ -14,6 +14,7 @@ from edge.export import recorded_source
 from edge.validation.document import KIND
 from edge.validation.images import choose_images
 from edge.validation.settings import Settings
+from edge.validation.table import table as table
 from edge.validation.validate_file import validate as validate_file
 from tfvit.labels import read_labels
 from tfvit.preprocessing import ModelInput

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from edge import inspect
+from edge.inspection import command
 from edge.runtime import cpu
 from tests.edge.gpu_probes import PROBES
 from tfvit.errors import EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
@@ -94,7 +95,7 @@ def test_xnnpack_rules_say_what_the_runtime_does(small_graph):
     different = {}
     for name, (function, shapes) in PROBES.items():
         file = small_graph(lambda *inputs, function=function: function(tf, *inputs), *shapes)
-        measured, ruled = cpu.xnnpack_partitions(file), inspect.description(file, ask_runtime=False)["delegates"]["xnnpack"]["by_rule"]
+        measured, ruled = cpu.xnnpack_partitions(file), command.description(file, ask_runtime=False)["delegates"]["xnnpack"]["by_rule"]
         left_over = sorted(found["op"] for found in ruled["left_over"])
         if (left_over, ruled["partitions"]) != (
             sorted(n for n, count in measured.left_over.items() for _ in range(count)),

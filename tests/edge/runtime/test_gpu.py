@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge import convert, inspect
+from edge import convert
+from edge.inspection import command
 from edge.runtime.gpu import refusals
 from edge.runtime.process import OK, LatencyProcess
 from tfvit.errors import EXIT_OK
@@ -57,7 +58,7 @@ def test_shipped_models_on_a_second_driver(shipped, recipe, monkeypatch):
         pytest.skip("no SwiftShader: scripts/software_vulkan.sh build/vulkan sets it up")
     monkeypatch.setenv("VK_ICD_FILENAMES", str(driver))
     name, folder = shipped
-    measured = inspect.measured_on_gpu(folder / f"{name}-{recipe}.tflite")
+    measured = command.measured_on_gpu(folder / f"{name}-{recipe}.tflite")
     print(measured)
     assert measured["status"] == "whole"
     assert "SwiftShader" in measured["ran_on"]
@@ -104,18 +105,18 @@ def test_8_bit_integers_of_a_published_variant_run_whole(vulkan_driver, tmp_path
 
 def check_whole(path):
     """By rule, on the delegate, and close to the CPU's answers, which round every activation."""
-    measured = inspect.measured_on_gpu(path)
+    measured = command.measured_on_gpu(path)
     print(measured)
     assert measured["status"] == "whole"
     assert measured["refused"] == []
     assert measured["difference_from_cpu"] <= EIGHT_BITS
-    assert inspect.description(path.read_bytes())["delegates"]["gpu"]["verdict"] == "whole"
+    assert command.description(path.read_bytes())["delegates"]["gpu"]["verdict"] == "whole"
 
 
 @pytest.mark.gpu
 def test_16_bit_activations_are_refused(vulkan_driver, nano32_in_integers):
     path = nano32_in_integers / "nano32-w8a16.tflite"
-    measured, by_rule = inspect.measured_on_gpu(path), inspect.description(path.read_bytes())["delegates"]["gpu"]
+    measured, by_rule = command.measured_on_gpu(path), command.description(path.read_bytes())["delegates"]["gpu"]
     print(measured)
     assert measured["status"] == by_rule["verdict"] == "refused"
     assert any("INT16" in refused["reason"] for refused in measured["refused"])

@@ -1,0 +1,239 @@
+"""From a `.tflite` to what `edge.inspect` says of it: a document, and its page of text."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edge.artifacts import self_description
+from edge.runtime import cpu, sandbox
+from edge.runtime.process import OK, UNAVAILABLE, LatencyProcess, difference_from
+from edge.tflite import delegate_rules, flatbuffer, versions
+from tfvit import hashing
+from tfvit.errors import EnvironmentUnusableError, InputError, reading
+from tfvit.progress import step
+
+NOT_TESTED = "not tested"
+# Constants listed one by one
+_LARGEST = 12
+# Lines shown of the delegate's own list of refusals, which names every tensor
+_MOST_REFUSALS = 8
+_MOST_LABELS = 10
+
+
+def inspect(path: Path, gpu: bool) -> dict[str, Any]:
+    """The document that `--json` prints; the arguments are those of `edge.inspect`."""
+    with reading(path, "a .tflite file"):
+        data = path.read_bytes()
+    with step("read", subject=path.name):
+        document: dict[str, Any] = {"file": str(path), **description(data)}
+    if gpu:
+        with step("compile and run on the GPU", subject=path.name):
+            document["delegates"]["gpu"]["measured"] = measured_on_gpu(path)
+    return document
+
+
+def description(data: bytes, ask_runtime: bool = True) -> dict[str, Any]:
+    """The document that `--json` prints, without the path.
+
+    Args:
+        data: the bytes of a `.tflite`.
+        ask_runtime: whether to ask the installed runtime, in a process of its own, what XNNPACK takes. The rules are given anyway.
+
+    Raises:
+        InputError: the file is damaged, or no TFLite file.
+    """
+    model = flatbuffer.read_model(data)
+    graph = model.subgraphs[0]
+    indices = range(len(graph.tensors))
+    sizes = {index: len(found) for index in indices if (found := flatbuffer.constant(model, index)) is not None}
+    computed = [index for index in indices if index not in sizes]
+    by_type: Counter[str] = Counter()
+    buffers: dict[int, int] = {}
+    for index in sizes:
+        buffers.setdefault(graph.tensors[index].buffer, index)  # equal constants share one
+    for index in buffers.values():
+        by_type[flatbuffer.tensor_type(model, index)] += sizes[index]
+    largest = sorted(buffers.values(), key=lambda index: (-sizes[index], index))[:_LARGEST]
+    return {
+        "sha256": hashing.sha256(data),
+        "size_bytes": len(data),
+        "subgraphs": len(model.subgraphs),
+        "inputs": [{**_tensor(model, index), "name": name} for name, index in flatbuffer.signature_inputs(model).items()],
+        "outputs": [{**_tensor(model, index), "name": name} for name, index in flatbuffer.signature_outputs(model).items()],
+        "ops": flatbuffer.operator_counts(model),
+        "max_rank": flatbuffer.max_rank(model),
+        "ranks": dict(sorted(Counter(str(len(flatbuffer.tensor_shape(model, index))) for index in computed).items())),
+        "activation_types": dict(Counter(flatbuffer.tensor_type(model, index) for index in computed).most_common()),
+        "constant_bytes": dict(by_type.most_common()),
+        "largest_constants": [{**_tensor(model, index), "bytes": sizes[index]} for index in largest],
+        "min_runtime_version": versions.min_runtime_version(model),
+        "self_description": _self_description(data),
+        "delegates": {
+            "xnnpack": {
+                **(_xnnpack(data) if ask_runtime else {"runtime": None, "reason": "not asked"}),
+                "by_rule": _xnnpack_by_rule(model),
+            },
+            "gpu": {**delegate_rules.gpu_summary(model), "cautions": _cautions(model), "measured": None},
+        },
+    }
+
+
+def _tensor(model: Any, index: int) -> dict[str, Any]:
+    return {
+        "name": flatbuffer.tensor_name(model, index),
+        "layer": flatbuffer.keras_layer(flatbuffer.tensor_name(model, index)),
+        "shape": list(flatbuffer.tensor_shape(model, index)),
+        "dtype": flatbuffer.tensor_type(model, index).lower(),
+        "quantization": flatbuffer.quantization(model, index),
+    }
+
+
+def _self_description(data: bytes) -> dict[str, Any]:
+    """The metadata, labels and provenance in a file, and whether they belong to its graph."""
+    said = self_description.read(data)
+    return {
+        "metadata": said.metadata,
+        "labels": list(said.labels) if said.labels is not None else None,
+        "files": {name: len(content) for name, content in said.files.items()},
+        "provenance": said.provenance,
+        "graph_matches": said.graph_matches,
+        "problems": list(said.problems),
+    }
+
+
+def _cautions(model: Any) -> list[dict[str, str]]:
+    return [dataclasses.asdict(found) for found in delegate_rules.gpu_findings(model) if found.outcome == delegate_rules.CAUTION]
+
+
+def _xnnpack(data: bytes) -> dict[str, Any]:
+    """What the installed runtime says."""
+    try:
+        found = sandbox.partitions(data)
+    except (EnvironmentUnusableError, InputError) as error:
+        return {"runtime": None, "reason": error.received}
+    return {"runtime": cpu.runtime_version(), **dataclasses.asdict(found)}
+
+
+def _xnnpack_by_rule(model: Any) -> dict[str, Any]:
+    left_over = delegate_rules.xnnpack_left_over(model)
+    return {"partitions": delegate_rules.partitions(model, left_over), "left_over": [dataclasses.asdict(found) for found in left_over]}
+
+
+def measured_on_gpu(file: Path) -> dict[str, Any]:
+    """Runs a file on the GPU delegate in float32, in a process of its own, and compares the outputs with the CPU's."""
+    with LatencyProcess(file, "gpu_f32", 1) as gpu:
+        loaded = gpu.loaded
+        difference = difference_from("cpu", gpu, file) if loaded.status == OK else None
+    status = {OK: "whole", UNAVAILABLE: NOT_TESTED}.get(loaded.status, loaded.status)
+    return {
+        "status": status,
+        "reason": loaded.reason,
+        "refused": [{"op": operation, "reason": reason} for operation, reason in loaded.refused],
+        "ran_on": loaded.ran_on,
+        "software_gpu": loaded.software_gpu,
+        "difference_from_cpu": difference,
+    }
+
+
+def page(document: dict[str, Any]) -> str:
+    """The document as text."""
+    lines = [
+        f"{document['file']}: {document['size_bytes'] / 1e6:.2f} MB, needs TensorFlow Lite {document['min_runtime_version'] or '(unknown)'}"
+    ]
+    for kind in ("inputs", "outputs"):
+        lines += [f"  {kind[:-1]:<7} {tensor['name']}  {tensor['shape']}  {tensor['dtype']}{_scale(tensor)}" for tensor in document[kind]]
+    lines += ["", *_self_description_lines(document["self_description"])]
+    lines += ["", f"operations ({sum(document['ops'].values())}), tensors of rank {', '.join(document['ranks'])}"]
+    for name, count in sorted(document["ops"].items(), key=lambda item: -item[1]):
+        lines.append(f"  {count:>6}  {name}")
+    stored = ", ".join(f"{name.lower()} {size / 1e6:.2f} MB" for name, size in document["constant_bytes"].items())
+    lines += ["", f"constants: {stored or 'none'}; the largest:"]
+    lines += [
+        f"  {tensor['bytes'] / 1e6:8.2f} MB  {tensor['dtype']:<8} {tensor['shape']}  {tensor['layer']}"
+        for tensor in document["largest_constants"]
+    ]
+    lines += ["", *_xnnpack_lines(document["delegates"]["xnnpack"]), "", *_gpu_lines(document["delegates"]["gpu"])]
+    return "\n".join(lines)
+
+
+def _self_description_lines(said: dict[str, Any]) -> list[str]:
+    metadata, made, labels = said["metadata"], said["provenance"], said["labels"]
+    lines = [f"says of itself: {'nothing' if metadata is None and made is None else ''}".rstrip()]
+    if metadata is not None:
+        lines.append(f"  {metadata.get('name', '(no name)')}: {metadata.get('description', '(no description)')}")
+        lines.append(f"  licence of the weights: {metadata.get('license', 'not known')}")
+        for part in metadata.get("subgraph_metadata", []):
+            for kind in ("input", "output"):
+                tensors = part.get(f"{kind}_tensor_metadata", [])
+                lines += [f"  {kind:<7} {tensor.get('name', '')}: {tensor.get('description', '')}" for tensor in tensors]
+    if labels is not None:
+        shown = labels if len(labels) <= _MOST_LABELS else [*labels[: _MOST_LABELS - 2], "…", labels[-1]]
+        lines.append(f"  {len(labels)} labels: {', '.join(shown)}")
+    if made is not None:
+        lines += [f"  {line}" for line in _provenance_lines(made)]
+        lines.append(f"  graph: {'the one this was written for' if said['graph_matches'] else 'NOT the one this was written for'}")
+    return lines + [f"  unreadable: {problem}" for problem in said["problems"]]
+
+
+def _provenance_lines(made: dict[str, Any]) -> list[str]:
+    """Weights, images and tools in the provenance. Fields of another form are left out: the file may be anyone's."""
+    parts = {name: content for name, content in made.items() if isinstance(content, dict)}
+    weights, images, tools = (parts.get(name, {}) for name in ("weights", "calibration", "tools"))
+    lines = [f"weights: {weights.get('source')}, SHA-256 {weights.get('sha256')}"]
+    if images:
+        lines.append(f"calibration: {images.get('samples')} images of {images.get('source')}, SHA-256 {images.get('sha256')}")
+    return [*lines, f"tools: {', '.join(f'{name} {version}' for name, version in tools.items())}"]
+
+
+def _xnnpack_lines(xnnpack: dict[str, Any]) -> list[str]:
+    rule = xnnpack["by_rule"]
+    if xnnpack["runtime"] is None:
+        lines = [f"XNNPACK: the runtime cannot load the file: {xnnpack['reason']}; by rule {rule['partitions']} partition(s)"]
+    else:
+        lines = [
+            f"XNNPACK ({xnnpack['runtime']}): {xnnpack['delegated_ops']} of {xnnpack['total_ops']} operations in {xnnpack['partitions']} "
+            f"partition(s); by rule {rule['partitions']}"
+        ]
+    return lines + _grouped(rule["left_over"])
+
+
+def _gpu_lines(gpu: dict[str, Any]) -> list[str]:
+    lines = [f"GPU delegate: {gpu['verdict']} ({gpu['basis']})", *_grouped(gpu["refused"])]
+    if gpu["cautions"]:
+        lines += ["  cautions:", *_grouped(gpu["cautions"])]
+    measured = gpu["measured"]
+    if measured is None:
+        lines.append(f"  on a real delegate: {NOT_TESTED} (--gpu)")
+    else:
+        where = measured["ran_on"] or measured["reason"]
+        difference = measured["difference_from_cpu"]
+        lines.append(
+            f"  on the delegate itself: {measured['status']}, {where}"
+            + (f", outputs within {difference:.1e} of the CPU's" if difference is not None else "")
+        )
+        lines += [f"    {refused['op']}: {refused['reason']}" for refused in measured["refused"][:_MOST_REFUSALS]]
+        if len(measured["refused"]) > _MOST_REFUSALS:
+            lines.append(f"    and {len(measured['refused']) - _MOST_REFUSALS} more (--json has them all)")
+    return lines
+
+
+def _grouped(findings: Sequence[dict[str, str]]) -> list[str]:
+    """One line for each operation and reason, with the layers."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for found in findings:
+        groups.setdefault((found["op"], found["reason"]), []).append(found["layer"])
+    lines = []
+    for (operation, reason), layers in groups.items():
+        shown = ", ".join(list(dict.fromkeys(layers))[:4])
+        more = len(set(layers)) - 4
+        lines.append(f"  {len(layers):>4} x {operation}: {reason}  [{shown}{f' and {more} more' if more > 0 else ''}]")
+    return lines
+
+
+def _scale(tensor: dict[str, Any]) -> str:
+    quantization = tensor["quantization"]
+    return f"  = {quantization['scale']:.6g} x (value - {quantization['zero_point']})" if quantization else ""
