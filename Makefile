@@ -106,12 +106,14 @@ fidelity: $(INSTALLED)
 	build/timm/bin/pip install --quiet --no-deps timm==1.0.31 torchvision==0.28.0
 	$(BIN)/python benchmarks/timm_fidelity.py --timm-python build/timm/bin/python
 
-# checkpoints as transformers and timm save them, read here: results/checkpoint_fidelity.csv, about 10 minutes
+# checkpoints as transformers and timm save them, read here: results/checkpoint_fidelity.csv; fine-tuned ones to int8
+# files: results/checkpoint_formats.csv; about 15 minutes
 checkpoints: $(INSTALLED)
 	$(PYTHON) -m venv build/checkpoints
 	build/checkpoints/bin/pip install --quiet torch==2.13.0 transformers==5.24.0 pyyaml huggingface_hub safetensors numpy pillow
 	build/checkpoints/bin/pip install --quiet --no-deps timm==1.0.31 torchvision==0.28.0
 	$(BIN)/python benchmarks/checkpoint_fidelity.py --python build/checkpoints/bin/python
+	$(BIN)/python benchmarks/checkpoint_formats.py --python build/checkpoints/bin/python
 
 # the shipped models in every recipe on the CIFAR-10 test images: results/accuracy.csv and the tables of the pages, about 20 minutes (w8a16 alone 10)
 CIFAR10 ?= ../shared/data/cifar10

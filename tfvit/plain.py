@@ -1,14 +1,12 @@
 """Plain Vision Transformers: one grid of tokens, every token attends to all. ViT, DeiT, DINOv2.
 
 [B, H, W, 3] normalised pixels -> patches -> [B, 1, T, C] tokens (class token first, then registers) -> `depth` blocks -> norm -> pool ->
-head. The layers are in `tfvit.plain_layers`. The sizes, as the rows of `tfvit.variants` have them:
+head. The layers are in `tfvit.plain_layers`. The sizes, as the rows of `tfvit.variants` have them (embed_dim, depth, num_heads):
 
-| | embed_dim | depth | num_heads |
-|---|---|---|---|
-| tiny | 192 | 12 | 3 |
-| small | 384 | 12 | 6 |
-| base | 768 | 12 | 12 |
-| large | 1024 | 24 | 16 |
+- tiny: 192, 12, 3
+- small: 384, 12, 6
+- base: 768, 12, 12
+- large: 1024, 24, 16
 
 Sources: google-research/vision_transformer, vit_jax/models_vit.py (arXiv:2010.11929); facebookresearch/dinov2 (arXiv:2304.07193, registers:
 arXiv:2309.16588). The weights go by timm's names.
@@ -168,8 +166,8 @@ def build(
         weights: "imagenet", "cifar10" (the nano variants), None for random initialisation, or a path (see `tfvit.weights.load_weights`).
         input_shape: the variant's own size by default. The weights' position embeddings are resized to any other.
         drop_path_rate: the table's by default.
-        include_top, input_tensor, pooling, classes, classifier_activation, class_token, representation_size, gelu, epsilon, drop_rate,
-            attn_drop_rate, name, dtype: see `VisionTransformer`.
+        include_top, input_tensor, pooling, classes, classifier_activation, class_token, representation_size: see `VisionTransformer`.
+        gelu, epsilon, drop_rate, attn_drop_rate, name, dtype: likewise.
     """
     if input_tensor is None and input_shape is None:
         input_shape = (variant.image_size, variant.image_size, 3)

@@ -132,7 +132,7 @@ class FloatModel:
         return WeightsOrigin(**self.facts.origin)
 
     def logits(self, pixels: Any) -> Any:
-        """[B, H, W, 3] RGB pixels 0..255 -> [B, *output_shape], a final softmax or sigmoid left off."""
+        """[B, H, W, 3] RGB pixels 0..255 -> [B, ...], as its output's shape says, a final softmax or sigmoid left off."""
         return self.exportable.logits(pixels)
 
     def float_file(self, rewrites: Sequence[str], input_dtype: str, output: str) -> bytes:

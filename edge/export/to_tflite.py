@@ -64,7 +64,7 @@ class ExportableModel:
         return tuple(self.model.outputs[0].shape[1:])
 
     def logits(self, pixels: Any) -> Any:
-        """[B, H, W, 3] RGB pixels 0..255 -> [B, *output_shape], in the float model, a final softmax or sigmoid left off."""
+        """[B, H, W, 3] RGB pixels 0..255 -> [B, ...], as `output_shape` says, in the float model, a final softmax or sigmoid left off."""
         inputs = pixels if self.takes_pixels else normalize(pixels, self.preprocessing)
         with without_activation(self.model):
             return keras.ops.cast(self.model(keras.ops.cast(inputs, self.model.inputs[0].dtype), training=False), "float32")

@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tfvit import compare
+from tfvit.errors import EXIT_UNUSABLE, EXIT_USAGE
 
 REFERENCE = Path(__file__).parents[2].parent / "shared" / "data" / "reference"
 PRETRAINED = ("--pretrained-window-sizes", "12,12,12,6")
@@ -66,17 +67,17 @@ def test_a_recorded_nan_fails(tmp_path, capfd):
 
 @needs_reference
 @pytest.mark.parametrize(
-    ("checkpoint", "reference", "flags", "words"),
+    ("checkpoint", "reference", "flags", "code", "words"),
     [
-        ("nowhere.safetensors", "v1_window7_224.npz", (), "unreadable weights file"),
-        ("v1_window7_224.safetensors", "nowhere.npz", (), "No such file"),
-        ("v1_window7_224.safetensors", "v1_window7_224.safetensors", (), "unreadable reference"),
-        ("v2_window16_256.safetensors", "v2_window16_256.npz", ("--pretrained-window-sizes", "a,b"), "a,b"),
+        ("nowhere.safetensors", "v1_window7_224.npz", (), EXIT_UNUSABLE, "unreadable weights file"),
+        ("v1_window7_224.safetensors", "nowhere.npz", (), EXIT_UNUSABLE, "No such file"),
+        ("v1_window7_224.safetensors", "v1_window7_224.safetensors", (), EXIT_UNUSABLE, "unreadable reference"),
+        ("v2_window16_256.safetensors", "v2_window16_256.npz", ("--pretrained-window-sizes", "a,b"), EXIT_USAGE, "a,b"),
     ],
 )
-def test_unusable_input_is_one_error(checkpoint, reference, flags, words, capfd):
-    code, out, err = _run(capfd, REFERENCE / checkpoint, REFERENCE / reference, "--quiet", *flags)
-    assert code in (2, 3)
+def test_unusable_input_is_one_error(checkpoint, reference, flags, code, words, capfd):
+    found, out, err = _run(capfd, REFERENCE / checkpoint, REFERENCE / reference, "--quiet", *flags)
+    assert found == code
     assert out == ""
     assert words in err
     assert len(err.splitlines()) <= 4

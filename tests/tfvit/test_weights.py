@@ -166,7 +166,7 @@ def test_random_weights_are_drawn_everywhere_and_repeat(version):
     for first, second, third in zip(*map(_values, models), strict=True):
         np.testing.assert_array_equal(first, second)
         assert not np.array_equal(first, third)
-        assert first.size == 1 or first.std() > 0
+        assert first.std() > 0 if first.size > 1 else first.size == 1
         assert not (first == 0).any()
 
 
