@@ -33,7 +33,7 @@ CSV = ROOT / "results" / "checkpoint_formats.csv"
 TINTS = {"blue": (0.5, 0.6, 1.3), "green": (0.6, 1.2, 0.5), "grey": (0.8, 0.8, 0.8), "red": (1.3, 0.5, 0.5), "yellow": (1.2, 1.1, 0.4)}
 TRAIN, TEST = 40, 40
 # What a bare state dict has no room for, as its user knows it
-SAID = ("--resize", "71", "--interpolation", "bilinear", "--mean", "127.5,127.5,127.5", "--std", "127.5,127.5,127.5")
+SAID = ("--resize", "71", "--crop", "64", "--interpolation", "bilinear", "--mean", "127.5,127.5,127.5", "--std", "127.5,127.5,127.5")
 BARE = ("by_hand.pt", "parallel.pth", "compiled.pth", "whole_model.pth")
 
 

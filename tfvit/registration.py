@@ -23,8 +23,18 @@ def register() -> None:
 
 
 def _import_ours() -> None:
+    begun = [name for name, module in list(sys.modules.items()) if name.startswith("tfvit.") and _is_half_imported(module)]
     for name in _MODULES:
-        importlib.import_module(name)
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            if not begun:
+                raise
+            # Keras is imported by a module of ours that these need: what it defines, it registers itself
+
+
+def _is_half_imported(module: ModuleType) -> bool:
+    return bool(getattr(module.__spec__, "_initializing", False))
 
 
 class _KerasFinder(importlib.abc.MetaPathFinder):

@@ -35,6 +35,11 @@ class WindowPlan:
     shift: tuple[Any, Any]
     padding: str = MASKED
 
+    def __str__(self) -> str:
+        """In the names of a file's masks, which stay what they were for our own models."""
+        other = f", padding={self.padding!r}" if self.padding != MASKED else ""
+        return f"WindowPlan(grid={self.grid}, window={self.window}, shift={self.shift}{other})"
+
     @property
     def is_static(self) -> bool:
         return all(isinstance(size, int) for size in self.grid)

@@ -22,6 +22,16 @@ def test_in_whatever_order(order):
     assert _run(f"{order}\n{_ASK}").strip() == "known"
 
 
+@pytest.mark.parametrize("module", ["windows", "attention", "blocks", "plain_layers", "model", "imagenet", "checkpoints.official"])
+def test_any_module_may_come_first(module):
+    """Keras is then imported in the middle of it."""
+    assert _run(f"import tfvit.{module}\nprint('imported')").strip() == "imported"
+
+
+def test_a_constructor_first():
+    assert _run(f"from tfvit import ViTTransformerNano32\nimport keras\n{_ASK}").strip() == "known"
+
+
 def test_importing_tfvit_imports_no_keras():
     code = "import sys, tfvit\nassert 'keras' not in sys.modules\n"
     code += "assert sum(type(finder).__name__ == '_KerasFinder' for finder in sys.meta_path) == 1"
