@@ -25,14 +25,7 @@ _IN_BLOCK = {
     "attention/cpb_fc1/vars/0": ("attn.cpb_mlp.0.weight", layouts.TRANSPOSED),
     "attention/cpb_fc1/vars/1": ("attn.cpb_mlp.0.bias", layouts.SAME),
     "attention/cpb_fc2/vars/0": ("attn.cpb_mlp.2.weight", layouts.TRANSPOSED),
-    "mlp/fc1/vars/0": ("mlp.fc1.weight", layouts.TRANSPOSED),
-    "mlp/fc1/vars/1": ("mlp.fc1.bias", layouts.SAME),
-    "mlp/fc2/vars/0": ("mlp.fc2.weight", layouts.TRANSPOSED),
-    "mlp/fc2/vars/1": ("mlp.fc2.bias", layouts.SAME),
-    "norm1/vars/0": ("norm1.weight", layouts.SAME),
-    "norm1/vars/1": ("norm1.bias", layouts.SAME),
-    "norm2/vars/0": ("norm2.weight", layouts.SAME),
-    "norm2/vars/1": ("norm2.bias", layouts.SAME),
+    **layouts.IN_A_KERAS_BLOCK,
 }
 _ALONE = {
     ("patch_embedding", "projection/vars/0"): ("patch_embed.proj.weight", layouts.CONVOLUTION),

@@ -55,6 +55,19 @@ MERGED_VECTOR = Layout(_merge_order_vector, _merge_order_vector)
 MERGED_KERNEL = Layout(_merge_order_kernel, _original_order_kernel)
 
 
+# Place in a block of Keras's files, ours and KerasHub's -> timm's name and layout
+IN_A_KERAS_BLOCK = {
+    "mlp/fc1/vars/0": ("mlp.fc1.weight", TRANSPOSED),
+    "mlp/fc1/vars/1": ("mlp.fc1.bias", SAME),
+    "mlp/fc2/vars/0": ("mlp.fc2.weight", TRANSPOSED),
+    "mlp/fc2/vars/1": ("mlp.fc2.bias", SAME),
+    "norm1/vars/0": ("norm1.weight", SAME),
+    "norm1/vars/1": ("norm1.bias", SAME),
+    "norm2/vars/0": ("norm2.weight", SAME),
+    "norm2/vars/1": ("norm2.bias", SAME),
+}
+
+
 def position_table(window: int, shrunk: int | None) -> Layout:
     """A table made for the smaller window of a small grid is the centre of ours, which has the nominal window's size."""
 
