@@ -203,8 +203,9 @@ def test_a_read_only_disk(disk, ran, cli, micro_files, tmp_path):
 
 def _shippable(file: Path, folder: Path) -> Path:
     """A copy whose drift check passed: what random weights reach is not these tests' question."""
-    for path in (file, file.with_suffix(".json")):
-        shutil.copy(path, folder)
+    for path in (file, file.with_suffix(".json"), file.with_suffix(".labels.txt")):
+        if path.is_file():
+            shutil.copy(path, folder)
     manifest = folder / f"{file.stem}.json"
     document = json.loads(manifest.read_text())
     document["drift"]["passed"] = True
