@@ -12,7 +12,7 @@ from edge.export.float_model import FloatModel
 from tfvit.errors import InputError
 
 # Images on which a model says whether red and blue are exchanged
-_ASKED = 16
+_ASKED = 64
 
 
 def unfit(pixels: np.ndarray, source: str, model: FloatModel, gate: bool) -> list[Check]:
