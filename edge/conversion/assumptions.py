@@ -12,6 +12,7 @@ from edge.conversion.images import Images
 from edge.drift.meanings import CLASSES, LABELS, MEANINGS
 from edge.drift.statistics import wrong_label_order
 from edge.export.float_model import FloatModel
+from tfvit.checkpoints.checkpoint import HEADS, IMAGE_SIZE
 from tfvit.errors import InputError
 from tfvit.preprocessing import GEOMETRY, MODEL_INPUTS, NORMALIZED, OUTPUT, PIXELS, VALUE_RANGES, VALUES, Preprocessing
 from tfvit.progress import current, step
@@ -45,6 +46,8 @@ def words_of(parts: tuple[str, ...] | list[str], preprocessing: Preprocessing) -
         VALUES: f"its values are taken for pixels {MODEL_INPUTS[NORMALIZED]} (--model-input {'|'.join((PIXELS, *VALUE_RANGES))})",
         GEOMETRY: f"images are resized to a short side of {preprocessing.resize_px} px and cut to the centre {preprocessing.crop_px} x "
         f"{preprocessing.crop_px} (--resize N|squash)",
+        IMAGE_SIZE: f"its images are taken to be of {preprocessing.crop_px} px (--crop N)",
+        HEADS: "64 channels a head (a config.json beside the checkpoint says it)",
         OUTPUT: "its numbers are taken for scores of classes that exclude each other; neither its last layer nor a saved loss says so "
         "(--output probabilities|logits|multilabel|values|features)",
     }
@@ -77,7 +80,7 @@ def check_assumptions(model: FloatModel, images: Images, gate: bool) -> None:
         return
     for line in words_of(still, facts.preprocessing):
         current().warn(line)
-    if images.held_out_classes is None or facts.meaning != CLASSES or set(still) == {OUTPUT}:
+    if images.held_out_classes is None or facts.meaning != CLASSES or not {VALUES, GEOMETRY} & set(still):
         return
     with step("try what is assumed", subject=model.source.name):
         tried = _tried(model, images)

@@ -108,6 +108,7 @@ class FloatModel:
     def facts(self) -> Facts:
         built = self.exportable
         assumed = () if self.source.variant else self._said.assumed(built.takes_pixels)
+        assumed += self.source.checkpoint.assumed if self.source.checkpoint else ()
         return Facts(
             input_shape=built.input_shape,
             output_shape=built.output_shape,

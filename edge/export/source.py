@@ -40,12 +40,14 @@ class FromCheckpoint:
         ema: whether a moving average of the weights was wanted.
         variant: what it was said to be, or None.
         labels: its own, or None.
+        assumed: what nothing in it says and was guessed.
     """
 
     format: str
     ema: bool = True
     variant: str | None = None
     labels: tuple[str, ...] | None = None
+    assumed: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """As JSON: what is needed to read it again in the same way."""
@@ -216,7 +218,7 @@ def resolve_checkpoint(
         current().note(note)
     said = model_input.over_preprocessing(found.preprocessing) if found.preprocessing else model_input
     weights = WeightsChoice(path=local.path, sha256=sha256, origin=local.origin or name)
-    read = FromCheckpoint(found.format, ema, variant.id if variant else None, found.labels)
+    read = FromCheckpoint(found.format, ema, variant.id if variant else None, found.labels, found.assumed)
     return Source(name, None, weights, said, checkpoint=read, output=PROBABILITIES if output == AUTO else output)
 
 

@@ -115,7 +115,7 @@ def test_what_nothing_says_is_assumed_loudly(cli, tensors, tmp_path):
     path = make.torch_save({"model_state_dict": {f"module.{name}": tensor for name, tensor in tensors.items()}}, tmp_path / "best.ckpt")
     ran = cli("--checkpoint", path)
     assert ran.code == EXIT_OK, ran.err
-    assert _manifest(tmp_path, "best-float32")["preprocessing"]["assumed"] == ["value range", "resize and crop"]
+    assert _manifest(tmp_path, "best-float32")["preprocessing"]["assumed"] == ["value range", "resize and crop", "image size"]
     assert "assumed" in ran.err + ran.out
     assert not (tmp_path / "out" / "best-float32.labels.txt").exists()
 

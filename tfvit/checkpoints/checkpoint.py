@@ -14,6 +14,9 @@ from tfvit.preprocessing import INTERPOLATIONS, Preprocessing
 # Where a processor resizes in a way that apps have no word for: the nearest one that they have
 _NEAREST = {"lanczos": "bicubic", "hamming": "bilinear", "box": "bilinear", "nearest": "bilinear", "random": "bicubic"}
 
+# What may be assumed of a checkpoint
+IMAGE_SIZE, HEADS = "image size", "number of heads"
+
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
@@ -27,6 +30,7 @@ class Checkpoint:
         labels: one per class, or None where it names none.
         preprocessing: of its images, or None where it does not say.
         notes: sentences on what was chosen and what was left out.
+        assumed: what nothing in it says and was guessed: `IMAGE_SIZE`, `HEADS`.
     """
 
     format: str
@@ -35,6 +39,7 @@ class Checkpoint:
     labels: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
     notes: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int | None:

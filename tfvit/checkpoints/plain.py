@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tfvit.checkpoints import huggingface, original, timm
-from tfvit.checkpoints.checkpoint import Checkpoint, Said, contradiction, one_side, unsupported
+from tfvit.checkpoints.checkpoint import HEADS, Checkpoint, Said, contradiction, one_side, unsupported
 from tfvit.errors import WeightsError
 from tfvit.plain_names import guess_plain_variant, plain_architecture, timm_plain_names
 from tfvit.preprocessing import Preprocessing
@@ -94,7 +94,8 @@ def joined(format: str, tensors: Mapping[str, np.ndarray], said: Said, variant: 
     if said.labels is not None and shapes.get("classes") not in (None, len(said.labels)):
         raise contradiction(source, f"{len(said.labels)} classes, as its labels say", f"a head of {shapes['classes']} classes")
     told = {key: said.architecture[key] for key in ("num_heads", "gelu", "epsilon") if said.architecture.get(key) is not None}
-    if "num_heads" not in told and format != original.FORMAT:
+    unsaid = "num_heads" not in told and format != original.FORMAT
+    if unsaid:
         notes.append(f"{source}: nothing says how many heads it has; {shapes['num_heads']} are assumed, of {_depth(shapes)} channels each")
     architecture = {**shapes, **told, "input_shape": (side, side, 3)}
     if isinstance(variant, PlainVariant):
@@ -104,7 +105,9 @@ def joined(format: str, tensors: Mapping[str, np.ndarray], said: Said, variant: 
         half = (127.5, 127.5, 127.5)
         preprocessing = dataclasses.replace(Preprocessing.for_image_size(side, 0.9), mean=half, std=half)
         notes.append(f"{source}: the official releases take values of -1..1; resize and crop are those that timm evaluates them with")
-    return Checkpoint(format, named, architecture, said.labels if "classes" in shapes else None, preprocessing, tuple(notes))
+    return Checkpoint(
+        format, named, architecture, said.labels if "classes" in shapes else None, preprocessing, tuple(notes), (HEADS,) if unsaid else ()
+    )
 
 
 def _depth(shapes: Mapping[str, Any]) -> int:

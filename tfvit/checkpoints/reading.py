@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tfvit.checkpoints import h5, huggingface, kerashub, names, original, plain, timm
-from tfvit.checkpoints.checkpoint import Checkpoint, Said, contradiction, unsupported
+from tfvit.checkpoints.checkpoint import IMAGE_SIZE, Checkpoint, Said, contradiction, unsupported
 from tfvit.checkpoints.files import H5, KERAS, SAFETENSORS, TORCH, FileContent, kind_of_file, read_file
 from tfvit.checkpoints.wrapping import first, unwrapped
 from tfvit.errors import WeightsError, reading
@@ -240,6 +240,7 @@ def _joined(
         known = {"window_size": variant.window_size, "image_size": variant.image_size, **known}
         if variant.version == 2:
             known = {"pretrained_window_sizes": variant.pretrained_window_sizes, **known}
+    assumed: tuple[str, ...] = ()
     notes = list(said.notes)
     if "window_size" not in known:
         rows = [row.id for row in VARIANTS.values() if _fits(known, row)]
@@ -253,6 +254,7 @@ def _joined(
         known["image_size"] = image_size
     elif known.get("image_size") is None:
         known["image_size"] = _usual_size(known)
+        assumed = (IMAGE_SIZE,)
         notes.append(
             f"{source}: nothing says for which image size; {known['image_size']} px is assumed from its windows (--crop N says it)"
         )
@@ -271,7 +273,7 @@ def _joined(
         known["padding"] = AFTER_SHIFT
     architecture = {**known, "input_shape": (side, side, 3)}
     tensors = names.timm_names(tensors)
-    return Checkpoint(format, tensors, architecture, said.labels if "classes" in known else None, preprocessing, tuple(notes))
+    return Checkpoint(format, tensors, architecture, said.labels if "classes" in known else None, preprocessing, tuple(notes), assumed)
 
 
 def _require_agreement(shapes: Mapping[str, Any], said: Mapping[str, Any], source: str) -> None:

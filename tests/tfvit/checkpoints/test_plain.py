@@ -97,6 +97,7 @@ def test_a_bare_file_says_what_it_assumes(small, tmp_path):
     found = read_checkpoint(tmp_path / "anything.bin")
     assert found.architecture["input_shape"] == (32, 32, 3)
     assert any("how many heads" in note for note in found.notes)
+    assert found.assumed == ("number of heads",)
 
 
 def test_positions_are_resized_to_the_processor(small, folder):
