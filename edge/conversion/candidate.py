@@ -134,6 +134,26 @@ def sensitivities(candidate: Candidate) -> tuple[repair.Sensitivity, ...]:
     return tuple(counted(repair.sensitivities(candidate.graph, candidate.recipe, candidate.calibration, candidate.logits)))
 
 
+@as_step("allocate bits")
+def of_size(candidate: Candidate, found: Sequence[repair.Sensitivity], most_bytes: int) -> bytes:
+    """The most exact file of at most so many bytes; where not even the smallest is as small, the smallest.
+
+    Args:
+        found: of `sensitivities`.
+        most_bytes: of the file as it is here, not described yet.
+    """
+    modes = candidate.modes()
+    steps = repair.demotions(found, candidate.recipe.ladder, candidate.recipe.spares)
+    file = smallest = candidate.file(modes)
+    left = most_bytes - len(smallest)
+    while left > 0:
+        file = candidate.file(repair.affordable(modes, steps, left))
+        if len(file) <= most_bytes:
+            return file
+        left -= len(file) - most_bytes  # equal vectors are stored once: prices do not quite add up
+    return smallest
+
+
 def repaired(
     candidate: Candidate, file: bytes, verdict: Verdict, found: Sequence[repair.Sensitivity]
 ) -> tuple[bytes, Verdict, Repair | None]:
@@ -157,7 +177,7 @@ def _demoted(
 ) -> tuple[bytes, dict[str, Any]] | None:
     """A file with the fewest layers demoted that passes, and the manifest's `repair` block; None where there is none."""
     original = candidate.modes()
-    steps = repair.demotions(found, candidate.recipe.ladder)
+    steps = repair.demotions(found, candidate.recipe.ladder, candidate.recipe.spares)
     result = repair.repaired(original, steps, lambda modes: not candidate.verdict(candidate.logits(candidate.file(modes))).failures)
     if result is None:
         return None

@@ -11,10 +11,10 @@ import numpy as np
 
 from edge.artifacts.artifact import Artifact
 from edge.conversion import image_checks
-from edge.conversion.candidate import Candidate, Repair, Verdict, checked, quantized, repaired, sensitivities
+from edge.conversion.candidate import Candidate, Repair, Verdict, checked, of_size, quantized, repaired, sensitivities
 from edge.conversion.images import Images
 from edge.conversion.manifest import manifest
-from edge.conversion.plan import Settings, too_new
+from edge.conversion.plan import Settings, too_large, too_new
 from edge.export.float_model import FloatModel
 from edge.quantization.ranges import Calibration
 from edge.quantization.recipes import Recipe
@@ -60,12 +60,18 @@ def convert(model: FloatModel, recipe: Recipe, images: Images, settings: Setting
     candidate = _candidate(model, graph, calibration, recipe, images, reference, settings)
     file = quantized(candidate)
     verdict = checked(candidate, file)
-    repairs, repair = bool(verdict.failures) and settings.repair and recipe.repairs, None
-    layers = sensitivities(candidate) if repairs or (settings.explain and recipe.can_be_explained) else ()
+    most_bytes, repair = settings.most_bytes(recipe), None
+    repairs = bool(verdict.failures) and settings.repair and recipe.repairs and not most_bytes
+    layers = sensitivities(candidate) if repairs or most_bytes or (settings.explain and recipe.can_be_explained) else ()
+    if most_bytes:
+        described = _described(model, recipe, images, settings, file, verdict, None)
+        file = of_size(candidate, layers, most_bytes - (len(described.file) - len(file)))
+        verdict = checked(candidate, file)
     if repairs:
         file, verdict, repair = repaired(candidate, file, verdict, layers)
     artifact = _described(model, recipe, images, settings, file, verdict, repair)
-    return Conversion(artifact, (*verdict.failures, *too_new(artifact.manifest, settings)), layers, repair)
+    failures = (*verdict.failures, *too_new(artifact.manifest, settings), *too_large(artifact.manifest, recipe, settings))
+    return Conversion(artifact, failures, layers, repair)
 
 
 def finite_reference(model: FloatModel, images: Images) -> np.ndarray:
