@@ -202,7 +202,7 @@ CHOICES: Mapping[str, Callable[[Draw], bytes]] = {
     "int4": ours,
     "nearest, 15 steps, grid to the largest weight": lambda draw: ours(draw, four_bits=nearest),
     "grid to the largest weight": lambda draw: ours(draw, GRID_ENDS=(1.0,)),
-    "twice as many grids": lambda draw: ours(draw, GRID_ENDS=tuple(np.arange(1.0, 0.54, -0.05))),
+    "half as many grids": lambda draw: ours(draw, GRID_ENDS=gptq.GRID_ENDS[::2]),
     "15 steps": lambda draw: ours(draw, LOWEST4=-gptq.HIGHEST4),
     "8 vectors an image": lambda draw: ours(draw, rows=8),
     "biases not corrected": lambda draw: ours(draw, corrected_bias=lambda bias, weights, rounded, samples: bias),

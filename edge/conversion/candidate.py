@@ -17,7 +17,7 @@ from edge.quantization.ranges import Calibration
 from edge.quantization.recipes import Recipe
 from edge.runtime.cpu import Interpreter, interleaved_milliseconds
 from edge.tflite import flatbuffer
-from tfvit.progress import as_step, counted
+from tfvit.progress import advance, as_step, counted, current
 
 # Of the latency before and after a repair
 REPAIR_ROUNDS = 20
@@ -83,7 +83,7 @@ class Candidate:
 
     def file(self, modes: Mapping[str, str] | None = None) -> bytes:
         """The file, with the modes of its dense layers changed where `modes` says so."""
-        return quantize.quantize(self.graph, self.recipe, self.calibration, modes)
+        return quantize.quantize(self.graph, self.recipe, self.calibration, modes, self.threads)
 
     def logits(self, file: bytes, images: Iterable[np.ndarray] | None = None) -> np.ndarray:
         """[N, D], of the held-out images."""
@@ -111,10 +111,14 @@ class Candidate:
         return quantize.layer_modes(flatbuffer.read_model(self.graph), self.recipe, self.calibration)
 
 
-@as_step("quantize")
+def _layers_to_round(candidate: Candidate) -> int:
+    return quantize.layers_to_round(candidate.graph, candidate.recipe, candidate.calibration)
+
+
+@as_step("quantize", total=_layers_to_round)
 def quantized(candidate: Candidate) -> bytes:
     """The recipe's file."""
-    return candidate.file()
+    return quantize.quantize(candidate.graph, candidate.recipe, candidate.calibration, None, candidate.threads, advance)
 
 
 @as_step("check the file", total=lambda candidate, file: len(candidate.images))
@@ -135,8 +139,8 @@ def sensitivities(candidate: Candidate) -> tuple[repair.Sensitivity, ...]:
 
 
 @as_step("allocate bits")
-def of_size(candidate: Candidate, found: Sequence[repair.Sensitivity], most_bytes: int) -> bytes:
-    """The most exact file of at most so many bytes; where not even the smallest is as small, the smallest.
+def of_size(candidate: Candidate, found: Sequence[repair.Sensitivity], most_bytes: int) -> tuple[bytes, Verdict]:
+    """The most exact file of at most so many bytes, and what it is worth; where not even the smallest is as small, the smallest.
 
     Args:
         found: of `sensitivities`.
@@ -144,14 +148,16 @@ def of_size(candidate: Candidate, found: Sequence[repair.Sensitivity], most_byte
     """
     modes = candidate.modes()
     steps = repair.demotions(found, candidate.recipe.ladder, candidate.recipe.spares)
-    file = smallest = candidate.file(modes)
+    smallest = candidate.file(modes)
     left = most_bytes - len(smallest)
     while left > 0:
         file = candidate.file(repair.affordable(modes, steps, left))
         if len(file) <= most_bytes:
-            return file
+            break
         left -= len(file) - most_bytes  # equal vectors are stored once: prices do not quite add up
-    return smallest
+    else:
+        file = smallest
+    return file, candidate.verdict(candidate.logits(file))
 
 
 def repaired(
@@ -178,7 +184,15 @@ def _demoted(
     """A file with the fewest layers demoted that passes, and the manifest's `repair` block; None where there is none."""
     original = candidate.modes()
     steps = repair.demotions(found, candidate.recipe.ladder, candidate.recipe.spares)
-    result = repair.repaired(original, steps, lambda modes: not candidate.verdict(candidate.logits(candidate.file(modes))).failures)
+
+    def passes(modes: Mapping[str, str]) -> bool:
+        verdict = candidate.verdict(candidate.logits(candidate.file(modes)))
+        changed = sum(mode != original[name] for name, mode in modes.items())
+        reached = f"{verdict.drift.logits_snr_db:.1f} dB, {'misses' if verdict.failures else 'passes'} the gate"
+        current().note(f"repair: {changed} layers demoted: {reached}")
+        return not verdict.failures
+
+    result = repair.repaired(original, steps, passes)
     if result is None:
         return None
     modes, _ = result

@@ -64,9 +64,8 @@ def convert(model: FloatModel, recipe: Recipe, images: Images, settings: Setting
     repairs = bool(verdict.failures) and settings.repair and recipe.repairs and not most_bytes
     layers = sensitivities(candidate) if repairs or most_bytes or (settings.explain and recipe.can_be_explained) else ()
     if most_bytes:
-        described = _described(model, recipe, images, settings, file, verdict, None)
-        file = of_size(candidate, layers, most_bytes - (len(described.file) - len(file)))
-        verdict = checked(candidate, file)
+        around = len(_described_file(model, recipe, images, settings, file, verdict)) - len(file)
+        file, verdict = of_size(candidate, layers, most_bytes - around)
     if repairs:
         file, verdict, repair = repaired(candidate, file, verdict, layers)
     artifact = _described(model, recipe, images, settings, file, verdict, repair)
@@ -114,6 +113,10 @@ def _candidate(
         is_random=model.source.weights.is_random,
         threads=settings.threads,
     )
+
+
+def _described_file(model: FloatModel, recipe: Recipe, images: Images, settings: Settings, file: bytes, verdict: Verdict) -> bytes:
+    return manifest(model, recipe, images, settings, file, verdict, None)[1]
 
 
 @as_step("describe")

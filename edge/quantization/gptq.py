@@ -13,7 +13,7 @@ from scipy import linalg
 LEVELS = 127
 LOWEST4, HIGHEST4 = -8, 7
 # Of an output channel's largest weight: where its 4-bit grid may end. One that ends at that weight is too coarse for all the others
-GRID_ENDS = (1.0, 0.9, 0.8, 0.7, 0.6)
+GRID_ENDS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55)
 # Of the mean of the Hessian's diagonal, added to it: directions that the samples do not show keep their nearest rounding
 DAMPING = 0.01
 _BLOCK, _BLOCK4 = 128, 32

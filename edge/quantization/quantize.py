@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -24,7 +25,14 @@ from tfvit.graph_constants import MASK
 INTEGER_MASK = -16.0
 
 
-def quantize(float_file: bytes, recipe: Recipe, calibration: Calibration | None = None, modes: Mapping[str, str] | None = None) -> bytes:
+def quantize(
+    float_file: bytes,
+    recipe: Recipe,
+    calibration: Calibration | None = None,
+    modes: Mapping[str, str] | None = None,
+    threads: int = 1,
+    each: Callable[[], None] = lambda: None,
+) -> bytes:
     """Makes a recipe's file.
 
     Args:
@@ -32,6 +40,8 @@ def quantize(float_file: bytes, recipe: Recipe, calibration: Calibration | None 
         recipe: what to do.
         calibration: of the tensors in `watched_tensors`, for the recipes that need it.
         modes: of the dense layers, by their outputs' names, instead of those of `layer_modes`.
+        threads: for rounding layers side by side.
+        each: called for each of the recipe's layers that is rounded, in their order.
 
     Raises:
         ValueError: a recipe without the calibration it needs.
@@ -41,7 +51,7 @@ def quantize(float_file: bytes, recipe: Recipe, calibration: Calibration | None 
     modes = modes or layer_modes(flatbuffer.read_model(float_file), recipe, calibration)
     if recipe.fitted_to_inputs:
         bits = {name: WEIGHT_BITS.get(mode, 8) for name, mode in modes.items() if mode != FLOAT or recipe.integer_bits}
-        quantized = _rounded_for_inputs(quantized, calibration, bits)
+        quantized = _rounded_for_inputs(quantized, calibration, bits, threads, each)
     if recipe.integer_bits or {STATIC, DYNAMIC} & set(modes.values()):
         ranges = calibration.ranges
         if recipe.fitted_to_inputs and not recipe.integer_bits:
@@ -122,7 +132,17 @@ def watched_tensors(float_file: bytes, recipe: Recipe) -> tuple[dict[str, int], 
     return tensors, patches
 
 
-def _rounded_for_inputs(float_file: bytes, calibration: Calibration, bits: Mapping[str, int]) -> bytes:
+def layers_to_round(float_file: bytes, recipe: Recipe, calibration: Calibration) -> int:
+    """How often `quantize` calls `each`."""
+    if not recipe.fitted_to_inputs:
+        return 0
+    modes = layer_modes(flatbuffer.read_model(float_file), recipe, calibration)
+    return len(modes) if recipe.integer_bits else sum(mode != FLOAT for mode in modes.values())
+
+
+def _rounded_for_inputs(
+    float_file: bytes, calibration: Calibration, bits: Mapping[str, int], threads: int = 1, each: Callable[[], None] = lambda: None
+) -> bytes:
     """The float file with the weights of some dense layers rounded, and the biases that go with them.
 
     Weights of 8 bits are put on their grid, which the quantizer finds again; those of 4 bits wait in `calibration.rounded`.
@@ -131,14 +151,27 @@ def _rounded_for_inputs(float_file: bytes, calibration: Calibration, bits: Mappi
         float_file: the float flatbuffer.
         calibration: has rows of what the layers read.
         bits: of the weights, by the name of the layer's output.
+        threads: for layers of different inputs, side by side.
+        each: called for each of the layers once it is rounded.
     """
     model = flatbuffer.read_model(float_file)
     layers = dense_layers(model)
-    for layer in layers:
-        if layer.name in bits and (layer.name, bits[layer.name]) not in calibration.rounded:
-            together = [other for other in layers if other.input == layer.input]
-            made = _rounded(model, together, calibration.rows, bits[layer.name])
-            calibration.rounded |= {(name, bits[layer.name]): one for name, one in made.items()}
+    wanted = {
+        (layer.input, bits[layer.name]): None
+        for layer in layers
+        if layer.name in bits and (layer.name, bits[layer.name]) not in calibration.rounded
+    }
+
+    def made(one: tuple[int, int]) -> dict[str, Rounded]:
+        index, width = one
+        return _rounded(model, [layer for layer in layers if layer.input == index], calibration.rows, width)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for (_, width), rounded in zip(wanted, pool.map(made, wanted), strict=True):
+            calibration.rounded |= {(name, width): one for name, one in rounded.items()}
+            for name in rounded:
+                if bits.get(name) == width:
+                    each()
     for layer in layers:
         if layer.name in bits:
             rounded = calibration.rounded[layer.name, bits[layer.name]]

@@ -235,3 +235,29 @@ def test_explain_shows_and_draws(cli, tmp_path):
     kept = picture.read_bytes()
     assert cli(*arguments).code == EXIT_UNUSABLE
     assert picture.read_bytes() == kept
+
+
+def test_the_most_exact_file_of_a_size(cli, tmp_path):
+    arguments = ("--variant", "micro", "--weights", "random:1", "--quant", "smallest", "--min-snr", "0", "--json")
+    made = {}
+    for folder, given in (("least", ()), ("fits", ("--max-size", "0.045")), ("all", ("--max-size", "1"))):
+        ran = cli(*arguments, *given, "--out", tmp_path / folder)
+        assert ran.code == EXIT_OK
+        made[folder] = json.loads(ran.out)["artifacts"][0]["manifest"]
+    sizes = {folder: manifest["file"]["size_bytes"] for folder, manifest in made.items()}
+    decibels = {folder: manifest["drift"]["logits_snr_db"] for folder, manifest in made.items()}
+    bits = {folder: [layer["weight_bits"] for layer in manifest["file"]["layers"]] for folder, manifest in made.items()}
+    print(sizes, decibels, bits)
+    assert sizes["least"] < sizes["fits"] <= 45000 < sizes["all"]
+    assert decibels["least"] < decibels["fits"] < decibels["all"]
+    assert (set(bits["least"]), set(bits["all"])) == ({4, 8}, {32})  # the patch embedding is a convolution
+    assert len(set(bits["fits"])) > 1
+    assert (made["least"]["settings"].get("max_size_bytes"), made["fits"]["settings"]["max_size_bytes"]) == (None, 45000)
+    assert verify.main([str(tmp_path / "fits" / "micro-smallest.random.tflite"), "--quiet"]) == EXIT_OK
+
+
+def test_no_file_is_as_small(cli, tmp_path):
+    ran = cli("--variant", "micro", "--weights", "random:1", "--quant", "smallest", "--max-size", "0.001", "--out", tmp_path)
+    assert ran.code == EXIT_CHECK_FAILED
+    assert "asked for at most 0.001 MB (--max-size)" in ran.out + ran.err
+    assert list(tmp_path.iterdir()) == []
