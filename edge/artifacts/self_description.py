@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edge.artifacts.artifact import canonical_json, meaning
+from edge.artifacts.artifact import canonical_json, meaning, preprocessing_of
 from edge.drift.meanings import CLASSES, FEATURES, LABELS, MEANINGS, VALUES
 from edge.quantization.recipes import RECIPES
 from edge.tflite import attachments
@@ -129,13 +129,9 @@ def model_metadata(document: Mapping[str, Any], has_labels: bool) -> dict[str, A
 
 
 def _input(document: Mapping[str, Any]) -> dict[str, Any]:
-    tensor, geometry = document["input"], document["preprocessing"]
-    side, crop = geometry["resize_px"], geometry["crop_px"]
-    resize = f"its short side to {side} px" if geometry["keep_aspect"] else f"it to {side} x {side} px"
-    text = (
-        f"RGB pixels 0..255, not normalised: that is inside the graph. Of a picture: resize {resize} ({geometry['interpolation']}), then "
-        f"cut out the centre, {crop} x {crop} px.{_stored_as(tensor)}"
-    )
+    tensor = document["input"]
+    words = preprocessing_of(document).words()
+    text = f"RGB pixels 0..255, not normalised: that is inside the graph. Of a picture, upright: {words}.{_stored_as(tensor)}"
     return {
         "name": tensor["name"],
         "description": text,

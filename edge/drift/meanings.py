@@ -10,6 +10,9 @@ MEANINGS = {
     VALUES: "numbers as they are",
     FEATURES: "features: an embedding or a map of them",
 }
+# What makes probabilities of an output; the outputs that are not here are numbers as they are
+ACTIVATIONS = {CLASSES: "softmax", LABELS: "sigmoid"}
+SCORED = tuple(ACTIVATIONS)
 AUTO, PROBABILITIES, LOGITS = "auto", "probabilities", "logits"
 # --output -> the meaning that it says; None: it says none
 OUTPUTS: dict[str, str | None] = {
@@ -29,11 +32,11 @@ def output_name(meaning: str, asked: str) -> str:
         meaning: of the output.
         asked: a key of `OUTPUTS`.
     """
-    if meaning not in (CLASSES, LABELS):
+    if meaning not in SCORED:
         return meaning
     return LOGITS if asked == LOGITS else PROBABILITIES
 
 
 def activation(meaning: str, name: str) -> str | None:
     """What gives the numbers of an output of this name: "softmax", "sigmoid" or None."""
-    return {CLASSES: "softmax", LABELS: "sigmoid"}[meaning] if name == PROBABILITIES else None
+    return ACTIVATIONS[meaning] if name == PROBABILITIES else None
