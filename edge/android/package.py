@@ -25,7 +25,7 @@ from PIL import Image
 from calibration import builtin
 from edge.artifacts import self_description
 from edge.artifacts.artifact import Artifact, meaning, preprocessing_of, require_valid
-from edge.drift.meanings import ACTIVATIONS, CLASSES, SCORED
+from edge.drift.meanings import ACTIVATIONS, CLASS_MAP, CLASSES, MEANINGS, SCORED
 from edge.drift.metrics import sigmoid, softmax
 from edge.report import rules
 from edge.runtime import sandbox
@@ -200,7 +200,9 @@ def _model(artifact: Artifact, golden: Image.Image) -> tuple[dict[str, Any], lis
     if manifest["input"]["shape"] != [1, *sides(crop), 3]:
         refusals.append(f"{name}: its manifest has images {size_words(crop)} pixels for the input shape {manifest['input']['shape']}")
     shape, means = manifest["output"]["shape"], meaning(manifest)
-    if shape[-1] != manifest["classes"] or (means in SCORED and len(shape) != 2):
+    if means == CLASS_MAP:
+        refusals.append(f"{name}: its output is {MEANINGS[means]}: an app gets the .tflite itself, there is no list of scores to show")
+    elif shape[-1] != manifest["classes"] or (means in SCORED and len(shape) != 2):
         refusals.append(f"{name}: its manifest has {manifest['classes']} {means} for the output shape {shape}")
     if manifest["output"]["activation"] not in (None, ACTIVATIONS.get(means)):
         refusals.append(f"{name}: its manifest has {means} that end in a {manifest['output']['activation']}")

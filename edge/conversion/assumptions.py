@@ -56,7 +56,7 @@ def words_of(parts: tuple[str, ...] | list[str], preprocessing: Preprocessing) -
     """A line for each assumption, with the flag that says it otherwise."""
     lines = {
         VALUES: f"its values are taken for pixels {MODEL_INPUTS[NORMALIZED]} (--model-input {'|'.join((PIXELS, *VALUE_RANGES))})",
-        GEOMETRY: f"an image is taken to be {preprocessing.words()} (--resize N|squash|pad)",
+        GEOMETRY: f"what is done to an image: {preprocessing.words()} (--resize N|squash|pad)",
         IMAGE_SIZE: f"its images are taken to be of {size_words(preprocessing.crop_px)} px (--crop N)",
         HEADS: "64 channels a head (a config.json beside the checkpoint says it)",
         OUTPUT: "its numbers are taken for scores of classes that exclude each other; neither its last layer nor a saved loss says so "

@@ -17,7 +17,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge.artifacts.atomic_files import scratch_folder
-from edge.drift.meanings import AUTO, CLASSES, FEATURES, MEANINGS, OUTPUTS, PROBABILITIES, VALUES, activation, output_name
+from edge.drift.meanings import AUTO, CLASS_MAP, CLASSES, FEATURES, MEANINGS, OUTPUTS, PROBABILITIES, VALUES, activation, output_name
 from edge.export.backend import require_tensorflow_backend
 from edge.export.outputs import end_of, is_identity, meaning_of, without_activation
 from edge.tflite.flatbuffer import make_constant, read_model, write_model
@@ -111,7 +111,10 @@ def exportable(
             received=f"{type(end.operation).__name__} {end.operation.name!r} at its end",
             action="end the model in Dense(classes) or Dense(classes, activation='softmax'), or say what its numbers are with --output",
         )
-    meaning = said or found or (CLASSES if len(model.outputs[0].shape) == 2 else FEATURES)
+    is_map = len(model.outputs[0].shape) > 2
+    meaning = said or found or (FEATURES if is_map and output == AUTO else CLASSES)
+    if is_map and meaning == CLASSES:
+        meaning = CLASS_MAP
     if (end.activation and said not in (None, end.meaning)) or (output == PROBABILITIES and meaning in (VALUES, FEATURES)):
         raise UsageError(
             "the output cannot mean that",
