@@ -23,7 +23,7 @@ from calibration import builtin
 from calibration.decoding import UnreadableImageError, check_decodes, decode_pixels
 from calibration.files import Files, open_files
 from tfvit.errors import InputError, UsageError, printable
-from tfvit.preprocessing import Preprocessing
+from tfvit.preprocessing import Preprocessing, sides
 
 BUILTIN = "builtin"
 MAX_UNREADABLE_FRACTION = 0.1  # of the images asked for; one unreadable image is always forgiven
@@ -99,7 +99,7 @@ class ImageSet(abc.ABC):
 
     @abc.abstractmethod
     def pixels(self, reference: ImageReference, preprocessing: Preprocessing) -> np.ndarray:
-        """The pixels of one image: [crop_px, crop_px, 3] uint8, RGB. Several threads may call this at once.
+        """The pixels of one image: [height, width, 3] uint8, RGB. Several threads may call this at once.
 
         Raises:
             UnreadableImageError: with the reason.
@@ -127,7 +127,7 @@ class ImageSet(abc.ABC):
         """
 
     def read(self, references: Iterable[ImageReference], preprocessing: Preprocessing) -> Iterator[np.ndarray]:
-        """The pixels of each image: [crop_px, crop_px, 3] uint8, RGB. Unreadable images are left out and recorded in `skipped`.
+        """The pixels of each image: [height, width, 3] uint8, RGB. Unreadable images are left out and recorded in `skipped`.
 
         Raises:
             InputError: more than `MAX_UNREADABLE_FRACTION` of `references` are unreadable.
@@ -278,7 +278,8 @@ class BuiltinImageSet(ImageSet):
 
     def pixels(self, reference: ImageReference, preprocessing: Preprocessing) -> np.ndarray:
         seed, index = map(int, reference.path.split("/"))
-        return builtin.generate(index, preprocessing.crop_px, seed)  # at the size of the crop, so nothing is resized
+        height, width = sides(preprocessing.crop_px)
+        return builtin.generate(index, max(height, width), seed)[:height, :width]  # at the size of the crop, so nothing is resized
 
     def identity(self, reference: ImageReference, preprocessing: Preprocessing) -> str:
         return f"builtin {builtin.VERSION} {preprocessing.crop_px} {reference.path}"

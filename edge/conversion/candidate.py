@@ -68,6 +68,7 @@ class Candidate:
         limits: the drift gate.
         output: a key of `edge.drift.meanings.OUTPUTS`, what was asked for.
         meaning: of the output.
+        width: entries of the output's last axis.
         is_random: whether the weights are.
         threads: for running files.
         further: images on which changed answers are counted, and what answers them in the Keras model's place.
@@ -82,6 +83,7 @@ class Candidate:
     limits: Limits
     output: str
     meaning: str
+    width: int
     is_random: bool
     threads: int
     further: Further | None = None
@@ -107,7 +109,7 @@ class Candidate:
 
     def verdict(self, logits: np.ndarray) -> Verdict:
         """Of a file's logits."""
-        drift = measure(self.reference, logits, self.classes, self.meaning)
+        drift = measure(self.reference, logits, self.classes, self.meaning, self.width)
         collapse = signs_of_collapse(self.reference, logits, self.meaning)
         failures = (*collapse, *drift.failures(self.limits, random_weights=self.is_random))
         return Verdict(drift, tuple(collapse), self.limits, failures)

@@ -111,6 +111,7 @@ def _candidate(
         limits=settings.limits(recipe),
         output=settings.output,
         meaning=model.facts.meaning,
+        width=model.facts.classes,
         is_random=model.source.weights.is_random,
         threads=settings.threads,
     )

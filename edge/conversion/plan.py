@@ -199,9 +199,10 @@ def calibration_block(settings: Settings, images: Images) -> dict[str, Any]:
 
 def settings_block(source: Source, recipe: Recipe, settings: Settings, images: Images) -> dict[str, Any]:
     """What was asked for: with weights and tools all that `edge.verify` needs to make the file again."""
+    size = source.image_size if source.image_size is None or isinstance(source.image_size, int) else list(source.image_size)
     return {
         **({"checkpoint": source.checkpoint.document()} if source.checkpoint else {}),
-        **{name: value for name, value in (("image_size", source.image_size), ("window", source.window)) if value},
+        **{name: value for name, value in (("image_size", size), ("window", source.window)) if value},
         "input": settings.input_dtype,
         "output": settings.output,
         "takes_pixels": source.model_input.takes_pixels,

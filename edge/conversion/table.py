@@ -11,7 +11,7 @@ from typing import Any
 from edge.artifacts import artifact, atomic_files
 from edge.artifacts.atomic_files import png
 from edge.conversion.cells import Cell
-from edge.drift.meanings import CLASSES, FEATURES, LABELS
+from edge.drift.meanings import ACTIVATIONS, CLASS_MAP, FEATURES, LABELS
 from edge.quantization.recipes import DYNAMIC, STATIC
 from edge.quantization.repair import Sensitivity
 from edge.runtime import machine
@@ -211,8 +211,8 @@ def _sensitivity_lines(outcome: Any) -> list[str]:
 def _agreement(manifest: dict[str, Any]) -> str:
     """The same best class, the same labels; the cosine of an output that is no scores."""
     meaning, drift = artifact.meaning(manifest), manifest["drift"]
-    if meaning in (CLASSES, LABELS):
-        return _shown(drift["top1_agreement"], "{:.1%}") + (" of labels" if meaning == LABELS else "")
+    if meaning in ACTIVATIONS:
+        return _shown(drift["top1_agreement"], "{:.1%}") + {LABELS: " of labels", CLASS_MAP: " of places"}.get(meaning, "")
     return f"cosine {_shown(drift['cosine'], '{:.5f}')}" if meaning == FEATURES else ""
 
 

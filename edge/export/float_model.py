@@ -20,7 +20,7 @@ from edge.export.backend import require_tensorflow_backend
 from edge.export.source import Source
 from edge.quantization.recipes import Recipe
 from tfvit import hashing
-from tfvit.preprocessing import OUTPUT, Preprocessing, attached
+from tfvit.preprocessing import OUTPUT, Preprocessing, attached, size_of
 from tfvit.progress import counted, step
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class FloatModel:
                 model = to_tflite.sized(model, self.source.image_size)
                 built = to_tflite.exportable(model, None, said.takes_pixels, self.source.output, loss, said.channels == "BGR")
             self._said = said
-            return dataclasses.replace(built, preprocessing=said.applied(built.preprocessing, built.input_shape[0]))
+            return dataclasses.replace(built, preprocessing=said.applied(built.preprocessing, size_of(*built.input_shape[:2])))
 
     @functools.cached_property
     def facts(self) -> Facts:
