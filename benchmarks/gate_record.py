@@ -137,7 +137,6 @@ def damaged(file: bytes) -> Iterator[tuple[str, bytes]]:
 def _changed(file: bytes, which: slice, change: Callable[[np.ndarray], np.ndarray]) -> bytes:
     """The file with the weights of some dense layers, in the order of the graph, changed."""
     model = flatbuffer.read_model(file)
-    graph = model.subgraphs[0]
     dense = [operator for name, operator in flatbuffer.operators(model) if name == "FULLY_CONNECTED"]
     for operator in dense[which]:
         index = int(operator.inputs[1])

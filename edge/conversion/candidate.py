@@ -105,7 +105,7 @@ class Candidate:
         if self.further is None or verdict.failures:
             return verdict
         found = agreement(self.further.reference, self._logits(file, self.further.images, watch), self.further.compared_with)
-        return dataclasses.replace(verdict, agreement=found, failures=tuple(found.failures(self.limits.min_agreement)))
+        return dataclasses.replace(verdict, agreement=found, failures=tuple(found.failures(self.further.min_agreement)))
 
     def verdict(self, logits: np.ndarray) -> Verdict:
         """Of a file's logits."""
@@ -127,11 +127,13 @@ class Further:
         images: [N, H, W, 3] uint8.
         reference: logits of the recipe's float graph, [N, classes].
         compared_with: what that is and how near the Keras model, in words.
+        min_agreement: the limit.
     """
 
     images: np.ndarray
     reference: np.ndarray
     compared_with: str
+    min_agreement: float
 
 
 def file_logits(

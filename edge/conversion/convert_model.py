@@ -9,6 +9,7 @@ import dataclasses
 
 import numpy as np
 
+from calibration.image_set import BUILTIN
 from edge.artifacts.artifact import Artifact
 from edge.conversion import image_checks
 from edge.conversion.candidate import Candidate, Further, Repair, Verdict, checked, file_logits, quantized, repaired, sensitivities
@@ -139,7 +140,8 @@ def _further(model: FloatModel, candidate: Candidate, images: Images) -> Further
         current().warn(f"changed answers are not counted: the float graph is only {near:.1f} dB from the Keras model")
         return None
     of = f"the float graph, {near:.0f} dB from Keras on {len(images.held_out)} images"
-    return Further(images.further, answers(images.further, images.further_sha256), of)
+    limit = candidate.limits.min_agreement if images.source == BUILTIN else candidate.limits.min_photo_agreement
+    return Further(images.further, answers(images.further, images.further_sha256), of, limit)
 
 
 @as_step("describe")

@@ -42,6 +42,7 @@ class Settings:
         output: a key of `edge.drift.meanings.OUTPUTS`.
         gate: whether a file that misses its limits is refused.
         min_snr_db, min_agreement, max_top1_drop: limits instead of the recipe's own.
+        min_photo_agreement: likewise; `min_agreement` where that is given alone.
         folder: where artifacts go.
         force: rebuild what is current, overwrite what is foreign.
         repair: whether a recipe that can may demote layers to pass its gate.
@@ -63,6 +64,7 @@ class Settings:
     min_snr_db: float | None = None
     min_agreement: float | None = None
     max_top1_drop: float | None = None
+    min_photo_agreement: float | None = None
     folder: Path = Path("artifacts")
     force: bool = False
     repair: bool = True
@@ -79,10 +81,12 @@ class Settings:
 
     def limits(self, recipe: Recipe) -> Limits:
         own = recipe.limits
+        of_photos = self.min_agreement if self.min_photo_agreement is None else self.min_photo_agreement
         return Limits(
             min_snr_db=own.min_snr_db if self.min_snr_db is None else self.min_snr_db,
             min_agreement=own.min_agreement if self.min_agreement is None else self.min_agreement,
             max_top1_drop=own.max_top1_drop if self.max_top1_drop is None else self.max_top1_drop,
+            min_photo_agreement=own.min_photo_agreement if of_photos is None else of_photos,
         )
 
 

@@ -26,7 +26,7 @@ from tfvit.preprocessing import ModelInput, Preprocessing
 from tfvit.progress import step
 from tfvit.variants import VARIANTS
 
-_LIMITS = ("min_snr_db", "min_agreement", "max_top1_drop")
+_LIMITS = ("min_snr_db", "min_agreement", "max_top1_drop", "min_photo_agreement")
 
 
 def inputs_of_manifest(manifest: Mapping[str, Any], where: str) -> dict[str, Any]:

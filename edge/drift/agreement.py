@@ -84,7 +84,7 @@ def agreement(reference: np.ndarray, target: np.ndarray, compared_with: str) -> 
 
 
 def leads(reference: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """By how many logits the reference's best class leads all others, in the reference and in the target: [N] each; below 0 it is overtaken.
+    """By how many logits the reference's best class leads all others, in the reference and in the target: [N] each, below 0 if overtaken.
 
     A target that is not finite has lost it by an infinite number.
     """
@@ -100,8 +100,8 @@ def leads(reference: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.nda
 def _expected(lead: np.ndarray, after: np.ndarray) -> float:
     """Mean probability that the best class is overtaken.
 
-    What an image's lead loses is drawn from a normal distribution with mean and variance of what the leads nearest to it lose: unsure images
-    have other errors than sure ones.
+    What an image's lead loses is drawn from a normal distribution with mean and variance of what the leads nearest to it lose: unsure
+    images have other errors than sure ones.
     """
     order = np.argsort(lead, kind="stable")
     mean, deviation = _moving((lead - after)[order], max(_LEAST_NEAR, len(lead) // _SHARE_NEAR))

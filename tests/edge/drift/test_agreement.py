@@ -28,7 +28,7 @@ def test_equal_answers_change_nowhere():
     assert (found.low, found.high) == wilson_interval(64, 64)
 
 
-@pytest.mark.parametrize(("noise", "spread"), ((0.05, 0.7), (0.3, 1.0), (1.0, 1.0)))
+@pytest.mark.parametrize(("noise", "spread"), [(0.05, 0.7), (0.3, 1.0), (1.0, 1.0)])
 def test_the_estimate_from_few_images_is_near_the_share_of_many(noise, spread):
     """And nearer than counting comes, the more so the rarer changes are."""
     reference, target = _pair(20_000, noise)
