@@ -93,10 +93,17 @@ def parser() -> Parser:
     parser.add_argument("--min-agreement", type=flags.finite, help="limit, fraction of images with the same top-1 (per recipe)")
     parser.add_argument("--min-snr", type=flags.finite, help="limit in dB (per recipe)")
     parser.add_argument(
+        "--max-size",
+        type=flags.finite,
+        metavar="MB",
+        help="smallest: not the smallest file but the most exact one of this many megabytes (10^6 bytes), as it is saved",
+    )
+    parser.add_argument(
         "--repair",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="int8: where the gate fails, demote the worst layers (static to dynamic to float) until it passes",
+        help="int8, int4, smallest: where the gate fails, demote the worst layers (static to dynamic to float; 4 to 8 bits to float) until "
+        "it passes",
     )
     parser.add_argument(
         "--explain", action="store_true", help="measure what each layer alone does to the logits; table here, picture NAME.sensitivity.png"
@@ -184,6 +191,7 @@ def convert(
     max_top1_drop: float | None = None,
     min_agreement: float | None = None,
     min_snr: float | None = None,
+    max_size: float | None = None,
     repair: bool = True,
     explain: bool = False,
     position_tables: bool = True,
@@ -243,7 +251,8 @@ def _converted(
     resize: Size | str | None, crop: float | None, interpolation: str | None, mean: Sequence[float] | None, std: Sequence[float] | None,
     channels: str | None, image_size: Size | None, window: int | None, trust_model: bool, imports: Sequence[str], output: str,
     out: str | Path,
-    gate: bool, max_top1_drop: float | None, min_agreement: float | None, min_snr: float | None, repair: bool, explain: bool,
+    gate: bool, max_top1_drop: float | None, min_agreement: float | None, min_snr: float | None, max_size: float | None, repair: bool,
+    explain: bool,
     position_tables: bool, min_runtime: tuple[int, ...] | None, cache: str | Path | None, no_cache: bool, jobs: int, cluster: str | None,
     memory_check: bool, save: str | Path | None, force: bool, name: str | None = None,
 ) -> Conversions:  # fmt: skip
@@ -302,6 +311,14 @@ def _converted(
                 received=f"{flag} {value} and {'--checkpoint' if checkpoint is not None else '--model'}",
                 action=f"leave {flag} out",
             )
+    if max_size is not None and (max_size <= 0 or not any(recipe.fits_size for recipe in recipes)):
+        fitting = ", ".join(recipe.name for recipe in RECIPES.values() if recipe.fits_size)
+        raise UsageError(
+            "no file to fit into a size",
+            expected=f"--max-size of more than 0 MB with --quant {fitting}",
+            received=f"--max-size {max_size:g} with --quant {quant}",
+            action=f"ask for --quant {fitting}, or leave --max-size out",
+        )
     if jobs < 1:
         raise UsageError("nothing to do", expected="--jobs of at least 1", received=str(jobs), action="leave --jobs out")
     for value, allowed in ((input, INPUTS), (output, OUTPUTS)):
@@ -321,6 +338,7 @@ def _converted(
         "calibration": str(calibration), "calibration_samples": calibration_samples, "agreement_samples": agreement_samples,
         "seed": seed, "input_dtype": input, "output": output,
         "gate": gate, "min_snr_db": min_snr, "min_agreement": min_agreement, "max_top1_drop": max_top1_drop, "folder": Path(out),
+        "max_size_bytes": None if max_size is None else round(max_size * 1e6),
         "force": force, "repair": repair, "explain": explain, "min_runtime": min_runtime, "position_tables": position_tables,
     }  # fmt: skip
     cells = command.convert(

@@ -18,7 +18,7 @@ from edge.quantization.ranges import Calibration
 from edge.quantization.recipes import Recipe
 from edge.runtime.cpu import Interpreter, interleaved_milliseconds
 from edge.tflite import flatbuffer
-from tfvit.progress import as_step, counted
+from tfvit.progress import advance, as_step, counted, current
 
 # Of the latency before and after a repair
 REPAIR_ROUNDS = 20
@@ -90,7 +90,7 @@ class Candidate:
 
     def file(self, modes: Mapping[str, str] | None = None) -> bytes:
         """The file, with the modes of its dense layers changed where `modes` says so."""
-        return quantize.quantize(self.graph, self.recipe, self.calibration, modes)
+        return quantize.quantize(self.graph, self.recipe, self.calibration, modes, self.threads)
 
     def logits(self, file: bytes) -> np.ndarray:
         """[N, D], of the held-out images."""
@@ -166,10 +166,14 @@ def file_logits(
     return logits_of_outputs(outputs, activation(meaning, output_name(meaning, recipe.output(output))), before_activation)
 
 
-@as_step("quantize")
+def _layers_to_round(candidate: Candidate) -> int:
+    return quantize.layers_to_round(candidate.graph, candidate.recipe, candidate.calibration)
+
+
+@as_step("quantize", total=_layers_to_round)
 def quantized(candidate: Candidate) -> bytes:
     """The recipe's file."""
-    return candidate.file()
+    return quantize.quantize(candidate.graph, candidate.recipe, candidate.calibration, None, candidate.threads, advance)
 
 
 def _images_asked(candidate: Candidate, file: bytes) -> int:
@@ -191,6 +195,28 @@ def _sensitivity_runs(candidate: Candidate) -> int:
 def sensitivities(candidate: Candidate) -> tuple[repair.Sensitivity, ...]:
     """What each dense layer alone does to the logits."""
     return tuple(counted(repair.sensitivities(candidate.graph, candidate.recipe, candidate.calibration, candidate.logits)))
+
+
+@as_step("allocate bits")
+def of_size(candidate: Candidate, found: Sequence[repair.Sensitivity], most_bytes: int) -> tuple[bytes, Verdict]:
+    """The most exact file of at most so many bytes, and what it is worth; where not even the smallest is as small, the smallest.
+
+    Args:
+        found: of `sensitivities`.
+        most_bytes: of the file as it is here, not described yet.
+    """
+    modes = candidate.modes()
+    steps = repair.demotions(found, candidate.recipe.ladder, candidate.recipe.spares)
+    smallest = candidate.file(modes)
+    left = most_bytes - len(smallest)
+    while left > 0:
+        file = candidate.file(repair.affordable(modes, steps, left))
+        if len(file) <= most_bytes:
+            break
+        left -= len(file) - most_bytes  # equal vectors are stored once: prices do not quite add up
+    else:
+        file = smallest
+    return file, candidate.checked(file)
 
 
 def repaired(
@@ -216,8 +242,16 @@ def _demoted(
 ) -> tuple[bytes, dict[str, Any]] | None:
     """A file with the fewest layers demoted that passes, and the manifest's `repair` block; None where there is none."""
     original = candidate.modes()
-    steps = repair.demotions(found, candidate.recipe.ladder)
-    result = repair.repaired(original, steps, lambda modes: not candidate.checked(candidate.file(modes)).failures)
+    steps = repair.demotions(found, candidate.recipe.ladder, candidate.recipe.spares)
+
+    def passes(modes: Mapping[str, str]) -> bool:
+        verdict = candidate.checked(candidate.file(modes))
+        changed = sum(mode != original[name] for name, mode in modes.items())
+        reached = f"{verdict.drift.logits_snr_db:.1f} dB, {'misses' if verdict.failures else 'passes'} the gate"
+        current().note(f"repair: {changed} layers demoted: {reached}")
+        return not verdict.failures
+
+    result = repair.repaired(original, steps, passes)
     if result is None:
         return None
     modes, _ = result

@@ -12,10 +12,10 @@ import numpy as np
 from calibration.image_set import BUILTIN
 from edge.artifacts.artifact import Artifact
 from edge.conversion import image_checks
-from edge.conversion.candidate import Candidate, Further, Repair, Verdict, checked, file_logits, quantized, repaired, sensitivities
+from edge.conversion.candidate import Candidate, Further, Repair, Verdict, checked, file_logits, of_size, quantized, repaired, sensitivities
 from edge.conversion.images import Images
 from edge.conversion.manifest import manifest
-from edge.conversion.plan import Settings, too_new
+from edge.conversion.plan import Settings, too_large, too_new
 from edge.drift.meanings import CLASSES
 from edge.drift.metrics import measure
 from edge.export.float_model import FloatModel
@@ -67,12 +67,17 @@ def convert(model: FloatModel, recipe: Recipe, images: Images, settings: Setting
     candidate = dataclasses.replace(candidate, further=_further(model, candidate, images))
     file = quantized(candidate)
     verdict = checked(candidate, file)
-    repairs, repair = bool(verdict.failures) and settings.repair and recipe.repairs, None
-    layers = sensitivities(candidate) if repairs or (settings.explain and recipe.can_be_explained) else ()
+    most_bytes, repair = settings.most_bytes(recipe), None
+    repairs = bool(verdict.failures) and settings.repair and recipe.repairs and not most_bytes
+    layers = sensitivities(candidate) if repairs or most_bytes or (settings.explain and recipe.can_be_explained) else ()
+    if most_bytes:
+        around = len(_described_file(model, recipe, images, settings, file, verdict)) - len(file)
+        file, verdict = of_size(candidate, layers, most_bytes - around)
     if repairs:
         file, verdict, repair = repaired(candidate, file, verdict, layers)
     artifact = _described(model, recipe, images, settings, file, verdict, repair)
-    return Conversion(artifact, (*verdict.failures, *too_new(artifact.manifest, settings)), layers, repair)
+    failures = (*verdict.failures, *too_new(artifact.manifest, settings), *too_large(artifact.manifest, recipe, settings))
+    return Conversion(artifact, failures, layers, repair)
 
 
 def finite_reference(model: FloatModel, images: Images) -> np.ndarray:
@@ -142,6 +147,10 @@ def _further(model: FloatModel, candidate: Candidate, images: Images) -> Further
     of = f"the float graph, {near:.0f} dB from Keras on {len(images.held_out)} images"
     limit = candidate.limits.min_agreement if images.source == BUILTIN else candidate.limits.min_photo_agreement
     return Further(images.further, answers(images.further, images.further_sha256), of, limit)
+
+
+def _described_file(model: FloatModel, recipe: Recipe, images: Images, settings: Settings, file: bytes, verdict: Verdict) -> bytes:
+    return manifest(model, recipe, images, settings, file, verdict, None)[1]
 
 
 @as_step("describe")

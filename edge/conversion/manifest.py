@@ -16,6 +16,7 @@ from edge.drift.agreement import Agreement
 from edge.drift.meanings import activation, output_name
 from edge.export.float_model import FloatModel
 from edge.export.to_tflite import INPUT_NAME
+from edge.quantization.dense_layers import weight_bits
 from edge.quantization.recipes import Recipe
 from edge.runtime import cpu
 from edge.tflite import delegate_rules, flatbuffer, versions
@@ -81,6 +82,8 @@ def manifest(
         "max_rank": flatbuffer.max_rank(graph_model),
         "min_runtime_version": versions.min_runtime_version(graph_model),
     }
+    if recipe.can_be_explained:
+        document["file"]["layers"] = weight_bits(graph_model)
     document["delegates"] = {"xnnpack": dataclasses.asdict(cpu.xnnpack_partitions(file)), "gpu": delegate_rules.gpu_summary(graph_model)}
     return document, file
 

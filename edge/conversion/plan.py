@@ -48,6 +48,7 @@ class Settings:
         repair: whether a recipe that can may demote layers to pass its gate.
         explain: whether each dense layer's own effect on the logits is measured.
         min_runtime: the oldest TensorFlow Lite the files must run on, for example (2, 14); None for any.
+        max_size_bytes: of a file of the recipe that fits one, with its metadata and labels; None for the smallest.
         position_tables: whether recipes that can store position biases as tables do.
         threads: for running files.
     """
@@ -70,6 +71,7 @@ class Settings:
     repair: bool = True
     explain: bool = False
     min_runtime: tuple[int, ...] | None = None
+    max_size_bytes: int | None = None
     position_tables: bool = True
     threads: int = dataclasses.field(
         default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -78,6 +80,10 @@ class Settings:
     @property
     def further_samples(self) -> int:
         return FURTHER_SAMPLES * self.drift_samples if self.agreement_samples is None else self.agreement_samples
+
+    def most_bytes(self, recipe: Recipe) -> int | None:
+        """What a recipe's file is to fit into."""
+        return self.max_size_bytes if recipe.fits_size else None
 
     def limits(self, recipe: Recipe) -> Limits:
         own = recipe.limits
@@ -170,7 +176,7 @@ def plan(model: FloatModel, recipes: Sequence[Recipe], settings: Settings) -> Pl
     for recipe in recipes:
         digest = inputs_sha256(source, recipe, settings, images)
         explained = settings.explain and recipe.can_be_explained
-        found = None if explained or settings.force else _current_outcome(source.artifact_name(recipe), digest, settings)
+        found = None if explained or settings.force else _current_outcome(source.artifact_name(recipe), digest, recipe, settings)
         if found:
             current.append(found)
         else:
@@ -189,6 +195,14 @@ def too_new(document: Mapping[str, Any], settings: Settings) -> list[str]:
     ):
         return []
     return [f"needs TensorFlow Lite {needed or 'of unknown version'}, asked for {'.'.join(map(str, settings.min_runtime))} (--min-runtime)"]
+
+
+def too_large(document: Mapping[str, Any], recipe: Recipe, settings: Settings) -> list[str]:
+    """Whether the file is larger than was asked for."""
+    size, most = document["file"]["size_bytes"], settings.most_bytes(recipe)
+    if most is None or size <= most:
+        return []
+    return [f"{size / 1e6:.3f} MB at its smallest, asked for at most {most / 1e6:g} MB (--max-size)"]
 
 
 def calibration_block(settings: Settings, images: Images) -> dict[str, Any]:
@@ -213,6 +227,7 @@ def settings_block(source: Source, recipe: Recipe, settings: Settings, images: I
         "model_input": source.model_input.document(),
         "without_dynamic": recipe.without_dynamic,
         "position_tables": settings.position_tables,
+        **({"max_size_bytes": settings.most_bytes(recipe)} if settings.most_bytes(recipe) else {}),
         "repair": settings.repair,
         "labels_sha256": hashing.sha256(self_description.label_bytes(settings.labels)) if settings.labels else None,
         "images": {
@@ -239,17 +254,18 @@ def inputs_sha256(source: Source, recipe: Recipe, settings: Settings, images: Im
         "output": settings.output,
         "limits": dataclasses.asdict(settings.limits(recipe)),
         "repair": settings.repair and recipe.repairs,
+        "most_bytes": settings.most_bytes(recipe),
         "tools": tool_versions(),
         "code": code_sha256(),
     }
     return hashing.sha256(artifact.canonical_json(inputs).encode())
 
 
-def _current_outcome(name: str, digest: str, settings: Settings) -> Outcome | None:
+def _current_outcome(name: str, digest: str, recipe: Recipe, settings: Settings) -> Outcome | None:
     """What is already there. A file written without the gate goes on failing its check."""
     current = artifact.load_current(settings.folder, name, digest)
     if current is None:
         return None
     failures = () if current.manifest["drift"]["passed"] else ("missed its drift limits when it was written",)
-    failures = (*failures, *too_new(current.manifest, settings))
+    failures = (*failures, *too_new(current.manifest, settings), *too_large(current.manifest, recipe, settings))
     return Outcome(name, "current", settings.folder / f"{name}.tflite", current.manifest, failures)

@@ -12,7 +12,7 @@ from edge.artifacts import artifact, atomic_files
 from edge.artifacts.atomic_files import png
 from edge.conversion.cells import Cell
 from edge.drift.meanings import ACTIVATIONS, CLASS_MAP, FEATURES, LABELS
-from edge.quantization.recipes import DYNAMIC, STATIC
+from edge.quantization.recipes import DYNAMIC, DYNAMIC4, STATIC
 from edge.quantization.repair import Sensitivity
 from edge.runtime import machine
 from tfvit.errors import EXIT_BUG, EXIT_CHECK_FAILED, EXIT_OK, UserError
@@ -201,7 +201,7 @@ def _sensitivity_lines(outcome: Any) -> list[str]:
     lines = [f"{outcome.path.name}: logits with one layer quantized and the rest in float, worst first"]
     width = max(len(sensitivity.layer) for sensitivity in worst)
     lines += [
-        f"  {sensitivity.layer:<{width}}  {sensitivity.mode:<7}  {sensitivity.snr_db:6.1f} dB  KL {sensitivity.kl:.2e}  "
+        f"  {sensitivity.layer:<{width}}  {sensitivity.mode:<8}  {sensitivity.snr_db:6.1f} dB  KL {sensitivity.kl:.2e}  "
         f"{sensitivity.multiplications / 1e6:8.2f} M multiplications"
         for sensitivity in worst
     ]
@@ -230,7 +230,7 @@ def drawing(found: Sequence[Sensitivity], title: str) -> bytes:
     worst = sorted(found, key=lambda sensitivity: sensitivity.snr_db)[:_DRAWN]
     figure = Figure(figsize=(9, 1.2 + 0.24 * len(worst)), layout="constrained")
     axes = figure.subplots()
-    colours = {STATIC: "tab:blue", DYNAMIC: "tab:orange"}
+    colours = {STATIC: "tab:blue", DYNAMIC: "tab:orange", DYNAMIC4: "tab:red"}
     labels = [f"{sensitivity.layer} ({sensitivity.mode})" for sensitivity in worst]
     axes.barh(labels, [sensitivity.snr_db for sensitivity in worst], color=[colours[sensitivity.mode] for sensitivity in worst])
     axes.invert_yaxis()

@@ -206,12 +206,12 @@ class FloatModel:
         """
         from edge.quantization import quantize
 
-        return self._activations(graph, *quantize.watched_tensors(graph, recipe), pixels, sha256, threads)
+        return self._activations(graph, *quantize.watched_tensors(graph, recipe), pixels, sha256, threads, recipe.calibration_rows)
 
     def _activations(
-        self, graph: bytes, tensors: Mapping[str, int], patches: Mapping[str, int], pixels: np.ndarray, sha256: str, threads: int
+        self, graph: bytes, tensors: Mapping[str, int], patches: Mapping[str, int], pixels: np.ndarray, sha256: str, threads: int, rows: int
     ) -> Calibration:
         with step("calibrate", total=len(pixels), subject=self.source.name):
             from edge.quantization import ranges
 
-            return ranges.collect(graph, tensors, (image[None] for image in counted(pixels)), threads, patches)
+            return ranges.collect(graph, tensors, (image[None] for image in counted(pixels)), threads, patches, rows)

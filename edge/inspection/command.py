@@ -12,6 +12,7 @@ from edge.artifacts import self_description
 from edge.runtime import cpu, sandbox
 from edge.runtime.process import OK, UNAVAILABLE, LatencyProcess, difference_from
 from edge.tflite import delegate_rules, flatbuffer, versions
+from edge.tflite.contents import contents
 from tfvit import hashing
 from tfvit.errors import EnvironmentUnusableError, InputError, reading
 from tfvit.progress import step
@@ -68,6 +69,7 @@ def description(data: bytes, ask_runtime: bool = True) -> dict[str, Any]:
         "max_rank": flatbuffer.max_rank(model),
         "ranks": dict(sorted(Counter(str(len(flatbuffer.tensor_shape(model, index))) for index in computed).items())),
         "activation_types": dict(Counter(flatbuffer.tensor_type(model, index) for index in computed).most_common()),
+        "contents": contents(data),
         "constant_bytes": dict(by_type.most_common()),
         "largest_constants": [{**_tensor(model, index), "bytes": sizes[index]} for index in largest],
         "min_runtime_version": versions.min_runtime_version(model),
@@ -150,6 +152,8 @@ def page(document: dict[str, Any]) -> str:
     lines += ["", f"operations ({sum(document['ops'].values())}), tensors of rank {', '.join(document['ranks'])}"]
     for name, count in sorted(document["ops"].items(), key=lambda item: -item[1]):
         lines.append(f"  {count:>6}  {name}")
+    lines += ["", "what takes the bytes:"]
+    lines += [f"  {size / 1e6:8.2f} MB  {size / document['size_bytes']:6.1%}  {name}" for name, size in document["contents"].items()]
     stored = ", ".join(f"{name.lower()} {size / 1e6:.2f} MB" for name, size in document["constant_bytes"].items())
     lines += ["", f"constants: {stored or 'none'}; the largest:"]
     lines += [
