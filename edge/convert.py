@@ -15,7 +15,7 @@ from edge.front_door import Result, Table, called, make_callable, progress_on_st
 from edge.quantization.recipes import RECIPES, find_recipe
 from tfvit.errors import UsageError, unknown_name
 from tfvit.extras import require_extra, require_matplotlib
-from tfvit.preprocessing import ModelInput
+from tfvit.preprocessing import ModelInput, Size
 from tfvit.terminal import Parser, Terminal, run
 from tfvit.variants import VARIANTS, find_variant
 
@@ -61,12 +61,21 @@ def parser() -> Parser:
     parser.add_argument(
         "--drift-samples", type=int, default=None, help="how many other images the drift is measured on, where there are as many (32)"
     )
+    parser.add_argument(
+        "--agreement-samples",
+        type=int,
+        default=None,
+        help="how many further images changed answers are counted on, against the float graph (eight times --drift-samples; 0: none)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="which images (%(default)s)")
     parser.add_argument("--labels", type=Path, help="text file with one label per line, embedded in the file")
     parser.add_argument("--input", choices=INPUTS, default="float32", help="input type, pixels 0..255 either way (%(default)s)")
     flags.add_preprocessing_flags(parser)
     parser.add_argument(
-        "--image-size", type=int, metavar="N", help="side in pixels instead of the variant's, or of a --model that is open to any (its own)"
+        "--image-size",
+        type=flags.image_size,
+        metavar="N|HxW",
+        help="side in pixels, or height x width, instead of the variant's, or of a --model that is open to any (its own)",
     )
     parser.add_argument("--window", type=int, metavar="N", help="side of the windows in tokens: the weights' position biases are adapted")
     parser.add_argument("--trust-model", action="store_true", help="run Python code in --model (lambdas): only where you trust the file")
@@ -161,17 +170,18 @@ def convert(
     calibration: str | Path = "builtin",
     calibration_samples: int = 128,
     drift_samples: int | None = None,
+    agreement_samples: int | None = None,
     seed: int = 0,
     labels: str | Path | Sequence[str] | None = None,
     input: str = "float32",
     model_input: str = "auto",
-    resize: int | str | None = None,
+    resize: Size | str | None = None,
     crop: float | None = None,
     interpolation: str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     channels: str | None = None,
-    image_size: int | None = None,
+    image_size: Size | None = None,
     window: int | None = None,
     trust_model: bool = False,
     imports: Sequence[str] = (),
@@ -237,9 +247,9 @@ def convert(
 def _converted(
     *, variant: str | None, model: Any, checkpoint: str | Path | None, ema: bool, quant: str, weights: str | Path | None,
     calibration: str | Path, calibration_samples: int,
-    drift_samples: int | None, seed: int, labels: Any, input: str, model_input: str,
-    resize: int | str | None, crop: float | None, interpolation: str | None, mean: Sequence[float] | None, std: Sequence[float] | None,
-    channels: str | None, image_size: int | None, window: int | None, trust_model: bool, imports: Sequence[str], output: str,
+    drift_samples: int | None, agreement_samples: int | None, seed: int, labels: Any, input: str, model_input: str,
+    resize: Size | str | None, crop: float | None, interpolation: str | None, mean: Sequence[float] | None, std: Sequence[float] | None,
+    channels: str | None, image_size: Size | None, window: int | None, trust_model: bool, imports: Sequence[str], output: str,
     out: str | Path,
     gate: bool, max_top1_drop: float | None, min_agreement: float | None, min_snr: float | None, max_size: float | None, repair: bool,
     explain: bool,
@@ -325,7 +335,8 @@ def _converted(
     from edge.conversion import command
 
     settings = {
-        "calibration": str(calibration), "calibration_samples": calibration_samples, "seed": seed, "input_dtype": input, "output": output,
+        "calibration": str(calibration), "calibration_samples": calibration_samples, "agreement_samples": agreement_samples,
+        "seed": seed, "input_dtype": input, "output": output,
         "gate": gate, "min_snr_db": min_snr, "min_agreement": min_agreement, "max_top1_drop": max_top1_drop, "folder": Path(out),
         "max_size_bytes": None if max_size is None else round(max_size * 1e6),
         "force": force, "repair": repair, "explain": explain, "min_runtime": min_runtime, "position_tables": position_tables,

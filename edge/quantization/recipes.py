@@ -83,6 +83,11 @@ class Recipe:
         return bool(static or self.integer_bits or self.fitted_to_inputs)
 
     @property
+    def is_float_graph(self) -> bool:
+        """Whether its file is the float graph itself."""
+        return not (self.integer_bits or self.float16_constants or self.can_be_explained)
+
+    @property
     def can_be_explained(self) -> bool:
         """Whether it has dense layers whose modes can be changed one by one."""
         return not self.integer_bits and {self.dense, *dict(self.dense_by_role).values()} != {FLOAT}
@@ -126,7 +131,9 @@ _ROLES_IN_INT8 = (
 _MIN_OUTPUT_SNR_DB = 33.0
 # 8 bits: 20 dB is where accuracy begins to go (a small trained model measured 14 dB at one point lost, 28 to 39 dB at none). On 32 images
 # without labels, often of nothing in particular, the two best classes lie close: 0.8 leaves six such flips, a broken file has far more.
-_EIGHT_BITS = Limits(min_snr_db=20.0, min_agreement=0.8, max_top1_drop=1.0)
+# The last limit is of 256 images of the user's own, by results/gate_record.csv.
+_EIGHT_BITS = Limits(min_snr_db=20.0, min_agreement=0.8, max_top1_drop=1.0, min_photo_agreement=0.97)
+_FOUR_BITS = dataclasses.replace(_EIGHT_BITS, min_photo_agreement=0.95)
 
 # 4 bits for everything but the head, whose few weights end in the answer itself, and the patch embedding, as in int8
 _ROLES_IN_INT4 = (("head", DYNAMIC), ("patch_embedding/projection", FLOAT))
@@ -137,11 +144,11 @@ DYNAMIC_SINCE = (2, 17)
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe("float32", "no quantization: the reference file", Limits(80.0, 0.999, 0.05), tables_from_window=_LARGEST_WINDOW),
+        Recipe("float32", "no quantization: the reference file", Limits(80.0, 0.999, 0.05, 0.999), tables_from_window=_LARGEST_WINDOW),
         Recipe(
             "float16",
             "float16 constants, float arithmetic: half the size, for GPUs",
-            Limits(40.0, 0.95, 0.1),
+            Limits(40.0, 0.95, 0.1, 0.99),
             float16_constants=True,
             int8_biases_from=_LARGE_BIASES,
             tables_from_window=_LARGEST_WINDOW,
@@ -170,7 +177,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "int4",
             "4-bit weights where they pay, activations quantized as they come: half of int8's bytes",
-            _EIGHT_BITS,
+            _FOUR_BITS,
             dense=DYNAMIC4,
             dense_by_role=_ROLES_IN_INT4,
             modes=(DYNAMIC4, DYNAMIC, FLOAT),
@@ -184,7 +191,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "smallest",
             "the fewest bytes that pass the gate: 4, 8 or 32 bits for each layer, by what it does to the answers",
-            _EIGHT_BITS,
+            _FOUR_BITS,
             dense=DYNAMIC4,
             modes=(DYNAMIC4, DYNAMIC, FLOAT),
             spares=BYTES,
@@ -198,7 +205,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "int8_full",
             "integers only, int8 pixels in and int8 logits out: for NPUs",
-            Limits(min_snr_db=12.0, min_agreement=0.7, max_top1_drop=2.0),
+            Limits(min_snr_db=12.0, min_agreement=0.7, max_top1_drop=2.0, min_photo_agreement=0.93),
             integer_bits=8,
             integer_interface=True,
             fitted_to_inputs=True,

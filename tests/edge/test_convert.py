@@ -490,6 +490,34 @@ def test_how_many_images_the_drift_is_measured_on(cli, tmp_path):
     assert listing(tmp_path / "none") == {}
 
 
+def test_changed_answers_are_counted_on_further_images(cli, tmp_path):
+    few = ("--variant", "nano32", "--quant", "float32,dynamic", "--drift-samples", "4", "--json")
+    ran = cli(*few, "--out", tmp_path / "out")
+    assert ran.code == EXIT_OK
+    of_float, of_dynamic = (one["manifest"]["drift"] for one in json.loads(ran.out)["artifacts"])
+    assert (of_float["samples"], of_float["agreement"]) == (4, None)  # it is the float graph
+    found = of_dynamic["agreement"]
+    assert (of_dynamic["samples"], found["samples"]) == (4, 32)
+    assert found["low"] <= found["top1_agreement"] <= found["high"]
+    assert found["expected_low"] <= found["expected_changes"] <= found["expected_high"] < 0.2
+    assert re.fullmatch(r"the float graph, 1\d\d dB from Keras on 4 images", found["reference"])
+    ran = cli(*few, "--out", tmp_path / "out", "--agreement-samples", "0")
+    assert json.loads(ran.out)["artifacts"][1]["manifest"]["drift"]["agreement"] is None
+    ran = cli(*few, "--out", tmp_path / "none", "--agreement-samples", "-1")
+    assert_one_error(ran, EXIT_USAGE, "--agreement-samples of at least 0", "received: -1")
+
+
+def test_an_answer_that_changes_among_further_images_is_refused(cli, tmp_path):
+    """dynamic changes none of 4 answers of nano32 and some of 512."""
+    ran = cli(
+        "--variant", "nano32", "--quant", "dynamic", "--drift-samples", "4", "--agreement-samples", "512", "--min-agreement", "1",
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert ran.code == EXIT_CHECK_FAILED
+    assert "of 512 images is below 100 %" in " ".join(ran.out.split())
+    assert listing(tmp_path / "out") == {}
+
+
 def test_dark_images_may_be_what_the_app_sees(cli, tmp_path):
     folder = _images(tmp_path / "images", lambda rng: rng.normal(12, 6, (40, 40, 3)))
     ran = cli("--variant", "micro", "--weights", "random:1", "--quant", "int8", "--calibration", folder, "--out", tmp_path / "out")
