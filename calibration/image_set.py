@@ -57,12 +57,14 @@ class Split:
 
     Attributes:
         calibration, held_out: in the order of choice.
+        further: others that were asked for, as many of them as there are.
         note: a sentence for the user if there were fewer images than asked for, otherwise None.
     """
 
     calibration: tuple[ImageReference, ...]
     held_out: tuple[ImageReference, ...]
     note: str | None = None
+    further: tuple[ImageReference, ...] = ()
 
 
 class ImageSet(abc.ABC):
@@ -78,7 +80,7 @@ class ImageSet(abc.ABC):
         self.skipped: list[SkippedImage] = []
 
     @abc.abstractmethod
-    def split(self, samples: int, held_out: int, seed: int) -> Split:
+    def split(self, samples: int, held_out: int, seed: int, further: int = 0) -> Split:
         """Chooses images, all different from one another in content.
 
         If there are fewer than samples + held_out images, calibration gets what `held_out` leaves, but at least half of the images, and
@@ -88,6 +90,7 @@ class ImageSet(abc.ABC):
             samples: how many images to calibrate with.
             held_out: how many other images, at most.
             seed: another seed gives another choice.
+            further: how many more, where there are as many.
 
         Raises:
             UsageError: samples is below 1, or held_out or seed below 0.
@@ -157,14 +160,14 @@ class FileImageSet(ImageSet):
                 other_files=self.other_files,
             )
 
-    def split(self, samples: int, held_out: int, seed: int) -> Split:
+    def split(self, samples: int, held_out: int, seed: int, further: int = 0) -> Split:
         _check_split_arguments(samples, held_out, seed)
         asked = samples + held_out
         chosen: dict[bytes, ImageReference] = {}
         unreadable, copies = [], 0
-        limit = _unreadable_limit(min(asked, len(self.references)))
+        limit = _unreadable_limit(min(asked + further, len(self.references)))
         for reference in self.shuffled(seed):
-            if len(chosen) == asked:
+            if len(chosen) == asked + further:
                 break
             try:
                 content = self.read_bytes(reference)
@@ -186,8 +189,8 @@ class FileImageSet(ImageSet):
                 received=f"{self.source}: {len(found)} ({len(unreadable)} unreadable, {copies} identical to another)",
                 action="add images, 128 or more for a good calibration, or use builtin",
             )
-        if len(found) == asked:
-            return Split(tuple(found[:samples]), tuple(found[samples:]))
+        if len(found) >= asked:
+            return Split(tuple(found[:samples]), tuple(found[samples:asked]), further=tuple(found[asked:]))
         taken = min(samples, max(len(found) // 2, len(found) - held_out))
         rest = found[taken : taken + held_out]
         left_out = f" ({len(unreadable)} unreadable and {copies} identical to another left out)" if unreadable or copies else ""
@@ -267,10 +270,11 @@ class BuiltinImageSet(ImageSet):
     def __init__(self) -> None:
         super().__init__(BUILTIN)
 
-    def split(self, samples: int, held_out: int, seed: int) -> Split:
+    def split(self, samples: int, held_out: int, seed: int, further: int = 0) -> Split:
         _check_split_arguments(samples, held_out, seed)
-        references = tuple(ImageReference(f"{seed}/{index}") for index in range(samples + held_out))
-        return Split(references[:samples], references[samples:])
+        asked = samples + held_out
+        references = tuple(ImageReference(f"{seed}/{index}") for index in range(asked + further))
+        return Split(references[:samples], references[samples:asked], further=references[asked:])
 
     def pixels(self, reference: ImageReference, preprocessing: Preprocessing) -> np.ndarray:
         seed, index = map(int, reference.path.split("/"))

@@ -61,6 +61,12 @@ def parser() -> Parser:
     parser.add_argument(
         "--drift-samples", type=int, default=None, help="how many other images the drift is measured on, where there are as many (32)"
     )
+    parser.add_argument(
+        "--agreement-samples",
+        type=int,
+        default=None,
+        help="how many further images changed answers are counted on, against the float graph (eight times --drift-samples; 0: none)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="which images (%(default)s)")
     parser.add_argument("--labels", type=Path, help="text file with one label per line, embedded in the file")
     parser.add_argument("--input", choices=INPUTS, default="float32", help="input type, pixels 0..255 either way (%(default)s)")
@@ -157,6 +163,7 @@ def convert(
     calibration: str | Path = "builtin",
     calibration_samples: int = 128,
     drift_samples: int | None = None,
+    agreement_samples: int | None = None,
     seed: int = 0,
     labels: str | Path | Sequence[str] | None = None,
     input: str = "float32",
@@ -232,7 +239,7 @@ def convert(
 def _converted(
     *, variant: str | None, model: Any, checkpoint: str | Path | None, ema: bool, quant: str, weights: str | Path | None,
     calibration: str | Path, calibration_samples: int,
-    drift_samples: int | None, seed: int, labels: Any, input: str, model_input: str,
+    drift_samples: int | None, agreement_samples: int | None, seed: int, labels: Any, input: str, model_input: str,
     resize: Size | str | None, crop: float | None, interpolation: str | None, mean: Sequence[float] | None, std: Sequence[float] | None,
     channels: str | None, image_size: Size | None, window: int | None, trust_model: bool, imports: Sequence[str], output: str,
     out: str | Path,
@@ -311,7 +318,8 @@ def _converted(
     from edge.conversion import command
 
     settings = {
-        "calibration": str(calibration), "calibration_samples": calibration_samples, "seed": seed, "input_dtype": input, "output": output,
+        "calibration": str(calibration), "calibration_samples": calibration_samples, "agreement_samples": agreement_samples,
+        "seed": seed, "input_dtype": input, "output": output,
         "gate": gate, "min_snr_db": min_snr, "min_agreement": min_agreement, "max_top1_drop": max_top1_drop, "folder": Path(out),
         "force": force, "repair": repair, "explain": explain, "min_runtime": min_runtime, "position_tables": position_tables,
     }  # fmt: skip

@@ -12,6 +12,7 @@ from edge.conversion import assumptions, plan
 from edge.conversion.candidate import Repair, Verdict
 from edge.conversion.images import Images
 from edge.conversion.plan import Settings
+from edge.drift.agreement import Agreement
 from edge.drift.meanings import activation, output_name
 from edge.export.float_model import FloatModel
 from edge.export.to_tflite import INPUT_NAME
@@ -100,9 +101,14 @@ def _drift(verdict: Verdict, source: str) -> dict[str, Any]:
         "top1_target": _rounded(drift.top1_target, 6),
         "limits": dataclasses.asdict(verdict.limits),
         "collapse": list(verdict.collapse),
+        "agreement": _agreement(verdict.agreement) if verdict.agreement else None,
         "passed": not verdict.failures,
         "runtime": cpu.CPU,
     }
+
+
+def _agreement(found: Agreement) -> dict[str, Any]:
+    return {name: _rounded(value, 6) if isinstance(value, float) else value for name, value in dataclasses.asdict(found).items()}
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -24,6 +24,8 @@ from tfvit.progress import current as current_progress
 
 # Images the drift is measured on; never among the calibration images.
 DRIFT_SAMPLES = 32
+# For each of them so many further ones, on which changed answers are counted: 288 give an interval of two points and less each way
+FURTHER_SAMPLES = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Settings:
         calibration: "builtin", a folder or a zip.
         calibration_samples, seed: how many images, and which.
         drift_samples: how many others the drift is measured on.
+        agreement_samples: how many further ones changed answers are counted on, where there are as many; None for eight times as many.
         labels: one per class, or None.
         input_dtype: "float32" or "uint8".
         output: a key of `edge.drift.meanings.OUTPUTS`.
@@ -51,6 +54,7 @@ class Settings:
     calibration: str = "builtin"
     calibration_samples: int = 128
     drift_samples: int = DRIFT_SAMPLES
+    agreement_samples: int | None = None
     seed: int = 0
     labels: tuple[str, ...] | None = None
     input_dtype: str = "float32"
@@ -68,6 +72,10 @@ class Settings:
     threads: int = dataclasses.field(
         default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
+
+    @property
+    def further_samples(self) -> int:
+        return FURTHER_SAMPLES * self.drift_samples if self.agreement_samples is None else self.agreement_samples
 
     def limits(self, recipe: Recipe) -> Limits:
         own = recipe.limits
@@ -137,12 +145,20 @@ def plan(model: FloatModel, recipes: Sequence[Recipe], settings: Settings) -> Pl
             received=str(settings.drift_samples),
             action="ask for 32 or more; --no-gate writes a file whatever its drift",
         )
+    if settings.further_samples < 0:
+        raise UsageError(
+            "unusable number of images",
+            expected="--agreement-samples of at least 0",
+            received=str(settings.agreement_samples),
+            action="leave it out, or pass 0 to count on none",
+        )
     if settings.min_runtime:
         recipes = [recipe.for_runtime(settings.min_runtime) for recipe in recipes]
     if not settings.position_tables:
         recipes = [recipe.with_written_out_biases() for recipe in recipes]
     image_set = open_image_set(settings.calibration)
-    split = image_set.split(settings.calibration_samples, settings.drift_samples, settings.seed)
+    further = 0 if source.weights.is_random else settings.further_samples  # whose answers mean nothing
+    split = image_set.split(settings.calibration_samples, settings.drift_samples, settings.seed, further)
     if split.note:
         current_progress().note(split.note)
     images = Images(image_set, split, model.preprocessing, settings.labels)
@@ -199,6 +215,7 @@ def settings_block(source: Source, recipe: Recipe, settings: Settings, images: I
             "source": images.source,
             "calibration_samples": settings.calibration_samples,
             "drift_samples": settings.drift_samples,
+            "agreement_samples": settings.further_samples,
             "seed": settings.seed,
             "sha256": images.sha256,
         },
@@ -212,7 +229,7 @@ def inputs_sha256(source: Source, recipe: Recipe, settings: Settings, images: Im
         "source": source.identity,
         "recipe": dataclasses.asdict(recipe),
         "calibration": calibration_block(settings, images) if recipe.needs_calibration else None,
-        "drift": [images.source, images.held_out_sha256],
+        "drift": [images.source, images.held_out_sha256, images.further_sha256],
         "labels": settings.labels,
         "input": settings.input_dtype,
         "output": settings.output,

@@ -196,7 +196,8 @@ def _missing(flag: str, recorded: Mapping[str, Any]) -> InputError:
 
 def _images(recorded: Mapping[str, Any] | None, calibration: Path | None, preprocessing: Preprocessing, folder: Path) -> dict[str, Any]:
     """The settings that choose the images; of files, checked by their hash."""
-    chosen = {name: recorded[name] if recorded else 1 for name in ("calibration_samples", "drift_samples", "seed")}
+    numbers = ("calibration_samples", "drift_samples", "agreement_samples", "seed")
+    chosen = {name: recorded[name] if recorded else 1 for name in numbers}
     if recorded is None or recorded["source"] == BUILTIN:
         if calibration is not None:
             raise UsageError(
@@ -210,7 +211,7 @@ def _images(recorded: Mapping[str, Any] | None, calibration: Path | None, prepro
         raise _missing("--calibration", recorded)
     location = _linked(calibration, Path(recorded["source"]).name, folder)
     image_set = open_image_set(str(location))
-    split = image_set.split(chosen["calibration_samples"], chosen["drift_samples"], chosen["seed"])
+    split = image_set.split(*(chosen[name] for name in ("calibration_samples", "drift_samples", "seed", "agreement_samples")))
     found = image_set.digest((*split.calibration, *split.held_out), preprocessing)
     if found != recorded["sha256"]:
         raise InputError(

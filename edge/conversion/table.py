@@ -64,7 +64,7 @@ def table(cells: Sequence[Cell]) -> tuple[Sequence[str], Sequence[Sequence[str]]
             continue
         rows.append(_table_row(cell.outcome))
         closing += [f"{cell.outcome.path.name}: {failure}" for failure in cell.outcome.failures]
-        closing += [*_repair_lines(cell.outcome), *_sensitivity_lines(cell.outcome)]
+        closing += [*_agreement_lines(cell.outcome), *_repair_lines(cell.outcome), *_sensitivity_lines(cell.outcome)]
         assumed = artifact.assumed(cell.outcome.manifest)
         if assumed:
             closing.append(f"{cell.outcome.path.name}: ASSUMED: {', '.join(assumed)}; the file is right only where that is")
@@ -167,6 +167,18 @@ def _table_row(outcome: Any) -> tuple[str, ...]:
         manifest["delegates"]["gpu"]["verdict"],
         outcome.status if not outcome.failures or outcome.status == "refused" else f"{outcome.status}, drift check failed",
     )
+
+
+def _agreement_lines(outcome: Any) -> list[str]:
+    found = outcome.manifest["drift"].get("agreement")
+    if not found:
+        return []
+    shares = ("top1_agreement", "low", "high", "expected_changes", "expected_low", "expected_high")
+    same, low, high, changes, least, most = (100 * found[name] for name in shares)
+    return [
+        f"{outcome.path.name}: same top-1 on {same:.1f} % of {found['samples']} more images ({low:.1f} to {high:.1f}), "
+        f"by margins {100 - changes:.1f} % ({100 - most:.1f} to {100 - least:.1f})"
+    ]
 
 
 def _repair_lines(outcome: Any) -> list[str]:

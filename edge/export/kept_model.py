@@ -55,6 +55,10 @@ class KeptFloatModel(FloatModel):
         make, inputs = super()._reference, {**self.source.identity, **self._of_images(sha256)}
         return _from_bytes(self._kept("reference", inputs, lambda: _to_bytes({"logits": make(pixels, sha256)})))["logits"]
 
+    def _made_graph_answers(self, file_sha256: str, images_sha256: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        inputs = {"file": file_sha256, **self._of_images(images_sha256)}
+        return _from_bytes(self._kept("graph answers", inputs, lambda: _to_bytes({"logits": make()})))["logits"]
+
     def _activations(
         self, graph: bytes, tensors: Mapping[str, int], patches: Mapping[str, int], pixels: np.ndarray, sha256: str, threads: int
     ) -> Calibration:

@@ -70,6 +70,11 @@ class Recipe:
         return bool(static or self.integer_bits or self.fitted_to_inputs)
 
     @property
+    def is_float_graph(self) -> bool:
+        """Whether its file is the float graph itself."""
+        return not (self.integer_bits or self.float16_constants or self.can_be_explained)
+
+    @property
     def can_be_explained(self) -> bool:
         """Whether it has dense layers whose modes can be changed one by one."""
         return not self.integer_bits and {self.dense, *dict(self.dense_by_role).values()} != {FLOAT}
