@@ -17,7 +17,7 @@ from edge.export.float_model import FloatModel
 from edge.export.to_tflite import INPUT_NAME
 from edge.quantization.recipes import Recipe
 from edge.runtime import cpu
-from edge.tflite import delegate_rules, flatbuffer, versions
+from edge.tflite import delegate_rules, flatbuffer, npu_rules, versions
 from tfvit import hashing
 from tfvit.preprocessing import OUTPUT
 
@@ -80,7 +80,11 @@ def manifest(
         "max_rank": flatbuffer.max_rank(graph_model),
         "min_runtime_version": versions.min_runtime_version(graph_model),
     }
-    document["delegates"] = {"xnnpack": dataclasses.asdict(cpu.xnnpack_partitions(file)), "gpu": delegate_rules.gpu_summary(graph_model)}
+    document["delegates"] = {
+        "xnnpack": dataclasses.asdict(cpu.xnnpack_partitions(file)),
+        "gpu": delegate_rules.gpu_summary(graph_model),
+        "npu": npu_rules.npu_summary(graph_model),
+    }
     return document, file
 
 
