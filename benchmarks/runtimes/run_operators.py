@@ -27,7 +27,7 @@ def run(file: Path) -> str:
         interpreter.allocate_tensors()
         step = "invoke"
         with np.load(file.with_suffix(".inputs.npz")) as inputs:
-            for detail, name in zip(interpreter.get_input_details(), inputs.files):
+            for detail, name in zip(interpreter.get_input_details(), inputs.files, strict=True):
                 interpreter.set_tensor(detail["index"], inputs[name])
         interpreter.invoke()
         np.savez(

@@ -244,8 +244,8 @@ def _npu_lines(npu: dict[str, Any]) -> list[str]:
         return [*lines, f"  {compiled['accelerator']}: {NOT_TESTED}, {compiled['reason']}"]
     left = compiled["on_cpu"]
     lines.append(
-        f"  {compiled['accelerator']}, {compiled['compiler']}: {compiled['operations'] - len(left)} of {compiled['operations']} operations on "
-        f"the NPU in {compiled['parts']} part(s), {len(left)} on the CPU"
+        f"  {compiled['accelerator']}, {compiled['compiler']}: {compiled['operations'] - len(left)} of {compiled['operations']} operations "
+        f"on the NPU in {compiled['parts']} part(s), {len(left)} on the CPU"
     )
     lines += [f"  {line}" for line in _grouped(left)]
     return [

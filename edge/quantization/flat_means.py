@@ -1,7 +1,7 @@
 """Means over the channels of a grid, taken of the same numbers as one row of tokens.
 
-Arm's compiler for Ethos-U computes a mean over the channels of [1, 1, N, C] and leaves that of [1, H, W, C] to the CPU. The two are the same
-numbers, and a compiler for NPUs spends nothing on a reshape (docs/decisions/0038).
+Arm's compiler for Ethos-U computes a mean over the channels of [1, 1, N, C] and leaves that of [1, H, W, C] to the CPU. The two are the
+same numbers, and a compiler for NPUs spends nothing on a reshape (docs/decisions/0038).
 """
 
 from __future__ import annotations
