@@ -17,7 +17,8 @@ from tfvit.terminal import Parser, Terminal, run
 
 _EPILOG = """The GPU verdict follows rules (edge/tflite/delegate_rules.py, compared with the real delegate in tests).
 --gpu asks the delegate itself. It needs a Vulkan device; scripts/software_vulkan.sh sets up one that computes on the CPU.
-exit codes: 0 inspected, whatever was found, 2 wrong usage, 3 unreadable file, or --gpu without a GPU
+--npu asks Arm's compiler for Ethos-U (the extra npu). Its milliseconds and memory are estimates by its own model.
+exit codes: 0 inspected, whatever was found, 2 wrong usage, 3 unreadable file, --gpu without a GPU, --npu without the compiler
 """
 
 
@@ -25,6 +26,7 @@ def parser() -> Parser:
     parser = Parser(prog="python -m edge.inspect", description=__doc__, epilog=_EPILOG)
     parser.add_argument("file", type=Path, metavar="FILE", help="any .tflite file")
     parser.add_argument("--gpu", action="store_true", help="also compile and run the file on the GPU delegate, in a process of its own")
+    parser.add_argument("--npu", metavar="ACCELERATOR", help="also compile the file for an Arm NPU, for example ethos-u85-1024")
     return parser
 
 
@@ -34,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(arguments: argparse.Namespace, terminal: Terminal) -> int:
     with reporting(terminal.progress):
-        found = inspect(arguments.file, gpu=arguments.gpu)
+        found = inspect(arguments.file, gpu=arguments.gpu, npu=arguments.npu)
     terminal.text(found.document, found.page)
-    return EXIT_UNUSABLE if found.lacked_gpu else EXIT_OK
+    return EXIT_UNUSABLE if found.lacked_gpu or found.lacked_compiler else EXIT_OK
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -47,17 +49,19 @@ class Inspection:
         document: the same as JSON.
         page: as text.
         lacked_gpu: whether the GPU delegate was asked for and there is none here.
+        lacked_compiler: whether an NPU was asked for and its compiler is not installed.
     """
 
     document: dict[str, Any]
     page: str
     lacked_gpu: bool
+    lacked_compiler: bool = False
 
     def __repr__(self) -> str:
         return self.page
 
 
-def inspect(file: Any, *, gpu: bool = False, quiet: bool = False) -> Inspection:
+def inspect(file: Any, *, gpu: bool = False, npu: str | None = None, quiet: bool = False) -> Inspection:
     """What is in a `.tflite`, what each delegate takes of it, and why not the rest.
 
     >>> edge.inspect("artifacts/nano32-int8.tflite")
@@ -65,6 +69,7 @@ def inspect(file: Any, *, gpu: bool = False, quiet: bool = False) -> Inspection:
     Args:
         file: the file, of ours or anyone's, or an `Artifact`.
         gpu: compile and run it on the GPU delegate as well, in a process of its own.
+        npu: compile it for this Arm NPU as well, for example "ethos-u85-1024"; needs the extra `npu`.
         quiet: no progress on stderr.
 
     Raises:
@@ -75,9 +80,13 @@ def inspect(file: Any, *, gpu: bool = False, quiet: bool = False) -> Inspection:
     from edge.inspection import command
 
     with progress_on_stderr(quiet):
-        document = command.inspect(path, gpu)
-    measured = document["delegates"]["gpu"]["measured"]
-    return Inspection(document, command.page(document), measured is not None and measured["status"] == command.NOT_TESTED)
+        document = command.inspect(path, gpu, npu)
+    delegates = document["delegates"]
+    lacked = [
+        asked is not None and asked["status"] == command.NOT_TESTED
+        for asked in (delegates["gpu"]["measured"], delegates["npu"]["compiled"])
+    ]
+    return Inspection(document, command.page(document), *lacked)
 
 
 make_callable(__name__, inspect)

@@ -227,6 +227,7 @@ def _model(artifact: Artifact, golden: Image.Image) -> tuple[dict[str, Any], lis
         "labels": None if artifact.labels is None else {"file": f"{name}.labels.txt", "sha256": sha256(_label_bytes(artifact.labels))},
         "min_runtime_version": manifest["file"]["min_runtime_version"],
         "gpu": {key: manifest["delegates"]["gpu"][key] for key in ("verdict", "basis")},
+        **({"npu": {key: npu[key] for key in ("verdict", "basis")}} if (npu := manifest["delegates"].get("npu")) else {}),
         "golden": answer,
     }
     return model, refusals

@@ -19,7 +19,7 @@ from edge.export.to_tflite import INPUT_NAME
 from edge.quantization.dense_layers import weight_bits
 from edge.quantization.recipes import Recipe
 from edge.runtime import cpu
-from edge.tflite import delegate_rules, flatbuffer, versions
+from edge.tflite import delegate_rules, flatbuffer, npu_rules, versions
 from tfvit import hashing
 from tfvit.preprocessing import OUTPUT
 
@@ -84,7 +84,11 @@ def manifest(
     }
     if recipe.can_be_explained:
         document["file"]["layers"] = weight_bits(graph_model)
-    document["delegates"] = {"xnnpack": dataclasses.asdict(cpu.xnnpack_partitions(file)), "gpu": delegate_rules.gpu_summary(graph_model)}
+    document["delegates"] = {
+        "xnnpack": dataclasses.asdict(cpu.xnnpack_partitions(file)),
+        "gpu": delegate_rules.gpu_summary(graph_model),
+        "npu": npu_rules.npu_summary(graph_model),
+    }
     return document, file
 
 

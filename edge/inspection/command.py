@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from edge.artifacts import self_description
-from edge.runtime import cpu, sandbox
+from edge.runtime import cpu, sandbox, vela
 from edge.runtime.process import OK, UNAVAILABLE, LatencyProcess, difference_from
-from edge.tflite import delegate_rules, flatbuffer, versions
+from edge.tflite import delegate_rules, flatbuffer, npu_rules, versions
 from edge.tflite.contents import contents
 from tfvit import hashing
 from tfvit.errors import EnvironmentUnusableError, InputError, reading
+from tfvit.extras import install_command
 from tfvit.progress import step
 
 NOT_TESTED = "not tested"
@@ -25,7 +26,7 @@ _MOST_REFUSALS = 8
 _MOST_LABELS = 10
 
 
-def inspect(path: Path, gpu: bool) -> dict[str, Any]:
+def inspect(path: Path, gpu: bool, npu: str | None = None) -> dict[str, Any]:
     """The document that `--json` prints; the arguments are those of `edge.inspect`."""
     with reading(path, "a .tflite file"):
         data = path.read_bytes()
@@ -34,6 +35,9 @@ def inspect(path: Path, gpu: bool) -> dict[str, Any]:
     if gpu:
         with step("compile and run on the GPU", subject=path.name):
             document["delegates"]["gpu"]["measured"] = measured_on_gpu(path)
+    if npu:
+        with step(f"compile for {npu}", subject=path.name):
+            document["delegates"]["npu"]["compiled"] = compiled_for_npu(data, npu)
     return document
 
 
@@ -80,6 +84,7 @@ def description(data: bytes, ask_runtime: bool = True) -> dict[str, Any]:
                 "by_rule": _xnnpack_by_rule(model),
             },
             "gpu": {**delegate_rules.gpu_summary(model), "cautions": _cautions(model), "measured": None},
+            "npu": {**npu_rules.npu_summary(model), "compiled": None},
         },
     }
 
@@ -141,6 +146,13 @@ def measured_on_gpu(file: Path) -> dict[str, Any]:
     }
 
 
+def compiled_for_npu(data: bytes, accelerator: str) -> dict[str, Any]:
+    """What the compiler for an Ethos-U makes of a file, or why it was not asked."""
+    if not vela.is_installed():
+        return {"status": NOT_TESTED, "accelerator": vela.known(accelerator), "reason": f"no compiler here: {install_command('npu')}"}
+    return {"status": "compiled", **dataclasses.asdict(vela.compiled(data, accelerator))}
+
+
 def page(document: dict[str, Any]) -> str:
     """The document as text."""
     lines = [
@@ -161,6 +173,7 @@ def page(document: dict[str, Any]) -> str:
         for tensor in document["largest_constants"]
     ]
     lines += ["", *_xnnpack_lines(document["delegates"]["xnnpack"]), "", *_gpu_lines(document["delegates"]["gpu"])]
+    lines += ["", *_npu_lines(document["delegates"]["npu"])]
     return "\n".join(lines)
 
 
@@ -223,6 +236,27 @@ def _gpu_lines(gpu: dict[str, Any]) -> list[str]:
         if len(measured["refused"]) > _MOST_REFUSALS:
             lines.append(f"    and {len(measured['refused']) - _MOST_REFUSALS} more (--json has them all)")
     return lines
+
+
+def _npu_lines(npu: dict[str, Any]) -> list[str]:
+    lines = [f"Ethos-U NPU: {npu['verdict']} ({npu['basis']})"]
+    lines += [f"  {left['operations']:>4} x {left['op']} on the CPU: {left['reason']}" for left in npu["on_cpu"]]
+    compiled = npu["compiled"]
+    if compiled is None:
+        return [*lines, f"  by the compiler itself: {NOT_TESTED} (--npu)"]
+    if compiled["status"] == NOT_TESTED:
+        return [*lines, f"  {compiled['accelerator']}: {NOT_TESTED}, {compiled['reason']}"]
+    left = compiled["on_cpu"]
+    lines.append(
+        f"  {compiled['accelerator']}, {compiled['compiler']}: {compiled['operations'] - len(left)} of {compiled['operations']} operations "
+        f"on the NPU in {compiled['parts']} part(s), {len(left)} on the CPU"
+    )
+    lines += [f"  {line}" for line in _grouped(left)]
+    return [
+        *lines,
+        f"  the compiler's estimate, not a measurement: {compiled['estimated_ms']:.2f} ms, {compiled['sram_kib']:.0f} KiB of SRAM, "
+        f"{compiled['dram_kib']:.0f} KiB of DRAM ({compiled['memory']})",
+    ]
 
 
 def _grouped(findings: Sequence[dict[str, str]]) -> list[str]:

@@ -14,6 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 from edge.quantization import clipping, gptq
 from edge.quantization.compact_constants import store_compactly
 from edge.quantization.dense_layers import DenseLayer, dense_layers, set_constant, set_four_bits, takes_four_bits, weight_matrix
+from edge.quantization.flat_means import flatten_means
 from edge.quantization.int8_movement import move_as_bytes
 from edge.quantization.position_tables import store_tables
 from edge.quantization.ranges import Calibration, Rounded
@@ -65,6 +66,8 @@ def quantize(
             set_four_bits(model, layer, rounded.weights, rounded.scale)
     flatbuffer.drop_unused_buffers(model)
     move_as_bytes(model)
+    if recipe.integer_bits:
+        flatten_means(model)
     store_tables(model, recipe.tables_from_window)
     store_compactly(model, recipe.float16_constants, recipe.int8_biases_from)
     versions.set_operator_versions(model)

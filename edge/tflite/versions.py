@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edge.tflite.flatbuffer import OPERATOR_NAMES, operators, tensor_type, text_of
+from edge.tflite.flatbuffer import OPERATOR_NAMES, builtin_operation, operators, tensor_type, text_of
 
 # First TensorFlow Lite runtime that knows a version of an operation.
 # Source: LiteRT, tflite/tools/versioning/runtime_version.cc, the operations this project's graphs use.
@@ -66,7 +66,7 @@ def min_runtime_version(model: schema.ModelT) -> str | None:
     """The oldest TensorFlow Lite that knows every operation version in the file; None if an operation is not in the table."""
     newest = (0,)
     for code in model.operatorCodes:
-        name = OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        name = OPERATOR_NAMES[builtin_operation(code)]
         versions = _MIN_RUNTIME.get(name, ())
         if code.customCode or not 1 <= code.version <= len(versions):
             return None

@@ -164,6 +164,24 @@ def test_versions_are_those_of_the_types(operation, types, scales, version):
     assert code.version == 99
 
 
+@pytest.mark.parametrize(
+    ("operation", "fields", "written"),
+    [
+        ("QUANTIZE", (114, 0), (114, 114)),  # as ai-edge-quantizer writes it: LiteRT reads 114, other readers an addition
+        ("FULLY_CONNECTED", (0, 9), (9, 9)),  # as files from before 2020 have it
+        ("ADD", (0, 0), (0, 0)),
+        ("GELU", (150, 0), (150, 127)),
+    ],
+)
+def test_the_number_of_an_operation_is_written_twice(micro_float, operation, fields, written):
+    model = flatbuffer.read_model(micro_float)
+    (code,) = (code for code in model.operatorCodes if flatbuffer.builtin_operation(code) == schema.BuiltinOperator.GELU)
+    code.builtinCode, code.deprecatedBuiltinCode = fields
+    after = schema.ModelT.InitFromPackedBuf(flatbuffer.write_model(model), 0).operatorCodes[model.operatorCodes.index(code)]
+    assert (after.builtinCode, after.deprecatedBuiltinCode) == written
+    assert getattr(schema.BuiltinOperator, operation) == after.builtinCode
+
+
 def test_custom_operations_have_their_own_name():
     model = schema.ModelT()
     code, operator = schema.OperatorCodeT(), schema.OperatorT()
