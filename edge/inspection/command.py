@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from edge.artifacts import self_description
-from edge.runtime import cpu, sandbox, vela
+from edge.inspection import vela
+from edge.runtime import cpu, sandbox
 from edge.runtime.process import OK, UNAVAILABLE, LatencyProcess, difference_from
 from edge.tflite import delegate_rules, flatbuffer, npu_rules, versions
 from edge.tflite.contents import contents
