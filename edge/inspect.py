@@ -20,7 +20,8 @@ _EPILOG = """examples:
 
 The GPU verdict follows rules (edge/tflite/delegate_rules.py, compared with the real delegate in tests).
 --gpu asks the delegate itself. It needs a Vulkan device; scripts/software_vulkan.sh sets up one that computes on the CPU.
-exit codes: 0 inspected, whatever was found, 2 wrong usage, 3 unreadable file, or --gpu without a GPU
+--npu asks Arm's compiler for Ethos-U (the extra npu). Its milliseconds and memory are estimates by its own model.
+exit codes: 0 inspected, whatever was found, 2 wrong usage, 3 unreadable file, --gpu without a GPU, --npu without the compiler
 """
 
 
@@ -37,6 +38,7 @@ def parser() -> Parser:
     parser.add_argument(
         "--input-data", type=Path, metavar="FILE|DIR", help="for --gpu, inputs instead of generated ones, as in edge.benchmark"
     )
+    parser.add_argument("--npu", metavar="ACCELERATOR", help="also compile the file for an Arm NPU, for example ethos-u85-1024")
     return parser
 
 
@@ -47,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(arguments: argparse.Namespace, terminal: Terminal) -> int:
     found = called(inspect, arguments, terminal)
     terminal.text(found.document, found.page)
-    return EXIT_UNUSABLE if found.lacked_gpu else EXIT_OK
+    return EXIT_UNUSABLE if found.lacked_gpu or found.lacked_compiler else EXIT_OK
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -58,11 +60,13 @@ class Inspection:
         document: the same as JSON.
         page: as text.
         lacked_gpu: whether the GPU delegate was asked for and there is none here.
+        lacked_compiler: whether an NPU was asked for and its compiler is not installed.
     """
 
     document: dict[str, Any]
     page: str
     lacked_gpu: bool
+    lacked_compiler: bool = False
 
     def __repr__(self) -> str:
         return self.page
@@ -72,6 +76,7 @@ def inspect(
     file: Any,
     *,
     gpu: bool = False,
+    npu: str | None = None,
     signature: str | None = None,
     input_shape: str | Sequence[str] | None = None,
     input_data: str | Path | None = None,
@@ -84,6 +89,7 @@ def inspect(
     Args:
         file: the file, of ours or anyone's, or an `Artifact`.
         gpu: compile and run it on the GPU delegate as well, in a process of its own.
+        npu: compile it for this Arm NPU as well, for example "ethos-u85-1024"; needs the extra `npu`.
         signature, input_shape, input_data: what `gpu` runs, as in `edge.benchmark`.
         quiet: no progress on stderr.
 
@@ -96,9 +102,14 @@ def inspect(
 
     with progress_on_stderr(quiet):
         shapes = [input_shape] if isinstance(input_shape, str) else list(input_shape or ())
-        document = command.inspect(path, gpu, signature, command.input_shapes(shapes), Path(input_data) if input_data else None)
-    measured = document["delegates"]["gpu"]["measured"]
-    return Inspection(document, command.page(document), measured is not None and measured["status"] == command.NOT_TESTED)
+        data = Path(input_data) if input_data else None
+        document = command.inspect(path, gpu, npu, signature, command.input_shapes(shapes), data)
+    delegates = document["delegates"]
+    lacked = [
+        asked is not None and asked["status"] == command.NOT_TESTED
+        for asked in (delegates["gpu"]["measured"], delegates["npu"]["compiled"])
+    ]
+    return Inspection(document, command.page(document), *lacked)
 
 
 make_callable(__name__, inspect)

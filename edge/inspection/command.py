@@ -15,11 +15,13 @@ from edge.latency.agreement import Judgement, judged
 from edge.latency.command import input_shapes as input_shapes
 from edge.latency.command import regular
 from edge.latency.subject import Subject, shown, subject
-from edge.runtime import cpu, sandbox
+from edge.runtime import cpu, sandbox, vela
 from edge.runtime.process import OK, UNAVAILABLE, LatencyProcess
-from edge.tflite import delegate_rules, flatbuffer, versions
+from edge.tflite import delegate_rules, flatbuffer, npu_rules, versions
+from edge.tflite.contents import contents
 from tfvit import hashing
 from tfvit.errors import EnvironmentUnusableError, InputError, reading
+from tfvit.extras import install_command
 from tfvit.progress import step
 
 NOT_TESTED = "not tested"
@@ -33,6 +35,7 @@ _MOST_LABELS = 10
 def inspect(
     path: Path,
     gpu: bool,
+    npu: str | None = None,
     signature: str | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     input_data: Path | None = None,
@@ -47,6 +50,9 @@ def inspect(
     if gpu:
         with step("compile and run on the GPU", subject=path.name), tempfile.TemporaryDirectory(prefix="edge-inputs-") as folder:
             document["delegates"]["gpu"]["measured"] = measured_on_gpu(subject(path, Path(folder), signature, shapes, input_data))
+    if npu:
+        with step(f"compile for {npu}", subject=path.name):
+            document["delegates"]["npu"]["compiled"] = compiled_for_npu(data, npu)
     return document
 
 
@@ -86,6 +92,7 @@ def description(data: bytes, ask_runtime: bool = True) -> dict[str, Any]:
         "max_rank": flatbuffer.max_rank(model),
         "ranks": dict(sorted(Counter(str(len(flatbuffer.tensor_shape(model, index))) for index in computed).items())),
         "activation_types": dict(Counter(flatbuffer.tensor_type(model, index) for index in computed).most_common()),
+        "contents": contents(data),
         "constant_bytes": dict(by_type.most_common()),
         "largest_constants": [{**_tensor(model, index), "bytes": sizes[index]} for index in largest],
         "min_runtime_version": versions.min_runtime_version(model),
@@ -98,6 +105,7 @@ def description(data: bytes, ask_runtime: bool = True) -> dict[str, Any]:
                 "by_rule": _xnnpack_by_rule(model),
             },
             "gpu": {**delegate_rules.gpu_summary(model), "cautions": _cautions(model), "measured": None},
+            "npu": {**npu_rules.npu_summary(model), "compiled": None},
         },
     }
 
@@ -176,6 +184,13 @@ def measured_on_gpu(file: Path | Subject) -> dict[str, Any]:
     }
 
 
+def compiled_for_npu(data: bytes, accelerator: str) -> dict[str, Any]:
+    """What the compiler for an Ethos-U makes of a file, or why it was not asked."""
+    if not vela.is_installed():
+        return {"status": NOT_TESTED, "accelerator": vela.known(accelerator), "reason": f"no compiler here: {install_command('npu')}"}
+    return {"status": "compiled", **dataclasses.asdict(vela.compiled(data, accelerator))}
+
+
 def page(document: dict[str, Any]) -> str:
     """The document as text."""
     lines = [f"{document['file']}: {document['size_bytes'] / 1e6:.2f} MB, needs {needs(document)}"]
@@ -194,6 +209,8 @@ def page(document: dict[str, Any]) -> str:
     lines += ["", f"operations ({sum(document['ops'].values())}), tensors of rank {', '.join(document['ranks'])}"]
     for name, count in sorted(document["ops"].items(), key=lambda item: -item[1]):
         lines.append(f"  {count:>6}  {name}")
+    lines += ["", "what takes the bytes:"]
+    lines += [f"  {size / 1e6:8.2f} MB  {size / document['size_bytes']:6.1%}  {name}" for name, size in document["contents"].items()]
     stored = ", ".join(f"{name.lower()} {size / 1e6:.2f} MB" for name, size in document["constant_bytes"].items())
     lines += ["", f"constants: {stored or 'none'}; the largest:"]
     lines += [
@@ -201,6 +218,7 @@ def page(document: dict[str, Any]) -> str:
         for tensor in document["largest_constants"]
     ]
     lines += ["", *_xnnpack_lines(document["delegates"]["xnnpack"]), "", *_gpu_lines(document["delegates"]["gpu"])]
+    lines += ["", *_npu_lines(document["delegates"]["npu"])]
     return "\n".join(lines)
 
 
@@ -291,6 +309,27 @@ def _never_tried(gpu: dict[str, Any]) -> str:
     unknown = [found["op"] for found in gpu["refused"] if found["outcome"] == delegate_rules.UNKNOWN]
     counts = ", ".join(f"{count} x {name}" for name, count in Counter(unknown).items())
     return f", {counts} never tried" if gpu["verdict"] == delegate_rules.UNKNOWN else ""
+
+
+def _npu_lines(npu: dict[str, Any]) -> list[str]:
+    lines = [f"Ethos-U NPU: {npu['verdict']} ({npu['basis']})"]
+    lines += [f"  {left['operations']:>4} x {left['op']} on the CPU: {left['reason']}" for left in npu["on_cpu"]]
+    compiled = npu["compiled"]
+    if compiled is None:
+        return [*lines, f"  by the compiler itself: {NOT_TESTED} (--npu)"]
+    if compiled["status"] == NOT_TESTED:
+        return [*lines, f"  {compiled['accelerator']}: {NOT_TESTED}, {compiled['reason']}"]
+    left = compiled["on_cpu"]
+    lines.append(
+        f"  {compiled['accelerator']}, {compiled['compiler']}: {compiled['operations'] - len(left)} of {compiled['operations']} operations "
+        f"on the NPU in {compiled['parts']} part(s), {len(left)} on the CPU"
+    )
+    lines += [f"  {line}" for line in _grouped(left)]
+    return [
+        *lines,
+        f"  the compiler's estimate, not a measurement: {compiled['estimated_ms']:.2f} ms, {compiled['sram_kib']:.0f} KiB of SRAM, "
+        f"{compiled['dram_kib']:.0f} KiB of DRAM ({compiled['memory']})",
+    ]
 
 
 def _grouped(findings: Sequence[dict[str, str]]) -> list[str]:

@@ -192,7 +192,7 @@ def _why_by_rule(target: str, chosen: FileFacts, fitting: Sequence[FileFacts]) -
 def _why_it_fits(target: str, chosen: FileFacts, measured: bool) -> list[str]:
     delegates = chosen.manifest["delegates"]
     if target == NPU:
-        return [f"integers only, int8 pixels in and int8 logits out; {_megabytes(chosen)}"]
+        return [f"{rules.FITS[NPU]}: {delegates['npu']['basis']}; {_megabytes(chosen)}"]
     if target == GPU:
         return [] if measured else [f"{rules.FITS[GPU]}: {delegates['gpu']['basis']}"]
     xnnpack = delegates["xnnpack"]

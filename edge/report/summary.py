@@ -50,6 +50,7 @@ def _file_document(facts: FileFacts, found: Sequence[Check]) -> dict[str, Any]:
         "drift": {name: drift[name] for name in ("samples", "top1_agreement", "logits_snr_db", "limits", "passed")},
         "xnnpack": {name: facts.manifest["delegates"]["xnnpack"][name] for name in ("delegated_ops", "total_ops", "partitions")},
         "gpu": facts.manifest["delegates"]["gpu"]["verdict"],
+        "npu": facts.manifest["delegates"].get("npu", {}).get("verdict"),
         "host": [
             {
                 "run": row.run,

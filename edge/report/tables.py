@@ -247,6 +247,7 @@ def delegates_table(inputs: Inputs) -> Table:
         Column("XNNPACK leaves", left_over),
         Column("GPU", lambda facts: _gpu_verdict(facts, good=GOOD)),
         Column("GPU refuses", lambda facts: len(facts.manifest["delegates"]["gpu"]["refused"]), ".0f"),
+        Column("Ethos-U NPU leaves", _left_by_npu),
     ]
     return table("What the delegates take", columns, inputs.files)
 
@@ -353,6 +354,14 @@ def _demoted(facts: FileFacts) -> Sequence[Mapping[str, str]]:
 def _gpu_verdict(facts: FileFacts, good: str) -> Cell:
     verdict = facts.manifest["delegates"]["gpu"]["verdict"]
     return Cell(verdict, mark=good if verdict == "whole" else WARN)
+
+
+def _left_by_npu(facts: FileFacts) -> Cell:
+    npu = facts.manifest["delegates"].get("npu")
+    if npu is None:
+        return Cell("not asked")
+    left = sum(one["operations"] for one in npu["on_cpu"])
+    return Cell(f"{left} operations" if left else "none", left, "" if left else GOOD)
 
 
 def _xnnpack(facts: FileFacts) -> Cell:

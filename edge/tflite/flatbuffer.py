@@ -23,6 +23,8 @@ FILE_IDENTIFIER = b"TFL3"
 BUFFER_ALIGNMENT = 16
 # A flatbuffer's own offsets are 32-bit and signed in readers
 MAX_FLATBUFFER_BYTES = 2**31 - 1
+# schema.fbs, PLACEHOLDER_FOR_GREATER_OP_CODES: what the 8-bit field of an operation's code holds for every number beyond it
+_LAST_DEPRECATED_CODE = schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES
 
 OPERATOR_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 _TYPE_NAMES = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
@@ -78,7 +80,7 @@ def _require_consistent(model: schema.ModelT) -> None:
         raise ValueError("no graph, or one without tensors")
     model.operatorCodes = model.operatorCodes or []  # a graph that gives back its input
     for code in model.operatorCodes:
-        _require(max(code.builtinCode, code.deprecatedBuiltinCode) in OPERATOR_NAMES, "an operation that no version of TFLite has")
+        _require(builtin_operation(code) in OPERATOR_NAMES, "an operation that no version of TFLite has")
     for number, graph in enumerate(graphs):
         graph.tensors, graph.operators = graph.tensors or [], graph.operators or []
         _require_consistent_graph(model, graph, is_main=number == 0)
@@ -122,7 +124,8 @@ def _require(holds: bool, received: str) -> None:
 
 
 def write_model(model: schema.ModelT) -> bytes:
-    """Serialises a model. All constants lie inside the flatbuffer and 16-byte aligned, so that every runtime reads them.
+    """Serialises a model. All constants lie inside the flatbuffer and 16-byte aligned, and every operation's code stands in both of its
+    fields, so that every reader understands them.
 
     Raises:
         InputError: the model is larger than a flatbuffer can be (2 GiB).
@@ -135,6 +138,8 @@ def write_model(model: schema.ModelT) -> bytes:
             received=f"{constant_bytes / 1e9:.2f} GB",
             action="use the float16 or an int8 recipe, or a smaller variant",
         )
+    for code in model.operatorCodes:
+        _state_twice(code)
     for buffer in model.buffers:
         buffer.Pack = functools.partial(_pack_buffer, buffer)
     try:
@@ -144,6 +149,19 @@ def write_model(model: schema.ModelT) -> bytes:
         for buffer in model.buffers:
             del buffer.Pack
     return bytes(builder.Output())
+
+
+def builtin_operation(code: schema.OperatorCodeT) -> int:
+    """The number of an operation. Files from before 2020 have it in the deprecated field alone, files of ai-edge-quantizer in the other."""
+    return max(code.builtinCode, code.deprecatedBuiltinCode)
+
+
+def _state_twice(code: schema.OperatorCodeT) -> None:
+    """Schema: up to 127 both fields hold the number, beyond it the deprecated one holds 127. LiteRT reads the larger one; other readers
+    take the deprecated one, and a 0 there for an addition.
+    """
+    code.builtinCode = builtin_operation(code)
+    code.deprecatedBuiltinCode = min(code.builtinCode, _LAST_DEPRECATED_CODE)
 
 
 class _SharingBuilder(flatbuffers.Builder):
@@ -179,7 +197,7 @@ def operator_name(model: schema.ModelT, operator: schema.OperatorT) -> str:
     code = model.operatorCodes[operator.opcodeIndex]
     if code.customCode:
         return text_of(code.customCode)
-    return OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+    return OPERATOR_NAMES[builtin_operation(code)]
 
 
 def operators(model: schema.ModelT) -> Iterator[tuple[str, schema.OperatorT]]:
@@ -335,12 +353,11 @@ def drop_unused_buffers(model: schema.ModelT) -> None:
 def operator_code(model: schema.ModelT, builtin: int, version: int) -> int:
     """The index of an operation in the model, added if missing, with its version raised to `version` if lower."""
     for index, code in enumerate(model.operatorCodes):
-        if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
+        if builtin_operation(code) == builtin:
             code.version = max(code.version, version)
             return index
     code = schema.OperatorCodeT()
-    code.builtinCode = builtin
-    code.deprecatedBuiltinCode = min(builtin, 127)
-    code.version = version
+    code.builtinCode, code.version = builtin, version
+    _state_twice(code)
     model.operatorCodes.append(code)
     return len(model.operatorCodes) - 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edge.tflite.flatbuffer import OPERATOR_NAMES, operators, tensor_type, text_of
+from edge.tflite.flatbuffer import OPERATOR_NAMES, builtin_operation, operators, tensor_type, text_of
 from edge.tflite.runtime_versions import MIN_RUNTIME
 
 # First TensorFlow Lite runtime that knows a version of an operation.
@@ -74,7 +74,7 @@ def builtin_runtime_version(model: schema.ModelT) -> str | None:
     for code in model.operatorCodes:
         if code.customCode:
             continue
-        name = OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        name = OPERATOR_NAMES[builtin_operation(code)]
         versions = max(_MIN_RUNTIME.get(name, ()), MIN_RUNTIME.get(name, ()), key=len)
         if not 1 <= code.version <= len(versions) or versions[code.version - 1] == "-":
             return None
@@ -98,6 +98,8 @@ def _needed_version(model: schema.ModelT, name: str, operator: schema.OperatorT)
     types = [tensor_type(model, int(index)) for index in operator.inputs if index >= 0]
     if name == "QUANTIZE" and tensor_type(model, int(operator.outputs[0])) == "INT16":
         return 2
+    if name == "FULLY_CONNECTED" and types[:2] == ["FLOAT32", "INT4"]:
+        return 12  # it has none of its own: the one whose runtimes were seen to run it (docs/decisions/0036)
     if name in ("FULLY_CONNECTED", "CONV_2D") and types[:2] == ["FLOAT32", "INT8"]:
         quantization = model.subgraphs[0].tensors[int(operator.inputs[1])].quantization
         per_channel = quantization is not None and quantization.scale is not None and len(quantization.scale) > 1

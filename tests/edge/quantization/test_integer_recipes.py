@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert import interpreter as litert
+from ai_edge_litert import schema_py_generated as schema
 
 from edge.quantization.dense_layers import dense_layers, set_constant, weight_matrix
+from edge.quantization.recipes import RECIPES
 from edge.runtime.cpu import Interpreter
 from edge.tflite import flatbuffer
 from tests.edge.small_models import pixels
@@ -35,6 +37,14 @@ def converted(cli, folder):
         return manifest, (folder / f"{manifest['name']}.tflite").read_bytes()
 
     return get
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_operation_has_its_number_in_both_fields(converted, recipe):
+    """LiteRT takes the larger one; OpenVINO, tf2onnx and others read a 0 in the deprecated one as an addition."""
+    _, file = converted(recipe)
+    for code in schema.ModelT.InitFromPackedBuf(file, 0).operatorCodes:
+        assert code.deprecatedBuiltinCode == min(code.builtinCode, 127), flatbuffer.OPERATOR_NAMES[code.builtinCode]
 
 
 @pytest.mark.parametrize("recipe", ["int8_full", "w8a16"])

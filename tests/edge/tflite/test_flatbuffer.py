@@ -123,7 +123,7 @@ def test_min_runtime_version(operations, expected):
 
 
 def test_the_file_says_its_own_minimum_runtime(tiny_v1):
-    for recipe, expected in (("float32", "2.9.0"), ("float16", "2.9.0"), ("int8", "2.17.0"), ("dynamic", "2.17.0")):
+    for recipe, expected in (("float32", "2.9.0"), ("float16", "2.9.0"), ("int8", "2.17.0"), ("dynamic", "2.17.0"), ("int4", "2.17.0")):
         graph = tiny_v1.graph(recipe)
         (entry,) = [entry for entry in graph.metadata if entry.name == b"min_runtime_version"]
         written = bytes(graph.buffers[entry.buffer].data)
@@ -139,6 +139,8 @@ def test_the_file_says_its_own_minimum_runtime(tiny_v1):
         ("FULLY_CONNECTED", ("FLOAT32", "FLOAT32"), 0, 1),
         ("FULLY_CONNECTED", ("FLOAT32", "INT8"), 1, 3),
         ("FULLY_CONNECTED", ("FLOAT32", "INT8"), 8, 12),
+        ("FULLY_CONNECTED", ("FLOAT32", "INT4"), 8, 12),
+        ("FULLY_CONNECTED", ("FLOAT32", "INT4"), 1, 12),
         ("FULLY_CONNECTED", ("INT8", "INT8"), 8, 4),
         ("CONV_2D", ("FLOAT32", "INT8"), 8, 5),
         ("CONV_2D", ("INT8", "INT8"), 8, 3),
@@ -164,6 +166,24 @@ def test_versions_are_those_of_the_types(operation, types, scales, version):
     code.version = 99
     versions.set_operator_versions(model)
     assert code.version == 99
+
+
+@pytest.mark.parametrize(
+    ("operation", "fields", "written"),
+    [
+        ("QUANTIZE", (114, 0), (114, 114)),  # as ai-edge-quantizer writes it: LiteRT reads 114, other readers an addition
+        ("FULLY_CONNECTED", (0, 9), (9, 9)),  # as files from before 2020 have it
+        ("ADD", (0, 0), (0, 0)),
+        ("GELU", (150, 0), (150, 127)),
+    ],
+)
+def test_the_number_of_an_operation_is_written_twice(micro_float, operation, fields, written):
+    model = flatbuffer.read_model(micro_float)
+    (code,) = (code for code in model.operatorCodes if flatbuffer.builtin_operation(code) == schema.BuiltinOperator.GELU)
+    code.builtinCode, code.deprecatedBuiltinCode = fields
+    after = schema.ModelT.InitFromPackedBuf(flatbuffer.write_model(model), 0).operatorCodes[model.operatorCodes.index(code)]
+    assert (after.builtinCode, after.deprecatedBuiltinCode) == written
+    assert getattr(schema.BuiltinOperator, operation) == after.builtinCode
 
 
 def test_custom_operations_have_their_own_name():
