@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from edge.artifacts import self_description
+from edge.inspection import vela
 from edge.latency.agreement import Judgement, judged
 from edge.latency.command import input_shapes as input_shapes
 from edge.latency.command import regular
 from edge.latency.subject import Subject, shown, subject
-from edge.runtime import cpu, sandbox, vela
+from edge.runtime import cpu, sandbox
 from edge.runtime.process import OK, UNAVAILABLE, LatencyProcess
 from edge.tflite import delegate_rules, flatbuffer, npu_rules, versions
 from edge.tflite.contents import contents

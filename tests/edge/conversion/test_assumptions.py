@@ -224,7 +224,7 @@ def test_a_geometry_the_model_cannot_take(said):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--resize", "fit"), "a number of pixels, or squash"),
+        (("--resize", "fit"), "a number of pixels, HEIGHTxWIDTH, squash or pad"),
         (("--mean", "1,x,2", "--std", "1,1,1"), "three numbers like"),
         (("--model-input", "unit"), "no --model"),
     ],
