@@ -74,7 +74,8 @@ def description(data: bytes, ask_runtime: bool = True) -> dict[str, Any]:
         "activation_types": dict(Counter(flatbuffer.tensor_type(model, index) for index in computed).most_common()),
         "constant_bytes": dict(by_type.most_common()),
         "largest_constants": [{**_tensor(model, index), "bytes": sizes[index]} for index in largest],
-        "min_runtime_version": versions.min_runtime_version(model),
+        "min_runtime_version": (needed := versions.min_runtime_version(model)),
+        "min_litert_version": versions.min_litert_version(needed),
         "self_description": _self_description(data),
         "delegates": {
             "xnnpack": {
@@ -154,7 +155,8 @@ def compiled_for_npu(data: bytes, accelerator: str) -> dict[str, Any]:
 def page(document: dict[str, Any]) -> str:
     """The document as text."""
     lines = [
-        f"{document['file']}: {document['size_bytes'] / 1e6:.2f} MB, needs TensorFlow Lite {document['min_runtime_version'] or '(unknown)'}"
+        f"{document['file']}: {document['size_bytes'] / 1e6:.2f} MB, needs TensorFlow Lite {document['min_runtime_version'] or '(unknown)'}, "
+        f"LiteRT {document['min_litert_version'] or '(unknown)'}"
     ]
     for kind in ("inputs", "outputs"):
         lines += [f"  {kind[:-1]:<7} {tensor['name']}  {tensor['shape']}  {tensor['dtype']}{_scale(tensor)}" for tensor in document[kind]]
