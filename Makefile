@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench bench-peers rounding coverage lint matrix scale fidelity checkpoints accuracy runtimes vulkan gpu training example-report android package docs guides apk android-screens mediapipe fuzz kill npu
+.PHONY: check test slow bench bench-peers rounding int4 coverage lint matrix scale fidelity checkpoints accuracy runtimes vulkan gpu training example-report android package docs guides apk android-screens mediapipe fuzz kill npu
 
 # before every push, under three minutes on two idle cores: everything but the tests that go the whole way through commands, which `make test`
 # runs too
@@ -151,6 +151,13 @@ bench: $(INSTALLED)
 # the int8 recipe's weights rounded by us and by ai-edge-quantizer's GPTQ, OCTAV and MSE: results/rounding.csv, about half an hour
 rounding: $(INSTALLED)
 	$(BIN)/python benchmarks/rounding.py --data $(CIFAR10) --draws 1
+
+# the recipes int4 and smallest: results/int4.csv, choices within them: results/int4_choices.csv; about an hour. Which runtimes run a 4-bit
+# file takes environments of theirs: benchmarks/int4_runtimes.py.
+int4: $(INSTALLED)
+	$(BIN)/python benchmarks/int4.py --data $(CIFAR10) --rounds 200
+	$(BIN)/python benchmarks/int4_choices.py --data $(CIFAR10)
+	$(BIN)/python benchmarks/fill_pages.py
 
 # our files beside other tools' of the same architecture, each in its own environment (3 GB), about 40 minutes on two cores. One PyTorch
 # for litert-torch and the ONNX export; what ONNX Runtime and OpenVINO load, they load without it. ai-edge-quantizer and ai-edge-litert are

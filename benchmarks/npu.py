@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.rows import write_rows  # noqa: E402
-from edge.runtime import vela  # noqa: E402
+from edge.inspection import vela  # noqa: E402
 from edge.tflite import flatbuffer, npu_rules  # noqa: E402
 from tfvit.variants import VARIANTS  # noqa: E402
 

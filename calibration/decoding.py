@@ -36,7 +36,7 @@ def decode(content: bytes) -> Image.Image:
 
 
 def decode_pixels(content: bytes, preprocessing: Preprocessing) -> np.ndarray:
-    """The pixels that a model gets of an image file: [crop_px, crop_px, 3] uint8, RGB.
+    """The pixels that a model gets of an image file: [height, width, 3] uint8, RGB.
 
     Raises:
         UnreadableImageError: as `decode`.

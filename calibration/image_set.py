@@ -23,7 +23,7 @@ from calibration import builtin
 from calibration.decoding import UnreadableImageError, check_decodes, decode_pixels
 from calibration.files import Files, open_files
 from tfvit.errors import InputError, UsageError, printable
-from tfvit.preprocessing import Preprocessing
+from tfvit.preprocessing import Preprocessing, sides
 
 BUILTIN = "builtin"
 MAX_UNREADABLE_FRACTION = 0.1  # of the images asked for; one unreadable image is always forgiven
@@ -57,12 +57,14 @@ class Split:
 
     Attributes:
         calibration, held_out: in the order of choice.
+        further: others that were asked for, as many of them as there are.
         note: a sentence for the user if there were fewer images than asked for, otherwise None.
     """
 
     calibration: tuple[ImageReference, ...]
     held_out: tuple[ImageReference, ...]
     note: str | None = None
+    further: tuple[ImageReference, ...] = ()
 
 
 class ImageSet(abc.ABC):
@@ -78,7 +80,7 @@ class ImageSet(abc.ABC):
         self.skipped: list[SkippedImage] = []
 
     @abc.abstractmethod
-    def split(self, samples: int, held_out: int, seed: int) -> Split:
+    def split(self, samples: int, held_out: int, seed: int, further: int = 0) -> Split:
         """Chooses images, all different from one another in content.
 
         If there are fewer than samples + held_out images, calibration gets what `held_out` leaves, but at least half of the images, and
@@ -88,6 +90,7 @@ class ImageSet(abc.ABC):
             samples: how many images to calibrate with.
             held_out: how many other images, at most.
             seed: another seed gives another choice.
+            further: how many more, where there are as many.
 
         Raises:
             UsageError: samples is below 1, or held_out or seed below 0.
@@ -96,7 +99,7 @@ class ImageSet(abc.ABC):
 
     @abc.abstractmethod
     def pixels(self, reference: ImageReference, preprocessing: Preprocessing) -> np.ndarray:
-        """The pixels of one image: [crop_px, crop_px, 3] uint8, RGB. Several threads may call this at once.
+        """The pixels of one image: [height, width, 3] uint8, RGB. Several threads may call this at once.
 
         Raises:
             UnreadableImageError: with the reason.
@@ -124,7 +127,7 @@ class ImageSet(abc.ABC):
         """
 
     def read(self, references: Iterable[ImageReference], preprocessing: Preprocessing) -> Iterator[np.ndarray]:
-        """The pixels of each image: [crop_px, crop_px, 3] uint8, RGB. Unreadable images are left out and recorded in `skipped`.
+        """The pixels of each image: [height, width, 3] uint8, RGB. Unreadable images are left out and recorded in `skipped`.
 
         Raises:
             InputError: more than `MAX_UNREADABLE_FRACTION` of `references` are unreadable.
@@ -157,14 +160,14 @@ class FileImageSet(ImageSet):
                 other_files=self.other_files,
             )
 
-    def split(self, samples: int, held_out: int, seed: int) -> Split:
+    def split(self, samples: int, held_out: int, seed: int, further: int = 0) -> Split:
         _check_split_arguments(samples, held_out, seed)
         asked = samples + held_out
         chosen: dict[bytes, ImageReference] = {}
         unreadable, copies = [], 0
-        limit = _unreadable_limit(min(asked, len(self.references)))
+        limit = _unreadable_limit(min(asked + further, len(self.references)))
         for reference in self.shuffled(seed):
-            if len(chosen) == asked:
+            if len(chosen) == asked + further:
                 break
             try:
                 content = self.read_bytes(reference)
@@ -186,8 +189,8 @@ class FileImageSet(ImageSet):
                 received=f"{self.source}: {len(found)} ({len(unreadable)} unreadable, {copies} identical to another)",
                 action="add images, 128 or more for a good calibration, or use builtin",
             )
-        if len(found) == asked:
-            return Split(tuple(found[:samples]), tuple(found[samples:]))
+        if len(found) >= asked:
+            return Split(tuple(found[:samples]), tuple(found[samples:asked]), further=tuple(found[asked:]))
         taken = min(samples, max(len(found) // 2, len(found) - held_out))
         rest = found[taken : taken + held_out]
         left_out = f" ({len(unreadable)} unreadable and {copies} identical to another left out)" if unreadable or copies else ""
@@ -267,14 +270,16 @@ class BuiltinImageSet(ImageSet):
     def __init__(self) -> None:
         super().__init__(BUILTIN)
 
-    def split(self, samples: int, held_out: int, seed: int) -> Split:
+    def split(self, samples: int, held_out: int, seed: int, further: int = 0) -> Split:
         _check_split_arguments(samples, held_out, seed)
-        references = tuple(ImageReference(f"{seed}/{index}") for index in range(samples + held_out))
-        return Split(references[:samples], references[samples:])
+        asked = samples + held_out
+        references = tuple(ImageReference(f"{seed}/{index}") for index in range(asked + further))
+        return Split(references[:samples], references[samples:asked], further=references[asked:])
 
     def pixels(self, reference: ImageReference, preprocessing: Preprocessing) -> np.ndarray:
         seed, index = map(int, reference.path.split("/"))
-        return builtin.generate(index, preprocessing.crop_px, seed)  # at the size of the crop, so nothing is resized
+        height, width = sides(preprocessing.crop_px)
+        return builtin.generate(index, max(height, width), seed)[:height, :width]  # at the size of the crop, so nothing is resized
 
     def identity(self, reference: ImageReference, preprocessing: Preprocessing) -> str:
         return f"builtin {builtin.VERSION} {preprocessing.crop_px} {reference.path}"

@@ -19,7 +19,7 @@ from calibration.image_set import MAX_UNREADABLE_FRACTION, FileImageSet, open_im
 from calibration.stability import LayerRange, check_stability, layer_extremes, layer_ranges
 from calibration.survey import Overlap, Survey, channel_mean, channel_std, overlap, survey
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, InputError, UsageError, printable
-from tfvit.preprocessing import Preprocessing
+from tfvit.preprocessing import Preprocessing, sides
 from tfvit.progress import Progress, stepping
 from tfvit.terminal import Parser, Terminal, run
 from tfvit.variants import find_variant
@@ -64,9 +64,10 @@ def _check_duplicates(found: Survey) -> Check:
 
 
 def _check_sizes(found: Survey, preprocessing: Preprocessing) -> Check:
-    small = sum(min(image.width_px, image.height_px) < preprocessing.resize_px for image in found.images)
+    least = min(sides(preprocessing.resize_px))
+    small = sum(min(image.width_px, image.height_px) < least for image in found.images)
     status = WARN if small > MAX_SMALL_FRACTION * len(found.images) else OK
-    return Check("sizes", status, f"{small} of {len(found.images)} are smaller than {preprocessing.resize_px} px and enlarged")
+    return Check("sizes", status, f"{small} of {len(found.images)} are smaller than {least} px and enlarged")
 
 
 def _check_color(found: Survey) -> Check:

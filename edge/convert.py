@@ -15,7 +15,7 @@ from edge.front_door import Result, Table, called, make_callable, progress_on_st
 from edge.quantization.recipes import RECIPES, find_recipe
 from tfvit.errors import UsageError, unknown_name
 from tfvit.extras import require_extra, require_matplotlib
-from tfvit.preprocessing import ModelInput
+from tfvit.preprocessing import ModelInput, Size
 from tfvit.terminal import Parser, Terminal, run
 from tfvit.variants import VARIANTS, find_variant
 
@@ -61,12 +61,21 @@ def parser() -> Parser:
     parser.add_argument(
         "--drift-samples", type=int, default=None, help="how many other images the drift is measured on, where there are as many (32)"
     )
+    parser.add_argument(
+        "--agreement-samples",
+        type=int,
+        default=None,
+        help="how many further images changed answers are counted on, against the float graph (eight times --drift-samples; 0: none)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="which images (%(default)s)")
     parser.add_argument("--labels", type=Path, help="text file with one label per line, embedded in the file")
     parser.add_argument("--input", choices=INPUTS, default="float32", help="input type, pixels 0..255 either way (%(default)s)")
     flags.add_preprocessing_flags(parser)
     parser.add_argument(
-        "--image-size", type=int, metavar="N", help="side in pixels instead of the variant's, or of a --model that is open to any (its own)"
+        "--image-size",
+        type=flags.image_size,
+        metavar="N|HxW",
+        help="side in pixels, or height x width, instead of the variant's, or of a --model that is open to any (its own)",
     )
     parser.add_argument("--window", type=int, metavar="N", help="side of the windows in tokens: the weights' position biases are adapted")
     parser.add_argument("--trust-model", action="store_true", help="run Python code in --model (lambdas): only where you trust the file")
@@ -84,10 +93,17 @@ def parser() -> Parser:
     parser.add_argument("--min-agreement", type=flags.finite, help="limit, fraction of images with the same top-1 (per recipe)")
     parser.add_argument("--min-snr", type=flags.finite, help="limit in dB (per recipe)")
     parser.add_argument(
+        "--max-size",
+        type=flags.finite,
+        metavar="MB",
+        help="smallest: not the smallest file but the most exact one of this many megabytes (10^6 bytes), as it is saved",
+    )
+    parser.add_argument(
         "--repair",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="int8: where the gate fails, demote the worst layers (static to dynamic to float) until it passes",
+        help="int8, int4, smallest: where the gate fails, demote the worst layers (static to dynamic to float; 4 to 8 bits to float) until "
+        "it passes",
     )
     parser.add_argument(
         "--explain", action="store_true", help="measure what each layer alone does to the logits; table here, picture NAME.sensitivity.png"
@@ -154,17 +170,18 @@ def convert(
     calibration: str | Path = "builtin",
     calibration_samples: int = 128,
     drift_samples: int | None = None,
+    agreement_samples: int | None = None,
     seed: int = 0,
     labels: str | Path | Sequence[str] | None = None,
     input: str = "float32",
     model_input: str = "auto",
-    resize: int | str | None = None,
+    resize: Size | str | None = None,
     crop: float | None = None,
     interpolation: str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     channels: str | None = None,
-    image_size: int | None = None,
+    image_size: Size | None = None,
     window: int | None = None,
     trust_model: bool = False,
     imports: Sequence[str] = (),
@@ -174,6 +191,7 @@ def convert(
     max_top1_drop: float | None = None,
     min_agreement: float | None = None,
     min_snr: float | None = None,
+    max_size: float | None = None,
     repair: bool = True,
     explain: bool = False,
     position_tables: bool = True,
@@ -229,11 +247,12 @@ def convert(
 def _converted(
     *, variant: str | None, model: Any, checkpoint: str | Path | None, ema: bool, quant: str, weights: str | Path | None,
     calibration: str | Path, calibration_samples: int,
-    drift_samples: int | None, seed: int, labels: Any, input: str, model_input: str,
-    resize: int | str | None, crop: float | None, interpolation: str | None, mean: Sequence[float] | None, std: Sequence[float] | None,
-    channels: str | None, image_size: int | None, window: int | None, trust_model: bool, imports: Sequence[str], output: str,
+    drift_samples: int | None, agreement_samples: int | None, seed: int, labels: Any, input: str, model_input: str,
+    resize: Size | str | None, crop: float | None, interpolation: str | None, mean: Sequence[float] | None, std: Sequence[float] | None,
+    channels: str | None, image_size: Size | None, window: int | None, trust_model: bool, imports: Sequence[str], output: str,
     out: str | Path,
-    gate: bool, max_top1_drop: float | None, min_agreement: float | None, min_snr: float | None, repair: bool, explain: bool,
+    gate: bool, max_top1_drop: float | None, min_agreement: float | None, min_snr: float | None, max_size: float | None, repair: bool,
+    explain: bool,
     position_tables: bool, min_runtime: tuple[int, ...] | None, cache: str | Path | None, no_cache: bool, jobs: int, cluster: str | None,
     memory_check: bool, save: str | Path | None, force: bool, name: str | None = None,
 ) -> Conversions:  # fmt: skip
@@ -292,6 +311,14 @@ def _converted(
                 received=f"{flag} {value} and {'--checkpoint' if checkpoint is not None else '--model'}",
                 action=f"leave {flag} out",
             )
+    if max_size is not None and (max_size <= 0 or not any(recipe.fits_size for recipe in recipes)):
+        fitting = ", ".join(recipe.name for recipe in RECIPES.values() if recipe.fits_size)
+        raise UsageError(
+            "no file to fit into a size",
+            expected=f"--max-size of more than 0 MB with --quant {fitting}",
+            received=f"--max-size {max_size:g} with --quant {quant}",
+            action=f"ask for --quant {fitting}, or leave --max-size out",
+        )
     if jobs < 1:
         raise UsageError("nothing to do", expected="--jobs of at least 1", received=str(jobs), action="leave --jobs out")
     for value, allowed in ((input, INPUTS), (output, OUTPUTS)):
@@ -308,8 +335,10 @@ def _converted(
     from edge.conversion import command
 
     settings = {
-        "calibration": str(calibration), "calibration_samples": calibration_samples, "seed": seed, "input_dtype": input, "output": output,
+        "calibration": str(calibration), "calibration_samples": calibration_samples, "agreement_samples": agreement_samples,
+        "seed": seed, "input_dtype": input, "output": output,
         "gate": gate, "min_snr_db": min_snr, "min_agreement": min_agreement, "max_top1_drop": max_top1_drop, "folder": Path(out),
+        "max_size_bytes": None if max_size is None else round(max_size * 1e6),
         "force": force, "repair": repair, "explain": explain, "min_runtime": min_runtime, "position_tables": position_tables,
     }  # fmt: skip
     cells = command.convert(

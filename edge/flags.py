@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from pathlib import Path
 
 from edge.artifacts.store import Store, open_store
 from tfvit.errors import UsageError
-from tfvit.preprocessing import CHANNELS, INTERPOLATIONS, MODEL_INPUTS, SQUASH
+from tfvit.preprocessing import CHANNELS, INTERPOLATIONS, MODEL_INPUTS, PAD, SQUASH, Size, size_of
 
 
 def add_preprocessing_flags(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +17,11 @@ def add_preprocessing_flags(parser: argparse.ArgumentParser) -> None:
     words = "; ".join(f"{name}: {said}" for name, said in MODEL_INPUTS.items())
     parser.add_argument("--model-input", choices=MODEL_INPUTS, default="auto", help=f"which values --model takes ({words})")
     parser.add_argument(
-        "--resize", type=_pixels_or_squash, metavar="N|squash", help="short side in pixels, or both sides to the input's size"
+        "--resize",
+        type=_resize,
+        metavar="N|squash|pad",
+        help="short side in pixels (HEIGHTxWIDTH: what the image is to cover); squash: both sides to the input's size; pad: the whole "
+        "image with a black margin, pad:VALUE with one of that value",
     )
     parser.add_argument("--crop", type=finite, metavar="N", help="side of the centre that is cut out, in pixels or as a share of --resize")
     parser.add_argument("--interpolation", choices=INTERPOLATIONS, help="of the resize")
@@ -27,10 +32,21 @@ def add_preprocessing_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--channels", choices=CHANNELS, help="in which order --model takes the values (RGB); the file takes RGB either way")
 
 
-def _pixels_or_squash(text: str) -> int | str:
-    if text != SQUASH and not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a number of pixels, or {SQUASH}. Received: {text}")
-    return text if text == SQUASH else int(text)
+def _resize(text: str) -> Size | str:
+    if text == SQUASH or re.fullmatch(rf"{PAD}(:\d+)?", text):
+        return text
+    try:
+        return image_size(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"must be a number of pixels, HEIGHTxWIDTH, {SQUASH} or {PAD}. Received: {text}") from None
+
+
+def image_size(text: str) -> Size:
+    """Parses 224 or 160x320 (height x width)."""
+    if not re.fullmatch(r"\d+(x\d+)?", text):
+        raise argparse.ArgumentTypeError(f"must be a number of pixels, or HEIGHTxWIDTH. Received: {text}")
+    height, _, width = text.partition("x")
+    return size_of(int(height), int(width or height))
 
 
 def _three(text: str) -> tuple[float, ...]:

@@ -100,7 +100,7 @@ def evaluate(
     """Top-1 and top-5 of a model on labelled images.
 
     Args:
-        predict: [B, crop_px, crop_px, 3] uint8 RGB pixels -> [B, classes] scores.
+        predict: [B, height, width, 3] uint8 RGB pixels -> [B, classes] scores.
         examples: images with their class numbers.
         preprocessing: geometry of the model's input.
         batch_size: images in one call of `predict`.

@@ -170,7 +170,7 @@ def build(
         gelu, epsilon, drop_rate, attn_drop_rate, name, dtype: likewise.
     """
     if input_tensor is None and input_shape is None:
-        input_shape = (variant.image_size, variant.image_size, 3)
+        input_shape = variant.input_shape
     model = VisionTransformer(
         embed_dim=variant.embed_dim,
         depth=variant.depth,

@@ -1,7 +1,7 @@
 """What an image goes through before a model sees it: decode, resize, crop, normalise.
 
 The protocol is the one the published weights were evaluated with: resize the short side to `resize_px` (bicubic, aspect kept), round,
-clip, cut the centre `crop_px` square, then subtract the ImageNet mean and divide by the ImageNet standard deviation.
+clip, cut out the centre, `crop_px` square, then subtract the ImageNet mean and divide by the ImageNet standard deviation.
 
 A model of the user's own may expect another (`ModelInput`): what nobody says of it is assumed, and named as assumed. What it was trained
 with can travel with it: `attach` writes it into the model, and a saved `.keras` keeps it.
@@ -10,6 +10,7 @@ with can travel with it: `attach` writes it into the model, and a saved `.keras`
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import numpy as np
@@ -39,11 +40,31 @@ MODEL_INPUTS = {
     "unit": "0..1",
     "symmetric": "-1..1",
 }
-SQUASH = "squash"
+SQUASH, PAD = "squash", "pad"
+_PADDED = re.compile(r"pad(?::(\d+))?")
 CHANNELS = ("RGB", "BGR")
 VALUES, GEOMETRY = "value range", "resize and crop"
 # Beside them, of what comes out
 OUTPUT = "meaning of the output"
+
+
+# The side of a square, or (height, width)
+Size = int | tuple[int, int]
+
+
+def sides(size: Size) -> tuple[int, int]:
+    """(height, width)."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def size_of(height: int, width: int) -> Size:
+    """One number for a square."""
+    return height if height == width else (height, width)
+
+
+def size_words(size: Size) -> str:
+    height, width = sides(size)
+    return f"{width} x {height}" if width == height else f"{width} wide and {height} high"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,28 +72,67 @@ class Preprocessing:
     """Geometry and normalisation of a model's input.
 
     Attributes:
-        resize_px: length the short side is resized to (both sides where `keep_aspect` is false).
-        crop_px: side of the centre square that is cut out.
+        resize_px: the image is resized, its aspect kept, until it covers this: of a square, until its short side is as long. Where
+            `keep_aspect` is false it is resized to exactly this.
+        crop_px: the model's input, cut out of the centre.
         interpolation: "bicubic" or "bilinear", antialiased when shrinking.
-        keep_aspect: False squashes the image to a square first.
+        keep_aspect: False squashes the image.
         mean, std: per channel (RGB), on the 0..255 scale.
+        pad: instead of all that, the image is resized, its aspect kept, until it fits into `crop_px`, centred there, and the rest is of
+            this value, 0 to 255; None: it is not.
     """
 
-    resize_px: int
-    crop_px: int
+    resize_px: Size
+    crop_px: Size
     interpolation: str = "bicubic"
     keep_aspect: bool = True
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    pad: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("resize_px", "crop_px"):  # JSON has lists
+            value = getattr(self, name)
+            object.__setattr__(self, name, value if isinstance(value, int) else size_of(*value))
 
     @classmethod
-    def for_image_size(cls, size_px: int, crop_fraction: float = 0.875) -> Preprocessing:
+    def for_image_size(cls, size_px: Size, crop_fraction: float = 0.875) -> Preprocessing:
         """The published evaluation protocol at another input size."""
-        return cls(resize_px=int(size_px / crop_fraction), crop_px=size_px)
+        height, width = sides(size_px)
+        return cls(resize_px=size_of(int(height / crop_fraction), int(width / crop_fraction)), crop_px=size_px)
 
     def geometry(self) -> dict[str, Any]:
-        """The manifest's `preprocessing` block."""
-        return {"resize_px": self.resize_px, "crop_px": self.crop_px, "interpolation": self.interpolation, "keep_aspect": self.keep_aspect}
+        """The manifest's `preprocessing` block: a size that is no square is [height, width]."""
+        resize, crop = (size if isinstance(size, int) else list(size) for size in (self.resize_px, self.crop_px))
+        block = {"resize_px": resize, "crop_px": crop, "interpolation": self.interpolation, "keep_aspect": self.keep_aspect}
+        return block if self.pad is None else block | {"pad": self.pad}
+
+    def squashed(self, interpolation: str | None = None) -> Preprocessing:
+        """The same, but that both sides are resized straight to the input's."""
+        return dataclasses.replace(
+            self, resize_px=self.crop_px, keep_aspect=False, pad=None, interpolation=interpolation or self.interpolation
+        )
+
+    def padded(self, value: int, interpolation: str | None = None) -> Preprocessing:
+        """The same, but that the whole image is there, with a margin of `value`."""
+        return dataclasses.replace(
+            self, resize_px=self.crop_px, keep_aspect=True, pad=value, interpolation=interpolation or self.interpolation
+        )
+
+    def words(self) -> str:
+        """What is done to an image, for people."""
+        how, resize = f"{self.interpolation}, antialiased", size_words(self.resize_px)
+        if self.pad is not None:
+            return f"resized to fit into {size_words(self.crop_px)} ({how}), centred, the rest filled with {self.pad}"
+        if not self.keep_aspect:
+            resized = f"resized to {resize} ({how})"
+        elif isinstance(self.resize_px, int):
+            resized = f"its short side resized to {self.resize_px} ({how})"
+        else:
+            resized = f"resized until it covers {resize} ({how})"
+        if not self.keep_aspect and self.resize_px == self.crop_px:
+            return resized
+        return f"{resized}, its centre of {size_words(self.crop_px)} cut out"
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -90,21 +150,32 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def resize_and_crop(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
     """An RGB Pillow image as the model's pixels.
 
-    The long side is rounded down and an odd margin split half to even, as torchvision's Resize and CenterCrop do.
+    The side that is left free is rounded down, and an odd margin of a crop split half to even, as torchvision's Resize and CenterCrop do. A
+    padded image is rounded down likewise and lies nearer to the top left by an odd pixel, as in `tf.image.resize_with_pad`.
 
     Returns:
-        [crop_px, crop_px, 3] uint8, RGB.
+        [height, width, 3] uint8, RGB: `crop_px`.
     """
-    width, height = image.size
-    size = preprocessing.resize_px
-    if preprocessing.keep_aspect:
-        short = min(width, height)
-        width, height = size * width // short, size * height // short
-    else:
-        width = height = size
+    target_height, target_width = sides(preprocessing.crop_px)
+    height, width = _resized(image.height, image.width, preprocessing)
     resized = image.resize((width, height), INTERPOLATIONS[preprocessing.interpolation])
-    left, top = round((width - preprocessing.crop_px) / 2), round((height - preprocessing.crop_px) / 2)
-    return np.asarray(resized.crop((left, top, left + preprocessing.crop_px, top + preprocessing.crop_px)), dtype=np.uint8)
+    if preprocessing.pad is not None:
+        filled = Image.new("RGB", (target_width, target_height), (preprocessing.pad,) * 3)
+        filled.paste(resized, ((target_width - width) // 2, (target_height - height) // 2))
+        return np.asarray(filled, dtype=np.uint8)
+    left, top = round((width - target_width) / 2), round((height - target_height) / 2)
+    return np.asarray(resized.crop((left, top, left + target_width, top + target_height)), dtype=np.uint8)
+
+
+def _resized(height: int, width: int, preprocessing: Preprocessing) -> tuple[int, int]:
+    """(height, width) of an image of this size before anything is cut off or filled up."""
+    high, wide = sides(preprocessing.resize_px)
+    if not preprocessing.keep_aspect:
+        return high, wide
+    is_wider = width * high > height * wide
+    if is_wider == (preprocessing.pad is None):  # the height is the side that fits
+        return high, max(1, high * width // height)
+    return max(1, wide * height // width), wide
 
 
 def normalize(pixels: Any, preprocessing: Preprocessing) -> Any:
@@ -132,7 +203,8 @@ class ModelInput:
 
     Attributes:
         values: one of `MODEL_INPUTS`.
-        resize: length of the short side in pixels, or "squash": both sides straight to the input's size; None: nothing was said.
+        resize: length of the short side in pixels, or (height, width) that the image is to cover; "squash": both sides straight to the
+            input's size; "pad" or "pad:VALUE": the whole image with a margin, black or of that value; None: nothing was said.
         crop: side of the centre that is cut out, in pixels or (below 1) as a share of `resize`; None: the input's size.
         interpolation: one of `tfvit.preprocessing.INTERPOLATIONS`, or None.
         mean, std: per channel of RGB pixels 0..255, instead of those of `values`.
@@ -140,7 +212,7 @@ class ModelInput:
     """
 
     values: str = AUTO
-    resize: int | str | None = None
+    resize: Size | str | None = None
     crop: float | None = None
     interpolation: str | None = None
     mean: tuple[float, ...] | None = None
@@ -161,10 +233,12 @@ class ModelInput:
             wrong = ("--mean and --std", "three numbers each, R,G,B of pixels 0..255, deviations above 0", f"{self.mean} {self.std}")
         elif self.mean is not None and self.values not in (AUTO, NORMALIZED):
             wrong = ("--mean and --std", "a model that takes normalized values", f"--model-input {self.values}")
-        elif isinstance(self.resize, str) and self.resize != SQUASH:
-            wrong = ("--resize", "pixels, or squash", self.resize)
-        elif self.resize is not None and self.resize != SQUASH and self.resize < 1:
+        elif isinstance(self.resize, str) and self.resize != SQUASH and not 0 <= _margin(self.resize) <= 255:
+            wrong = ("--resize", "pixels, HEIGHTxWIDTH, squash, pad, or pad:VALUE of 0 to 255", self.resize)
+        elif self.resize is not None and not isinstance(self.resize, str) and min(sides(self.resize)) < 1:
             wrong = ("--resize", "at least 1 pixel", str(self.resize))
+        elif isinstance(self.resize, str) and self.resize.startswith(PAD) and self.crop is not None:
+            wrong = ("--crop", f"none beside --resize {self.resize}, which cuts nothing off", self.crop)
         if wrong:
             raise UsageError(f"unusable {wrong[0]}", expected=wrong[1], received=str(wrong[2]), action="see edge.convert --help")
 
@@ -175,30 +249,35 @@ class ModelInput:
             return False
         return {AUTO: None, PIXELS: True}.get(self.values, False)
 
-    def applied(self, preprocessing: Preprocessing, side: int) -> Preprocessing:
+    def applied(self, preprocessing: Preprocessing, size: Size) -> Preprocessing:
         """What is done to an image: what was said, over what is usual.
 
         Args:
             preprocessing: the usual.
-            side: of the model's input, in pixels.
+            size: of the model's input, in pixels.
         """
+        height, width = sides(size)
+        share = self.crop if self.crop is not None and self.crop < 1 else 1.0
         mean, std = VALUE_RANGES.get(self.values, (preprocessing.mean, preprocessing.std))
         changed: dict[str, Any] = {"mean": self.mean or mean, "std": self.std or std}
-        if self.resize == SQUASH:
-            changed |= {"resize_px": side if self.crop is None or self.crop >= 1 else round(side / self.crop), "keep_aspect": False}
-        elif self.resize is not None:
-            changed |= {"resize_px": int(self.resize), "keep_aspect": True}
-        elif self.crop is not None and self.crop < 1:
-            changed |= {"resize_px": int(side / self.crop)}
         if self.interpolation is not None:
             changed["interpolation"] = self.interpolation
+        if self.resize == SQUASH:
+            changed |= {"resize_px": size_of(round(height / share), round(width / share)), "keep_aspect": False}
+        elif isinstance(self.resize, str):
+            return dataclasses.replace(preprocessing, **changed).padded(_margin(self.resize))
+        elif self.resize is not None:
+            changed |= {"resize_px": self.resize, "keep_aspect": True}
+        elif share < 1:
+            changed |= {"resize_px": size_of(int(height / share), int(width / share))}
         made = dataclasses.replace(preprocessing, **changed)
-        crop = side if self.crop is None or self.crop < 1 else int(self.crop)
-        if crop != side or made.resize_px < side:
+        crop = (height, width) if self.crop is None or self.crop < 1 else (int(self.crop),) * 2
+        resized = sides(made.resize_px)
+        if crop != (height, width) or resized[0] < height or resized[1] < width:
             raise UsageError(
                 "a resize and crop that the model cannot take",
-                expected=f"--resize of at least {side}, and --crop {side}: the model's input is {side} x {side}",
-                received=f"resized to {made.resize_px}, cut to {crop}",
+                expected=f"--resize of at least {max(height, width)}, and no other --crop: the model's input is {size_words(size)}",
+                received=f"resized to {size_words(made.resize_px)}, cut to {size_words(size_of(*crop))}",
                 action="leave --crop out, and give a --resize that covers the input",
             )
         return made
@@ -211,7 +290,7 @@ class ModelInput:
         if self.resize is None and self.crop is None:
             said["resize"] = found.resize_px if found.keep_aspect else SQUASH
             if not found.keep_aspect and found.resize_px != found.crop_px:
-                said["crop"] = found.crop_px / found.resize_px
+                said["crop"] = sides(found.crop_px)[0] / sides(found.resize_px)[0]
         return dataclasses.replace(self, **said)
 
     def assumed(self, takes_pixels: bool) -> tuple[str, ...]:
@@ -237,11 +316,17 @@ class ModelInput:
 NOTHING_SAID = ModelInput()
 
 
+def _margin(resize: str) -> int:
+    """The value of "pad" or "pad:VALUE"; -1 for anything else."""
+    found = _PADDED.fullmatch(resize)
+    return int(found[1] or 0) if found else -1
+
+
 def attach(
     model: Any,
     values: str = "auto",
     *,
-    resize: int | str | None = None,
+    resize: Size | str | None = None,
     crop: float | None = None,
     interpolation: str | None = None,
     mean: tuple[float, float, float] | None = None,
@@ -256,7 +341,8 @@ def attach(
     Args:
         model: a Keras model with a tfvit backbone; changed in place.
         values: "auto" (as the graph shows it), "pixels", "normalized", "unit" (0..1) or "symmetric" (-1..1).
-        resize: length of the short side in pixels, or "squash": both sides straight to the input's size.
+        resize: length of the short side in pixels, or (height, width) that the image is to cover; "squash": both sides straight to the
+            input's size; "pad" or "pad:VALUE": the whole image with a margin, black or of that value.
         crop: side of the centre that is cut out, in pixels or as a share of `resize`.
         interpolation: "bicubic" or "bilinear".
         mean, std: per channel of RGB pixels 0..255, instead of those of `values`.

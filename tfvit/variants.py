@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tfvit.errors import unknown_name
-from tfvit.preprocessing import Preprocessing
+from tfvit.preprocessing import Preprocessing, Size, sides, size_of
 
 # what `weights` may name besides "random" and None: published checkpoints, and files by their ending
 PUBLISHED_WEIGHTS = ("imagenet", "imagenet21k", "cifar10")
@@ -20,7 +20,7 @@ class Variant:
     Attributes:
         id: the short name commands use, for example "tiny224".
         constructor: the public function's name.
-        image_size: input height and width in pixels.
+        image_size: side of the input in pixels, or (height, width).
         embed_dim, patch_size, mlp_ratio, drop_path_rate: as in the papers.
         weights: the published weights it has by default: "imagenet" (on the hub) or "cifar10" (shipped with the package).
         pooling: what the published head reads.
@@ -31,7 +31,7 @@ class Variant:
 
     id: str
     constructor: str
-    image_size: int
+    image_size: Size
     embed_dim: int
     patch_size: int
     num_parameters: int
@@ -41,6 +41,11 @@ class Variant:
     mlp_ratio: float = 4.0
     drop_path_rate: float = 0.0
     classes: int = 1000
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(height, width, 3)."""
+        return (*sides(self.image_size), 3)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -231,10 +236,12 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
-def at_image_size(variant: Variant, size: int) -> Variant:
+def at_image_size(variant: Variant, size: Size) -> Variant:
     """The same row for images of another size, cut out in the same proportion."""
     protocol = variant.preprocessing
-    geometry = dataclasses.replace(protocol, resize_px=round(protocol.resize_px * size / protocol.crop_px), crop_px=size)
+    ratio = sides(protocol.resize_px)[0] / sides(protocol.crop_px)[0]
+    resize = size_of(*(round(side * ratio) for side in sides(size)))
+    geometry = dataclasses.replace(protocol, resize_px=resize, crop_px=size)
     return dataclasses.replace(variant, image_size=size, preprocessing=geometry)
 
 

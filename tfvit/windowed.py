@@ -16,6 +16,7 @@ from keras import layers
 from tfvit.blocks import Block, LayerNorm, PatchEmbedding, PatchMerging
 from tfvit.functional import classifier, functional_model, image_input
 from tfvit.graph_constants import MASKED
+from tfvit.preprocessing import sides
 from tfvit.variants import VARIANTS, WindowedVariant
 
 
@@ -157,7 +158,7 @@ def build(
         include_top, input_tensor, pooling, classes, classifier_activation, drop_rate, attn_drop_rate, name, dtype: see `ViTTransformer`.
     """
     if input_tensor is None and input_shape is None:
-        input_shape = (variant.image_size, variant.image_size, 3)
+        input_shape = variant.input_shape
     model = ViTTransformer(
         embed_dim=variant.embed_dim,
         depths=variant.depths,
@@ -191,7 +192,7 @@ def _pretrained_window_sizes(variant: WindowedVariant, window_size: int | None) 
         return None
     if window_size in (None, variant.window_size):
         return variant.pretrained_window_sizes
-    trained_px = VARIANTS.get(variant.id, variant).image_size  # the row may be for images of another size
-    sides = [trained_px // variant.patch_size >> stage for stage in range(len(variant.depths))]
-    trained = [min(variant.window_size, side) for side in sides]
+    trained_px = min(sides(VARIANTS.get(variant.id, variant).image_size))  # the row may be for images of another size
+    grids = [trained_px // variant.patch_size >> stage for stage in range(len(variant.depths))]
+    trained = [min(variant.window_size, grid) for grid in grids]
     return tuple(own or used for own, used in zip(variant.pretrained_window_sizes, trained, strict=True))

@@ -1,7 +1,7 @@
 """What the JVM tests compare with: pixels, probabilities and statistics as this project's Python makes them.
 
 python android_demo/desktop/golden.py --package build/android/package --fine-tuned build/android/fine_tuned --out build/android/golden
-    [--photos DIR]
+    --others build/android/others/package [--photos DIR]
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from calibration import builtin
+from edge.drift.meanings import CLASSES, SCORED
 from edge.latency import protocol
 from edge.runtime import cpu
 from tfvit.preprocessing import Preprocessing, resize_and_crop, to_rgb
@@ -32,6 +33,11 @@ SETTINGS = (
     Preprocessing(255, 224, "bilinear"),
     Preprocessing(73, 64, "bicubic", keep_aspect=False),
     Preprocessing(40, 31, "bilinear", keep_aspect=False),
+    Preprocessing(60, (24, 56)),
+    Preprocessing((55, 110), (48, 96), "bilinear"),
+    Preprocessing((96, 40), (96, 40), "bilinear", keep_aspect=False),
+    Preprocessing(64, 64, pad=0),
+    Preprocessing((48, 97), (48, 97), "bilinear", pad=114),
 )
 PHOTOS = 20
 PICTURES = 8  # that every model answers
@@ -180,25 +186,29 @@ def measured() -> list[dict[str, Any]]:
 
 
 def answered(out: Folder, package: Path) -> list[dict[str, Any]]:
-    """What every model of the package answers to generated pictures, in Python's LiteRT on one thread."""
+    """What every model of a package answers to generated pictures, in Python's LiteRT on one thread."""
     found = []
     for model in json.loads((package / "edge_package.json").read_text())["models"]:
         interpreter = cpu.Interpreter((package / model["file"]).read_bytes())
         preprocessing = Preprocessing(**model["preprocessing"])
+        scored = model["output"].get("meaning", CLASSES) in SCORED
         pictures = []
         for number in range(PICTURES):
             width, height = SIZES[number]
-            pixels = resize_and_crop(Image.fromarray(generated(number, width, height)), preprocessing)
-            output = interpreter.run(pixels[None].astype(np.float32))[0].astype(np.float64)
-            if model["output"]["activation"] is None:
+            picture, name = generated(number, width, height), f"{model['name']}.{number}"
+            pixels = resize_and_crop(Image.fromarray(picture), preprocessing)
+            output = interpreter.run(pixels[None].astype(np.float32)).reshape(-1).astype(np.float64)
+            if scored and model["output"]["activation"] is None:
                 output = np.exp(output - output.max())
                 output /= output.sum()
-            top5 = np.argsort(-output, kind="stable")[:5]
             pictures.append(
                 {
-                    "pixels": out.write(f"{model['name']}.{number}.pixels", pixels),
-                    "probabilities": output.tolist(),
-                    "top5": top5.tolist(),
+                    "width": width,
+                    "height": height,
+                    "rgb": out.write(f"{name}.rgb", picture),
+                    "pixels": out.write(f"{name}.pixels", pixels),
+                    "numbers": output.tolist(),
+                    "top5": np.argsort(-output, kind="stable")[:5].tolist(),
                 }
             )
         found.append({"name": model["name"], "pictures": pictures})
@@ -230,6 +240,7 @@ def fine_tuned(out: Folder, folder: Path) -> list[dict[str, Any]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--package", type=Path, required=True, help="folder with edge_package.json")
+    parser.add_argument("--others", type=Path, required=True, help="folder with the edge_package.json of what other_models.py made")
     parser.add_argument("--photos", default="", help="folder of JPEG photos, compared as well where it exists")
     parser.add_argument("--fine-tuned", type=Path, required=True, help="folder that fine_tuned.py made, with its files and validations")
     parser.add_argument("--out", type=Path, required=True)
@@ -246,6 +257,7 @@ def main() -> int:
             "over_white": over_white(out),
             "measured": measured(),
             "answered": answered(out, arguments.package),
+            "others": answered(out, arguments.others),
             "fine_tuned": fine_tuned(out, arguments.fine_tuned),
         }
     )

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds and runs the JVM tests of android_demo:   android_demo/desktop/test.sh BUILD_DIR
 #
-# Converts nano32, fine-tunes and converts a model as the guide does, bundles both into a copy of the app, writes what Python expects, and compiles core/ alone; then the whole app against
-# stubs of the Android framework; then the app's inference class and the tests against a stand-in for LiteRT's Kotlin API over the Python
+# Converts nano32, a model fine-tuned as the guide does it, and models that give values and features; bundles each into a copy of the app,
+# writes what Python expects, and compiles core/ alone; then the whole app against stubs of the Android framework; then the app's inference class and the tests against a stand-in for LiteRT's Kotlin API over the Python
 # package's libLiteRt.so. The tests write BUILD_DIR/device_report.json, labelled host_jvm; edge.report has to show it so.
 # PYTHON is this project's interpreter; PHOTOS a folder of JPEG photos that are compared as well; with VK_ICD_FILENAMES, a Vulkan driver, the
 # inference class is also run on LiteRT's GPU delegate. Exit code 3: tools are not to be had.
@@ -32,6 +32,14 @@ for recipe in float32 int8; do
     "$PYTHON" -m edge.validate "$build/fine_tuned/sides-$recipe.tflite" --model "$build/fine_tuned/sides.keras" \
         --images "$build/fine_tuned/test" --save "$build/fine_tuned/sides-$recipe.validation.json" --quiet > /dev/null
 done
+rm -rf "$build/others"
+"$PYTHON" "$here/other_models.py" --out "$build/others"
+other() {
+    "$PYTHON" -m edge.convert --model "$build/others/$1.keras" --quant "$2" --out "$build/others" --quiet "${@:3}"
+}
+other embedding float32,int8_full --resize 32
+other map float32 --image-size 24x56 --model-input normalized --resize 60
+other values int8 --resize pad:114 --interpolation bilinear
 rm -rf "$build/project" "$build/golden" "$build/generated" "$build/classes"
 mkdir -p "$build/project/app/src/main"
 cp "$project/app/build.gradle.kts" "$build/project/app"
@@ -39,8 +47,12 @@ cp "$project/app/build.gradle.kts" "$build/project/app"
 mkdir -p "$build/fine_tuned/project/app/src/main"
 cp "$project/app/build.gradle.kts" "$build/fine_tuned/project/app"
 "$PYTHON" -m edge.bundle "$build"/fine_tuned/*.tflite --app "$build/fine_tuned/project" --quiet > /dev/null
+mkdir -p "$build/others/project/app/src/main"
+cp "$project/app/build.gradle.kts" "$build/others/project/app"
+others="$build/others/project/app/src/main/assets/edge"
+"$PYTHON" -m edge.bundle "$build"/others/*.tflite --app "$build/others/project" --quiet > /dev/null
 package="$build/project/app/src/main/assets/edge"
-"$PYTHON" "$here/golden.py" --package "$package" --photos "${PHOTOS:-}" --fine-tuned "$build/fine_tuned" --out "$build/golden"
+"$PYTHON" "$here/golden.py" --package "$package" --photos "${PHOTOS:-}" --fine-tuned "$build/fine_tuned" --others "$others" --out "$build/golden"
 "$PYTHON" "$here/generated_sources.py" --app "$project/app" --out "$build/generated"
 
 compile() {
@@ -62,6 +74,7 @@ tests() {
     java -cp "$build/classes/desktop:$libraries:$build/toolchain/jna" -Dlitert.library="$litert/libLiteRt.so" -Dlitert.version="$version" \
         -Dandroid.project="$project" -Dandroid.package="$package" -Dandroid.golden="$build/golden" \
         -Dandroid.fine_tuned="$build/fine_tuned/project/app/src/main/assets/edge" \
+        -Dandroid.others="$others" \
         -Dandroid.report="$build/device_report.json" org.junit.runner.JUnitCore "$@" 2> "$build/litert.log"
 }
 # without LD_LIBRARY_PATH LiteRT finds no GPU accelerator: the tests of what happens then

@@ -44,17 +44,25 @@ def shown(document: dict[str, Any]) -> tuple[list[tuple[str, ...]], list[str]]:
 
 
 def _row(model: dict[str, Any]) -> tuple[str, ...]:
-    best, tolerance = model["golden"]["top5"][0], model["golden"]["tolerance"]
-    label = f" {best['label']}" if best["label"] is not None else ""
+    tolerance = model["golden"]["tolerance"]
     return (
         model["name"],
         f"{model['size_bytes'] / 1e6:.2f}",
         f"{model['input']['dtype']} {'x'.join(map(str, model['input']['shape'][1:]))}",
-        f"class {best['index']}{label} {best['score']:.3f}",
+        _golden_words(model["golden"]),
         f"{tolerance['cpu']:g}, {tolerance['gpu']:g}",
         model["gpu"]["verdict"],
         model["labels"]["file"] if model["labels"] else "none",
     )
+
+
+def _golden_words(golden: dict[str, Any]) -> str:
+    """The best class of the golden image, or its first numbers."""
+    if "numbers" in golden:
+        return " ".join(f"{one['value']:.3g}" for one in golden["numbers"][:3]) + (" …" if len(golden["numbers"]) > 3 else "")
+    best = golden["top5"][0]
+    label = f" {best['label']}" if best["label"] is not None else ""
+    return f"class {best['index']}{label} {best['score']:.3f}"
 
 
 def _closing(document: dict[str, Any]) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge.android.assets import FOLDER
-from edge.drift.meanings import LABELS
+from edge.drift.meanings import CLASSES, FEATURES, LABELS, SCORED, VALUES
+from tfvit.preprocessing import Preprocessing, size_words
 
 LITERT_VERSION = "2.3.0"
 
@@ -31,18 +32,18 @@ import com.google.ai.edge.litert.CompiledModel
  * {name}: on one accelerator, Accelerator.CPU or Accelerator.GPU, which throws where it cannot.
  * Options(Accelerator.GPU, Accelerator.CPU) may run on the CPU and not say so.
  */
-class Classifier(context: Context, accelerator: Accelerator) : AutoCloseable {{
+class {kind}(context: Context, accelerator: Accelerator) : AutoCloseable {{
     private val model = CompiledModel.create(context.assets, "{folder}/{file}", CompiledModel.Options(accelerator))
     private val inputs = model.createInputBuffers()
     private val outputs = model.createOutputBuffers()
 {labels}
     /**
-     * The {what}.
+     * {what}
      *
-     * @param pixels {side} x {side} RGB, row by row, a byte each of 0..255: the image upright,
+     * @param pixels {size} RGB, row by row, a byte each of 0..255: the image upright,
      *     {geometry}. Not normalised: the file does that.
      */
-    fun classify(pixels: ByteArray): FloatArray {{
+    fun {verb}(pixels: ByteArray): FloatArray {{
         {write}
         model.run(inputs, outputs)
 {read}
@@ -55,6 +56,14 @@ class Classifier(context: Context, accelerator: Accelerator) : AutoCloseable {{
     }}
 }}
 """
+
+# What the class and its function are called
+_KINDS = {
+    CLASSES: ("Classifier", "classify"),
+    LABELS: ("Classifier", "classify"),
+    VALUES: ("Regressor", "predict"),
+    FEATURES: ("Encoder", "encode"),
+}
 
 _SOFTMAX = """\
         val highest = logits.max()
@@ -72,18 +81,20 @@ def kotlin(model: Mapping[str, Any]) -> str:
     Args:
         model: an entry of `models` in `edge_package.json`.
     """
-    labelled = model["output"].get("meaning") == LABELS
-    logits = model["output"]["activation"] is None
-    scores, values = ("val logits =", "logits") if logits else ("return", "probabilities")
+    preprocessing = Preprocessing(**model["preprocessing"])
+    meaning = model["output"].get("meaning", CLASSES)
+    kind, verb = _KINDS[meaning]
+    logits = model["output"]["activation"] is None and meaning in SCORED
+    scores = "val logits =" if logits else "return"
     read = [f"        {scores} outputs[0].readFloat()"]
     if model["output"]["dtype"] == "int8":
         zero_point, scale = model["output"]["quantization"]["zero_point"], model["output"]["quantization"]["scale"]
         read = [
             "        val stored = outputs[0].readInt8()",
-            f"        {scores} FloatArray(stored.size) {{ (stored[it] - ({zero_point})) * {scale!r}f }}  // {values}",
+            f"        {scores} FloatArray(stored.size) {{ (stored[it] - ({zero_point})) * {scale!r}f }}  // {model['output']['name']}",
         ]
     if logits:
-        read.append((_SIGMOID if labelled else _SOFTMAX).format())
+        read.append((_SIGMOID if meaning == LABELS else _SOFTMAX).format())
     labels = model["labels"]
     quantized = model["input"]["dtype"] == "int8"
     imports = ["import kotlin.math.exp"] * logits + ["import kotlin.math.roundToInt"] * quantized
@@ -93,22 +104,25 @@ def kotlin(model: Mapping[str, Any]) -> str:
         folder=FOLDER,
         file=model["file"],
         labels=f'    val labels = context.assets.open("{FOLDER}/{labels["file"]}").bufferedReader().readLines()\n' if labels else "",
-        what=f"probability of each of the {model['classes']} labels, which apply or not by themselves"
-        if labelled
-        else f"probabilities of the {model['classes']} classes",
-        side=model["preprocessing"]["crop_px"],
-        geometry=geometry(model["preprocessing"]),
+        kind=kind,
+        verb=verb,
+        what=_what(meaning, model["output"]["shape"][1:]),
+        size=size_words(preprocessing.crop_px),
+        geometry=preprocessing.words(),
         write=_write(model["input"]),
         read="\n".join(read),
     )
 
 
-def geometry(preprocessing: Mapping[str, Any]) -> str:
-    """The preprocessing, in words."""
-    resize, crop = preprocessing["resize_px"], preprocessing["crop_px"]
-    how = f"{preprocessing['interpolation']}, antialiased"
-    resized = f"its short side resized to {resize} ({how})" if preprocessing["keep_aspect"] else f"resized to {resize} x {resize} ({how})"
-    return resized if resize == crop and not preprocessing["keep_aspect"] else f"{resized}, its centre of {crop} x {crop} cut out"
+def _what(meaning: str, shape: Sequence[int]) -> str:
+    """What the function returns, as a sentence."""
+    size = " x ".join(map(str, shape))
+    return {
+        CLASSES: f"The probabilities of the {size} classes.",
+        LABELS: f"The probability of each of the {size} labels, which apply or not by themselves.",
+        VALUES: f"The {size} values as they are: no probabilities.",
+        FEATURES: f"The {size} features as they are{', the last axis side by side' if len(shape) > 1 else ''}: no probabilities.",
+    }[meaning]
 
 
 def _write(tensor: Mapping[str, Any]) -> str:

@@ -25,14 +25,14 @@ from PIL import Image
 from calibration import builtin
 from edge.artifacts import self_description
 from edge.artifacts.artifact import Artifact, meaning, preprocessing_of, require_valid
-from edge.drift.meanings import CLASSES, LABELS, MEANINGS
+from edge.drift.meanings import ACTIVATIONS, CLASS_MAP, CLASSES, MEANINGS, SCORED
 from edge.drift.metrics import sigmoid, softmax
 from edge.report import rules
 from edge.runtime import sandbox
 from edge.runtime.cpu import Interpreter, Tensor, runtime_package
 from tfvit.errors import InputError
 from tfvit.hashing import sha256
-from tfvit.preprocessing import resize_and_crop, to_rgb
+from tfvit.preprocessing import resize_and_crop, sides, size_words, to_rgb
 from tfvit.progress import step
 
 KIND, SCHEMA_VERSION = "edge_package", 1
@@ -41,10 +41,12 @@ GOLDEN_WIDTH_PX, GOLDEN_HEIGHT_PX = 300, 200
 # The scene of the built-in set: the shipped models have a clear answer to it, and are not certain
 _GOLDEN_INDEX, _GOLDEN_SEED = 0, 300200
 _TOP = 5
-# Largest difference of the golden top-1 score. Float kernels differ in the order of additions, 8-bit kernels in rounding; GPUs compute in
-# float16.
+# Largest difference of the golden top-1 score; of values and features, per unit of the largest. Float kernels differ in the order of
+# additions, 8-bit kernels in rounding; GPUs compute in float16.
 _FLOAT_TOLERANCE, _EIGHT_BIT_TOLERANCE, _GPU_TOLERANCE = 0.001, 0.05, 0.05
 _FLOAT_RECIPES = ("float32", "float16")
+# Of values and features: how many of them the package holds, and on how many scenes beside the golden image it is seen how large they get
+_NUMBERS, _SCENES = 64, 8
 # Android's packager leaves out assets that begin with a dot; everything else here has a meaning to some shell, zip or file system
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -194,17 +196,19 @@ def _model(artifact: Artifact, golden: Image.Image) -> tuple[dict[str, Any], lis
         for side, tensors in (("input", interpreter.inputs), ("output", interpreter.outputs))
         if not _is_described(manifest[side], tensors)
     ]
-    geometry = manifest["preprocessing"]
-    side = geometry["crop_px"]
-    if manifest["input"]["shape"] != [1, side, side, 3]:
-        refusals.append(f"{name}: its manifest has images of {side} x {side} pixels for the input shape {manifest['input']['shape']}")
-    if meaning(manifest) not in (CLASSES, LABELS):
-        refusals.append(f"{name}: its output is {MEANINGS[meaning(manifest)]}: an app gets the .tflite itself, there are no scores to show")
-    elif manifest["output"]["shape"] != [1, manifest["classes"]]:
-        refusals.append(f"{name}: its manifest has {manifest['classes']} classes for the output shape {manifest['output']['shape']}")
+    crop = preprocessing_of(manifest).crop_px
+    if manifest["input"]["shape"] != [1, *sides(crop), 3]:
+        refusals.append(f"{name}: its manifest has images {size_words(crop)} pixels for the input shape {manifest['input']['shape']}")
+    shape, means = manifest["output"]["shape"], meaning(manifest)
+    if means == CLASS_MAP:
+        refusals.append(f"{name}: its output is {MEANINGS[means]}: an app gets the .tflite itself, there is no list of scores to show")
+    elif shape[-1] != manifest["classes"] or (means in SCORED and len(shape) != 2):
+        refusals.append(f"{name}: its manifest has {manifest['classes']} {means} for the output shape {shape}")
+    if manifest["output"]["activation"] not in (None, ACTIVATIONS.get(means)):
+        refusals.append(f"{name}: its manifest has {means} that end in a {manifest['output']['activation']}")
     answer = None
     if not refusals:
-        answer = _golden_answer(artifact, interpreter, resize_and_crop(golden, preprocessing_of(manifest)))
+        answer = _golden_answer(artifact, interpreter, golden)
         if answer is None:
             refusals.append(f"{name}: gives NaN or infinity on the golden image")
     model = {
@@ -217,9 +221,9 @@ def _model(artifact: Artifact, golden: Image.Image) -> tuple[dict[str, Any], lis
         "random_weights": manifest["weights"]["random"],
         "classes": manifest["classes"],
         "input": {key: manifest["input"][key] for key in ("name", "shape", "dtype", "range", "quantization", "layout", "channels")},
-        "preprocessing": {key: geometry[key] for key in ("resize_px", "crop_px", "interpolation", "keep_aspect")},
+        "preprocessing": preprocessing_of(manifest).geometry(),
         "output": {key: manifest["output"][key] for key in ("name", "shape", "dtype", "quantization", "activation")}
-        | ({"meaning": LABELS} if meaning(manifest) == LABELS else {}),
+        | ({"meaning": means} if means != CLASSES else {}),
         "labels": None if artifact.labels is None else {"file": f"{name}.labels.txt", "sha256": sha256(_label_bytes(artifact.labels))},
         "min_runtime_version": manifest["file"]["min_runtime_version"],
         "gpu": {key: manifest["delegates"]["gpu"][key] for key in ("verdict", "basis")},
@@ -229,23 +233,39 @@ def _model(artifact: Artifact, golden: Image.Image) -> tuple[dict[str, Any], lis
     return model, refusals
 
 
-def _golden_answer(artifact: Artifact, interpreter: Interpreter, pixels: np.ndarray) -> dict[str, Any] | None:
+def _golden_answer(artifact: Artifact, interpreter: Interpreter, golden: Image.Image) -> dict[str, Any] | None:
     """The block `golden`; None where the file answers NaN or infinity."""
-    scores = np.asarray(interpreter.run(pixels[None]), np.float64)
-    if artifact.manifest["output"]["activation"] is None:
-        scores = softmax(scores) if meaning(artifact.manifest) == CLASSES else sigmoid(scores)
-    if not np.all(np.isfinite(scores)):
+    preprocessing, means = preprocessing_of(artifact.manifest), meaning(artifact.manifest)
+    pixels = resize_and_crop(golden, preprocessing)
+    output = np.asarray(interpreter.run(pixels[None]), np.float64)
+    if not np.all(np.isfinite(output)):
         return None
-    best = np.argsort(-scores[0], kind="stable")[:_TOP]
-    labels = artifact.labels
+    scale = 1.0
+    if means in SCORED:
+        answer = {"top5": _top5(artifact, output)}
+    else:
+        numbers = output.reshape(-1)
+        indices = range(0, numbers.size, -(-numbers.size // _NUMBERS))
+        answer = {"numbers": [{"index": index, "value": float(f"{numbers[index]:.9g}")} for index in indices]}
+        scenes = (Image.fromarray(builtin.generate(index, GOLDEN_WIDTH_PX, _GOLDEN_SEED)) for index in range(_SCENES))
+        others = [interpreter.run(resize_and_crop(scene, preprocessing)[None]) for scene in scenes]
+        scale = max(float(np.abs(one).max()) for one in (output, *others)) or 1.0
     cpu = _FLOAT_TOLERANCE if artifact.manifest["recipe"] in _FLOAT_RECIPES else _EIGHT_BIT_TOLERANCE
+    tolerance = {"cpu": cpu * scale, "gpu": _GPU_TOLERANCE * scale}
     return {
         "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
-        "top5": [
-            {"index": int(index), "label": labels[index] if labels else None, "score": round(float(scores[0, index]), 6)} for index in best
-        ],
-        "tolerance": {"cpu": cpu, "gpu": _GPU_TOLERANCE},
+        **answer,
+        "tolerance": {name: float(f"{value:.6g}") for name, value in tolerance.items()},
     }
+
+
+def _top5(artifact: Artifact, output: np.ndarray) -> list[dict[str, Any]]:
+    """The best classes or labels of one output [1, classes], with their probabilities."""
+    scores, labels = output, artifact.labels
+    if artifact.manifest["output"]["activation"] is None:
+        scores = softmax(scores) if meaning(artifact.manifest) == CLASSES else sigmoid(scores)
+    best = np.argsort(-scores[0], kind="stable")[:_TOP]
+    return [{"index": int(index), "label": labels[index] if labels else None, "score": round(float(scores[0, index]), 6)} for index in best]
 
 
 def _is_described(block: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bool:

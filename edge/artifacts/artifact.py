@@ -25,6 +25,7 @@ from tfvit.hashing import sha256
 from tfvit.preprocessing import Preprocessing
 
 SCHEMA_VERSION = 1
+_GEOMETRY = ("resize_px", "crop_px", "interpolation", "keep_aspect", "pad")
 _AGAIN = "convert the model again with --force"
 
 
@@ -122,8 +123,7 @@ def unusable_manifest(manifest: Mapping[str, Any], what: str, where: str | None 
 
 def preprocessing_of(manifest: Mapping[str, Any]) -> Preprocessing:
     """What the manifest tells an app to do with an image."""
-    geometry = manifest["preprocessing"]
-    return Preprocessing(geometry["resize_px"], geometry["crop_px"], geometry["interpolation"], geometry["keep_aspect"])
+    return Preprocessing(**{name: value for name, value in manifest["preprocessing"].items() if name in _GEOMETRY})
 
 
 def load_current(folder: Path, name: str, inputs_sha256: str) -> Artifact | None:

@@ -11,8 +11,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edge.artifacts.artifact import canonical_json, meaning
-from edge.drift.meanings import CLASSES, FEATURES, LABELS, MEANINGS, VALUES
+from edge.artifacts.artifact import canonical_json, meaning, preprocessing_of
+from edge.drift.meanings import ACTIVATIONS, CLASS_MAP, CLASSES, FEATURES, LABELS, MEANINGS, SCORED, VALUES
 from edge.quantization.recipes import RECIPES
 from edge.tflite import attachments
 from edge.tflite import metadata as metadata_schema
@@ -103,13 +103,16 @@ def provenance(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-_KINDS = {CLASSES: "Image classifier", LABELS: "Image labeller", VALUES: "Image regressor", FEATURES: "Image encoder"}
+_KINDS = {
+    CLASSES: "Image classifier", LABELS: "Image labeller", VALUES: "Image regressor", FEATURES: "Image encoder",
+    CLASS_MAP: "Image segmenter",
+}  # fmt: skip
 
 
 def _outputs(document: Mapping[str, Any]) -> str:
     """How many of what."""
     means, shape = meaning(document), document["output"]["shape"][1:]
-    return f"{shape[0]} {means}" if means in (CLASSES, LABELS) else f"{means} {' x '.join(map(str, shape))}"
+    return f"{shape[0]} {means}" if means in SCORED else f"{means.replace('_', ' ')} {' x '.join(map(str, shape))}"
 
 
 def model_metadata(document: Mapping[str, Any], has_labels: bool) -> dict[str, Any]:
@@ -129,13 +132,9 @@ def model_metadata(document: Mapping[str, Any], has_labels: bool) -> dict[str, A
 
 
 def _input(document: Mapping[str, Any]) -> dict[str, Any]:
-    tensor, geometry = document["input"], document["preprocessing"]
-    side, crop = geometry["resize_px"], geometry["crop_px"]
-    resize = f"its short side to {side} px" if geometry["keep_aspect"] else f"it to {side} x {side} px"
-    text = (
-        f"RGB pixels 0..255, not normalised: that is inside the graph. Of a picture: resize {resize} ({geometry['interpolation']}), then "
-        f"cut out the centre, {crop} x {crop} px.{_stored_as(tensor)}"
-    )
+    tensor = document["input"]
+    words = preprocessing_of(document).words()
+    text = f"RGB pixels 0..255, not normalised: that is inside the graph. Of a picture, upright: {words}.{_stored_as(tensor)}"
     return {
         "name": tensor["name"],
         "description": text,
@@ -148,11 +147,12 @@ def _input(document: Mapping[str, Any]) -> dict[str, Any]:
 def _output(document: Mapping[str, Any], has_labels: bool) -> dict[str, Any]:
     tensor, means = document["output"], meaning(document)
     probabilities = tensor["activation"] is not None
-    one, final, how = ("class", "softmax", "a softmax over all of them") if means == CLASSES else ("label", "sigmoid", "a sigmoid of each")
+    one, final, how = ("label", "sigmoid", "a sigmoid of each") if means == LABELS else ("class", "softmax", "a softmax over all of them")
+    one = "class and place" if means == CLASS_MAP else one
     what = f"One probability ({final}) a {one}" if probabilities else f"One logit a {one}"
     named = f", in the order of {LABELS_FILE}" if has_labels else ", whose names are not in the file"
     caution = "" if probabilities else f" Logits are no scores from 0 to 1: {how} makes them so."
-    if means not in (CLASSES, LABELS):
+    if means not in ACTIVATIONS:
         what, caution = MEANINGS[means].capitalize(), ""
         named = named if has_labels else ""
     described: dict[str, Any] = {

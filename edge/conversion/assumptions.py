@@ -14,7 +14,19 @@ from edge.drift.statistics import wrong_label_order
 from edge.export.float_model import FloatModel
 from tfvit.checkpoints.checkpoint import HEADS, IMAGE_SIZE
 from tfvit.errors import InputError
-from tfvit.preprocessing import GEOMETRY, MODEL_INPUTS, NORMALIZED, OUTPUT, PIXELS, VALUE_RANGES, VALUES, Preprocessing
+from tfvit.preprocessing import (
+    GEOMETRY,
+    MODEL_INPUTS,
+    NORMALIZED,
+    OUTPUT,
+    PAD,
+    PIXELS,
+    SQUASH,
+    VALUE_RANGES,
+    VALUES,
+    Preprocessing,
+    size_words,
+)  # fmt: skip
 from tfvit.progress import current, step
 
 # McNemar's exact test: another preprocessing is right so much more often that chance does it once in twenty times
@@ -40,15 +52,14 @@ class _Candidate:
         return f"{self.words} {self.right.mean():.0%}"
 
 
-def words_of(parts: tuple[str, ...] | list[str], preprocessing: Preprocessing) -> list[str]:
+def words_of(parts: tuple[str, ...] | list[str], preprocessing: Preprocessing, meaning: str) -> list[str]:
     """A line for each assumption, with the flag that says it otherwise."""
     lines = {
         VALUES: f"its values are taken for pixels {MODEL_INPUTS[NORMALIZED]} (--model-input {'|'.join((PIXELS, *VALUE_RANGES))})",
-        GEOMETRY: f"images are resized to a short side of {preprocessing.resize_px} px and cut to the centre {preprocessing.crop_px} x "
-        f"{preprocessing.crop_px} (--resize N|squash)",
-        IMAGE_SIZE: f"its images are taken to be of {preprocessing.crop_px} px (--crop N)",
+        GEOMETRY: f"what is done to an image: {preprocessing.words()} (--resize N|squash|pad)",
+        IMAGE_SIZE: f"its images are taken to be of {size_words(preprocessing.crop_px)} px (--crop N)",
         HEADS: "64 channels a head (a config.json beside the checkpoint says it)",
-        OUTPUT: "its numbers are taken for scores of classes that exclude each other; neither its last layer nor a saved loss says so "
+        OUTPUT: f"its numbers are taken for {MEANINGS[meaning]}; neither its last layer nor a saved loss says so "
         "(--output probabilities|logits|multilabel|values|features)",
     }
     return [f"assumed, {part}: {lines[part]}" for part in parts]
@@ -72,13 +83,13 @@ def check_assumptions(model: FloatModel, images: Images, gate: bool) -> None:
         InputError: another way is right on more of the labelled images, and the gate is on.
     """
     facts = model.facts
-    if facts.meaning != CLASSES:
+    if facts.meaning != CLASSES and OUTPUT not in facts.assumed:
         how = ", a sigmoid of each (multi-label)" if facts.meaning == LABELS else ""
         current().note(f"output: {MEANINGS[facts.meaning]}{how}, as the model's end or its loss say (--output says otherwise)")
     still = assumed(model, images)
     if not still:
         return
-    for line in words_of(still, facts.preprocessing):
+    for line in words_of(still, facts.preprocessing, facts.meaning):
         current().warn(line)
     if images.held_out_classes is None or facts.meaning != CLASSES or not {VALUES, GEOMETRY} & set(still):
         return
@@ -129,9 +140,10 @@ def _tried(model: FloatModel, images: Images) -> list[_Candidate]:
     """The assumption first, then what else it could be: other values, then another geometry with the best of them."""
     exportable, classes, parts = model.exportable, images.held_out_classes, model.facts.assumed
     assert classes is not None
-    squashed = dataclasses.replace(
-        images.preprocessing, resize_px=images.preprocessing.crop_px, keep_aspect=False, interpolation="bilinear"
-    )
+    geometries = {
+        SQUASH: ("squashed", images.preprocessing.squashed("bilinear")),
+        PAD: ("padded", images.preprocessing.padded(0, "bilinear")),
+    }
 
     def candidate(words: str, flags: str, source: Any, pixels: np.ndarray) -> _Candidate:
         from edge.export.to_tflite import reference_logits
@@ -150,9 +162,10 @@ def _tried(model: FloatModel, images: Images) -> list[_Candidate]:
     if GEOMETRY in parts:
         best = max(range(len(found)), key=lambda index: found[index].right.sum())
         name, source = list(sources.items())[best]
-        pixels = np.stack([images.image_set.pixels(one, squashed) for one in images.held_out_references])
-        flags = f"--resize squash --interpolation bilinear{f' --model-input {name}' if name else ''}"
-        found.append(candidate(f"squashed{f', {name}' if name else ''}", flags, source, pixels))
+        for resize, (words, preprocessing) in geometries.items():
+            pixels = np.stack([images.image_set.pixels(one, preprocessing) for one in images.held_out_references])
+            flags = f"--resize {resize} --interpolation bilinear{f' --model-input {name}' if name else ''}"
+            found.append(candidate(f"{words}{f', {name}' if name else ''}", flags, source, pixels))
     return found
 
 

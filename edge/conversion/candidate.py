@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from edge.drift.agreement import Agreement, agreement
 from edge.drift.collapse import signs_of_collapse
 from edge.drift.limits import Limits
 from edge.drift.meanings import activation, output_name
@@ -17,7 +18,7 @@ from edge.quantization.ranges import Calibration
 from edge.quantization.recipes import Recipe
 from edge.runtime.cpu import Interpreter, interleaved_milliseconds
 from edge.tflite import flatbuffer
-from tfvit.progress import as_step, counted
+from tfvit.progress import advance, as_step, counted, current
 
 # Of the latency before and after a repair
 REPAIR_ROUNDS = 20
@@ -32,12 +33,14 @@ class Verdict:
         collapse: signs that it is broken rather than inexact.
         limits: the drift gate.
         failures: what misses its limit, collapse first; empty where the gate passes.
+        agreement: changed answers on further images, where they were counted.
     """
 
     drift: Drift
     collapse: tuple[str, ...]
     limits: Limits
     failures: tuple[str, ...]
+    agreement: Agreement | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +68,10 @@ class Candidate:
         limits: the drift gate.
         output: a key of `edge.drift.meanings.OUTPUTS`, what was asked for.
         meaning: of the output.
+        width: entries of the output's last axis.
         is_random: whether the weights are.
         threads: for running files.
+        further: images on which changed answers are counted, and what answers them in the Keras model's place.
     """
 
     recipe: Recipe
@@ -78,30 +83,33 @@ class Candidate:
     limits: Limits
     output: str
     meaning: str
+    width: int
     is_random: bool
     threads: int
+    further: Further | None = None
 
     def file(self, modes: Mapping[str, str] | None = None) -> bytes:
         """The file, with the modes of its dense layers changed where `modes` says so."""
-        return quantize.quantize(self.graph, self.recipe, self.calibration, modes)
+        return quantize.quantize(self.graph, self.recipe, self.calibration, modes, self.threads)
 
-    def logits(self, file: bytes, images: Iterable[np.ndarray] | None = None) -> np.ndarray:
+    def logits(self, file: bytes) -> np.ndarray:
         """[N, D], of the held-out images."""
-        interpreter = Interpreter(file, threads=self.threads)
-        outputs = rows([interpreter.run(image[None]) for image in (self.images if images is None else images)])
-        final = activation(self.meaning, output_name(self.meaning, self.recipe.output(self.output)))
-        return logits_of_outputs(outputs, final, lambda: self._before_activation(file))
+        return self._logits(file, self.images)
 
-    def _before_activation(self, file: bytes) -> np.ndarray | None:
-        inner = flatbuffer.before_activation(file)
-        if inner is None:
-            return None
-        interpreter = Interpreter(inner, threads=self.threads)
-        return rows([next(interpreter.run_each(image[None])) for image in self.images])
+    def _logits(self, file: bytes, images: np.ndarray, watch: Callable[..., Iterable[np.ndarray]] = iter) -> np.ndarray:
+        return file_logits(file, images, self.recipe, self.output, self.meaning, self.threads, watch)
+
+    def checked(self, file: bytes, watch: Callable[..., Iterable[np.ndarray]] = iter) -> Verdict:
+        """What a file's answers on all images are worth; the further ones are asked only where the held-out ones show nothing wrong."""
+        verdict = self.verdict(self._logits(file, self.images, watch))
+        if self.further is None or verdict.failures:
+            return verdict
+        found = agreement(self.further.reference, self._logits(file, self.further.images, watch), self.further.compared_with)
+        return dataclasses.replace(verdict, agreement=found, failures=tuple(found.failures(self.further.min_agreement)))
 
     def verdict(self, logits: np.ndarray) -> Verdict:
         """Of a file's logits."""
-        drift = measure(self.reference, logits, self.classes, self.meaning)
+        drift = measure(self.reference, logits, self.classes, self.meaning, self.width)
         collapse = signs_of_collapse(self.reference, logits, self.meaning)
         failures = (*collapse, *drift.failures(self.limits, random_weights=self.is_random))
         return Verdict(drift, tuple(collapse), self.limits, failures)
@@ -111,16 +119,71 @@ class Candidate:
         return quantize.layer_modes(flatbuffer.read_model(self.graph), self.recipe, self.calibration)
 
 
-@as_step("quantize")
+@dataclasses.dataclass(frozen=True)
+class Further:
+    """Images on which changed answers are counted.
+
+    Attributes:
+        images: [N, H, W, 3] uint8.
+        reference: logits of the recipe's float graph, [N, classes].
+        compared_with: what that is and how near the Keras model, in words.
+        min_agreement: the limit.
+    """
+
+    images: np.ndarray
+    reference: np.ndarray
+    compared_with: str
+    min_agreement: float
+
+
+def file_logits(
+    file: bytes,
+    images: np.ndarray,
+    recipe: Recipe,
+    output: str,
+    meaning: str,
+    threads: int,
+    watch: Callable[[Iterable[np.ndarray]], Iterable[np.ndarray]] = iter,
+) -> np.ndarray:
+    """[N, D]: what a file gives for images, a final softmax or sigmoid taken off.
+
+    Args:
+        file: a `.tflite` of `recipe`.
+        images: [N, H, W, 3] uint8.
+        recipe, output, meaning, threads: as of a `Candidate`.
+        watch: what the images go through, to be counted.
+    """
+
+    def before_activation() -> np.ndarray | None:
+        inner = flatbuffer.before_activation(file)
+        if inner is None:
+            return None
+        interpreter = Interpreter(inner, threads=threads)
+        return rows([next(interpreter.run_each(image[None])) for image in images])
+
+    interpreter = Interpreter(file, threads=threads)
+    outputs = rows([interpreter.run(image[None]) for image in watch(images)])
+    return logits_of_outputs(outputs, activation(meaning, output_name(meaning, recipe.output(output))), before_activation)
+
+
+def _layers_to_round(candidate: Candidate) -> int:
+    return quantize.layers_to_round(candidate.graph, candidate.recipe, candidate.calibration)
+
+
+@as_step("quantize", total=_layers_to_round)
 def quantized(candidate: Candidate) -> bytes:
     """The recipe's file."""
-    return candidate.file()
+    return quantize.quantize(candidate.graph, candidate.recipe, candidate.calibration, None, candidate.threads, advance)
 
 
-@as_step("check the file", total=lambda candidate, file: len(candidate.images))
+def _images_asked(candidate: Candidate, file: bytes) -> int:
+    return len(candidate.images) + (len(candidate.further.images) if candidate.further else 0)
+
+
+@as_step("check the file", total=_images_asked)
 def checked(candidate: Candidate, file: bytes) -> Verdict:
-    """What the file's answers on the held-out images are worth."""
-    return candidate.verdict(candidate.logits(file, counted(candidate.images)))
+    """What the file's answers are worth."""
+    return candidate.checked(file, counted)
 
 
 def _sensitivity_runs(candidate: Candidate) -> int:
@@ -132,6 +195,28 @@ def _sensitivity_runs(candidate: Candidate) -> int:
 def sensitivities(candidate: Candidate) -> tuple[repair.Sensitivity, ...]:
     """What each dense layer alone does to the logits."""
     return tuple(counted(repair.sensitivities(candidate.graph, candidate.recipe, candidate.calibration, candidate.logits)))
+
+
+@as_step("allocate bits")
+def of_size(candidate: Candidate, found: Sequence[repair.Sensitivity], most_bytes: int) -> tuple[bytes, Verdict]:
+    """The most exact file of at most so many bytes, and what it is worth; where not even the smallest is as small, the smallest.
+
+    Args:
+        found: of `sensitivities`.
+        most_bytes: of the file as it is here, not described yet.
+    """
+    modes = candidate.modes()
+    steps = repair.demotions(found, candidate.recipe.ladder, candidate.recipe.spares)
+    smallest = candidate.file(modes)
+    left = most_bytes - len(smallest)
+    while left > 0:
+        file = candidate.file(repair.affordable(modes, steps, left))
+        if len(file) <= most_bytes:
+            break
+        left -= len(file) - most_bytes  # equal vectors are stored once: prices do not quite add up
+    else:
+        file = smallest
+    return file, candidate.checked(file)
 
 
 def repaired(
@@ -148,7 +233,7 @@ def repaired(
         return file, verdict, None
     after, block = better
     before_ms, after_ms = np.median(interleaved_milliseconds((file, after), 1, REPAIR_ROUNDS, 3), axis=1).tolist()
-    return after, candidate.verdict(candidate.logits(after)), Repair(block, (before_ms, after_ms))
+    return after, candidate.checked(after), Repair(block, (before_ms, after_ms))
 
 
 @as_step("repair")
@@ -157,8 +242,16 @@ def _demoted(
 ) -> tuple[bytes, dict[str, Any]] | None:
     """A file with the fewest layers demoted that passes, and the manifest's `repair` block; None where there is none."""
     original = candidate.modes()
-    steps = repair.demotions(found, candidate.recipe.ladder)
-    result = repair.repaired(original, steps, lambda modes: not candidate.verdict(candidate.logits(candidate.file(modes))).failures)
+    steps = repair.demotions(found, candidate.recipe.ladder, candidate.recipe.spares)
+
+    def passes(modes: Mapping[str, str]) -> bool:
+        verdict = candidate.checked(candidate.file(modes))
+        changed = sum(mode != original[name] for name, mode in modes.items())
+        reached = f"{verdict.drift.logits_snr_db:.1f} dB, {'misses' if verdict.failures else 'passes'} the gate"
+        current().note(f"repair: {changed} layers demoted: {reached}")
+        return not verdict.failures
+
+    result = repair.repaired(original, steps, passes)
     if result is None:
         return None
     modes, _ = result

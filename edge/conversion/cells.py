@@ -114,8 +114,9 @@ def converted(model: FloatModel, todo: Plan, progress: Progress) -> Iterator[tup
         with step("load the runtime"):
             from edge.conversion import assumptions, convert_model
         reference = convert_model.finite_reference(model, todo.images)
-        assumptions.check_label_order(reference, todo.images, todo.settings.gate)
+        # first: a model that is fed wrongly can look as if its labels were in another order
         assumptions.check_assumptions(model, todo.images, todo.settings.gate)
+        assumptions.check_label_order(reference, todo.images, todo.settings.gate)
     for recipe, _ in todo.outstanding:
         try:
             with reporting(progress, todo.source.artifact_name(recipe)):

@@ -17,7 +17,7 @@ from edge.export.source import Source
 from edge.quantization.recipes import Recipe
 from tfvit.errors import UserError
 from tfvit.labels import read_labels
-from tfvit.preprocessing import ModelInput
+from tfvit.preprocessing import ModelInput, Size
 from tfvit.progress import current
 from tfvit.variants import Variant
 from tfvit.weights_choice import NETWORK_TIMEOUT_S, resolve_weights
@@ -46,7 +46,7 @@ def convert(
     cluster: str | None,
     check_memory: bool,
     save: Path | None,
-    image_size: int | None = None,
+    image_size: Size | None = None,
     window: int | None = None,
 ) -> list[Cell]:
     """Every recipe of every model, in the order asked for.
@@ -123,7 +123,7 @@ def _sources(
     trusted: bool,
     imports: Sequence[str],
     output: str,
-    image_size: int | None,
+    image_size: Size | None,
     window: int | None,
 ) -> list[tuple[str, Source | UserError]]:
     """Name and source of each model, or what is wrong with its weights."""

@@ -9,19 +9,25 @@ import dataclasses
 
 import numpy as np
 
+from calibration.image_set import BUILTIN
 from edge.artifacts.artifact import Artifact
 from edge.conversion import image_checks
-from edge.conversion.candidate import Candidate, Repair, Verdict, checked, quantized, repaired, sensitivities
+from edge.conversion.candidate import Candidate, Further, Repair, Verdict, checked, file_logits, of_size, quantized, repaired, sensitivities
 from edge.conversion.images import Images
 from edge.conversion.manifest import manifest
-from edge.conversion.plan import Settings, too_new
+from edge.conversion.plan import Settings, too_large, too_new
+from edge.drift.meanings import CLASSES
+from edge.drift.metrics import measure
 from edge.export.float_model import FloatModel
 from edge.quantization.ranges import Calibration
 from edge.quantization.recipes import Recipe
 from edge.quantization.repair import Sensitivity
 from tfvit.errors import InputError
 from tfvit.labels import checked_labels
-from tfvit.progress import as_step, current
+from tfvit.progress import as_step, counted, current, step
+
+# Below this a float graph does not stand for its Keras model
+LEAST_GRAPH_SNR_DB = 60.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,14 +64,20 @@ def convert(model: FloatModel, recipe: Recipe, images: Images, settings: Setting
     graph = model.graph(recipe, settings.input_dtype, settings.output)
     calibration = _calibration(model, graph, recipe, images, settings)
     candidate = _candidate(model, graph, calibration, recipe, images, reference, settings)
+    candidate = dataclasses.replace(candidate, further=_further(model, candidate, images))
     file = quantized(candidate)
     verdict = checked(candidate, file)
-    repairs, repair = bool(verdict.failures) and settings.repair and recipe.repairs, None
-    layers = sensitivities(candidate) if repairs or (settings.explain and recipe.can_be_explained) else ()
+    most_bytes, repair = settings.most_bytes(recipe), None
+    repairs = bool(verdict.failures) and settings.repair and recipe.repairs and not most_bytes
+    layers = sensitivities(candidate) if repairs or most_bytes or (settings.explain and recipe.can_be_explained) else ()
+    if most_bytes:
+        around = len(_described_file(model, recipe, images, settings, file, verdict)) - len(file)
+        file, verdict = of_size(candidate, layers, most_bytes - around)
     if repairs:
         file, verdict, repair = repaired(candidate, file, verdict, layers)
     artifact = _described(model, recipe, images, settings, file, verdict, repair)
-    return Conversion(artifact, (*verdict.failures, *too_new(artifact.manifest, settings)), layers, repair)
+    failures = (*verdict.failures, *too_new(artifact.manifest, settings), *too_large(artifact.manifest, recipe, settings))
+    return Conversion(artifact, failures, layers, repair)
 
 
 def finite_reference(model: FloatModel, images: Images) -> np.ndarray:
@@ -105,9 +117,40 @@ def _candidate(
         limits=settings.limits(recipe),
         output=settings.output,
         meaning=model.facts.meaning,
+        width=model.facts.classes,
         is_random=model.source.weights.is_random,
         threads=settings.threads,
     )
+
+
+def _further(model: FloatModel, candidate: Candidate, images: Images) -> Further | None:
+    """Images for counting changed answers, answered by the recipe's float graph: it is the Keras model to many decibels, and faster.
+
+    None where there are none, where there is no best class, where the file is that graph, and for int16 operations, which run on the
+    runtime's slow reference kernels.
+    """
+    recipe = candidate.recipe
+    if not images.split.further or candidate.meaning != CLASSES or recipe.integer_bits == 16 or recipe.is_float_graph:
+        return None
+
+    def answers(pixels: np.ndarray, sha256: str) -> np.ndarray:
+        def run() -> np.ndarray:
+            with step("run the float graph", total=len(pixels), subject=model.source.name):
+                return file_logits(candidate.graph, pixels, recipe, candidate.output, candidate.meaning, candidate.threads, counted)
+
+        return model.graph_answers(candidate.graph, sha256, run)
+
+    near = measure(candidate.reference, answers(images.held_out, images.held_out_sha256)).logits_snr_db
+    if not near >= LEAST_GRAPH_SNR_DB:
+        current().warn(f"changed answers are not counted: the float graph is only {near:.1f} dB from the Keras model")
+        return None
+    of = f"the float graph, {near:.0f} dB from Keras on {len(images.held_out)} images"
+    limit = candidate.limits.min_agreement if images.source == BUILTIN else candidate.limits.min_photo_agreement
+    return Further(images.further, answers(images.further, images.further_sha256), of, limit)
+
+
+def _described_file(model: FloatModel, recipe: Recipe, images: Images, settings: Settings, file: bytes, verdict: Verdict) -> bytes:
+    return manifest(model, recipe, images, settings, file, verdict, None)[1]
 
 
 @as_step("describe")

@@ -46,8 +46,18 @@ class Images:
 
     @functools.cached_property
     def sha256(self) -> str:
-        """Of all of them."""
+        """Of those that calibrate and those that judge."""
         return self.image_set.digest((*self.split.calibration, *self.split.held_out), self.preprocessing)
+
+    @functools.cached_property
+    def further(self) -> np.ndarray:
+        """The pixels of the further images, which count changed answers: [K, H, W, 3] uint8, K may be 0."""
+        pixels = list(self.image_set.read(self.split.further, self.preprocessing))
+        return np.stack(pixels) if pixels else np.zeros((0, *self.held_out.shape[1:]), np.uint8)
+
+    @functools.cached_property
+    def further_sha256(self) -> str:
+        return self.image_set.digest(self.split.further, self.preprocessing)
 
     @property
     def held_out(self) -> np.ndarray:

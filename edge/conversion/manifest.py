@@ -12,9 +12,11 @@ from edge.conversion import assumptions, plan
 from edge.conversion.candidate import Repair, Verdict
 from edge.conversion.images import Images
 from edge.conversion.plan import Settings
+from edge.drift.agreement import Agreement
 from edge.drift.meanings import activation, output_name
 from edge.export.float_model import FloatModel
 from edge.export.to_tflite import INPUT_NAME
+from edge.quantization.dense_layers import weight_bits
 from edge.quantization.recipes import Recipe
 from edge.runtime import cpu
 from edge.tflite import delegate_rules, flatbuffer, npu_rules, versions
@@ -81,6 +83,8 @@ def manifest(
         "min_runtime_version": (needed := versions.min_runtime_version(graph_model)),
         "min_litert_version": versions.min_litert_version(needed),
     }
+    if recipe.can_be_explained:
+        document["file"]["layers"] = weight_bits(graph_model)
     document["delegates"] = {
         "xnnpack": dataclasses.asdict(cpu.xnnpack_partitions(file)),
         "gpu": delegate_rules.gpu_summary(graph_model),
@@ -105,9 +109,14 @@ def _drift(verdict: Verdict, source: str) -> dict[str, Any]:
         "top1_target": _rounded(drift.top1_target, 6),
         "limits": dataclasses.asdict(verdict.limits),
         "collapse": list(verdict.collapse),
+        "agreement": _agreement(verdict.agreement) if verdict.agreement else None,
         "passed": not verdict.failures,
         "runtime": cpu.CPU,
     }
+
+
+def _agreement(found: Agreement) -> dict[str, Any]:
+    return {name: _rounded(value, 6) if isinstance(value, float) else value for name, value in dataclasses.asdict(found).items()}
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -26,7 +26,7 @@ from tfvit.preprocessing import ModelInput, Preprocessing
 from tfvit.progress import step
 from tfvit.variants import VARIANTS
 
-_LIMITS = ("min_snr_db", "min_agreement", "max_top1_drop")
+_LIMITS = ("min_snr_db", "min_agreement", "max_top1_drop", "min_photo_agreement")
 
 
 def inputs_of_manifest(manifest: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -173,6 +173,7 @@ def rebuilt(inputs: Mapping[str, Any], labels: tuple[str, ...] | None, files: Gi
             folder=folder / "artifacts",  # where nothing is, so that nothing is current
             repair=settings["repair"],
             position_tables=settings["position_tables"],
+            max_size_bytes=settings.get("max_size_bytes"),
             min_runtime=(DYNAMIC_SINCE[0], DYNAMIC_SINCE[1] - 1) if settings["without_dynamic"] else None,
             **{name: limits[name] for name in _LIMITS if name in limits},
         )
@@ -196,7 +197,8 @@ def _missing(flag: str, recorded: Mapping[str, Any]) -> InputError:
 
 def _images(recorded: Mapping[str, Any] | None, calibration: Path | None, preprocessing: Preprocessing, folder: Path) -> dict[str, Any]:
     """The settings that choose the images; of files, checked by their hash."""
-    chosen = {name: recorded[name] if recorded else 1 for name in ("calibration_samples", "drift_samples", "seed")}
+    numbers = ("calibration_samples", "drift_samples", "agreement_samples", "seed")
+    chosen = {name: recorded[name] if recorded else 1 for name in numbers}
     if recorded is None or recorded["source"] == BUILTIN:
         if calibration is not None:
             raise UsageError(
@@ -210,7 +212,7 @@ def _images(recorded: Mapping[str, Any] | None, calibration: Path | None, prepro
         raise _missing("--calibration", recorded)
     location = _linked(calibration, Path(recorded["source"]).name, folder)
     image_set = open_image_set(str(location))
-    split = image_set.split(chosen["calibration_samples"], chosen["drift_samples"], chosen["seed"])
+    split = image_set.split(*(chosen[name] for name in ("calibration_samples", "drift_samples", "seed", "agreement_samples")))
     found = image_set.digest((*split.calibration, *split.held_out), preprocessing)
     if found != recorded["sha256"]:
         raise InputError(

@@ -11,8 +11,8 @@ from typing import Any
 from edge.artifacts import artifact, atomic_files
 from edge.artifacts.atomic_files import png
 from edge.conversion.cells import Cell
-from edge.drift.meanings import CLASSES, FEATURES, LABELS
-from edge.quantization.recipes import DYNAMIC, STATIC
+from edge.drift.meanings import ACTIVATIONS, CLASS_MAP, FEATURES, LABELS
+from edge.quantization.recipes import DYNAMIC, DYNAMIC4, STATIC
 from edge.quantization.repair import Sensitivity
 from edge.runtime import machine
 from tfvit.errors import EXIT_BUG, EXIT_CHECK_FAILED, EXIT_OK, UserError
@@ -64,7 +64,7 @@ def table(cells: Sequence[Cell]) -> tuple[Sequence[str], Sequence[Sequence[str]]
             continue
         rows.append(_table_row(cell.outcome))
         closing += [f"{cell.outcome.path.name}: {failure}" for failure in cell.outcome.failures]
-        closing += [*_repair_lines(cell.outcome), *_sensitivity_lines(cell.outcome)]
+        closing += [*_agreement_lines(cell.outcome), *_repair_lines(cell.outcome), *_sensitivity_lines(cell.outcome)]
         assumed = artifact.assumed(cell.outcome.manifest)
         if assumed:
             closing.append(f"{cell.outcome.path.name}: ASSUMED: {', '.join(assumed)}; the file is right only where that is")
@@ -169,6 +169,18 @@ def _table_row(outcome: Any) -> tuple[str, ...]:
     )
 
 
+def _agreement_lines(outcome: Any) -> list[str]:
+    found = outcome.manifest["drift"].get("agreement")
+    if not found:
+        return []
+    shares = ("top1_agreement", "low", "high", "expected_changes", "expected_low", "expected_high")
+    same, low, high, changes, least, most = (100 * found[name] for name in shares)
+    return [
+        f"{outcome.path.name}: same top-1 on {same:.1f} % of {found['samples']} more images ({low:.1f} to {high:.1f}), "
+        f"by margins {100 - changes:.1f} % ({100 - most:.1f} to {100 - least:.1f})"
+    ]
+
+
 def _repair_lines(outcome: Any) -> list[str]:
     block = outcome.manifest["repair"]
     if not block:
@@ -189,7 +201,7 @@ def _sensitivity_lines(outcome: Any) -> list[str]:
     lines = [f"{outcome.path.name}: logits with one layer quantized and the rest in float, worst first"]
     width = max(len(sensitivity.layer) for sensitivity in worst)
     lines += [
-        f"  {sensitivity.layer:<{width}}  {sensitivity.mode:<7}  {sensitivity.snr_db:6.1f} dB  KL {sensitivity.kl:.2e}  "
+        f"  {sensitivity.layer:<{width}}  {sensitivity.mode:<8}  {sensitivity.snr_db:6.1f} dB  KL {sensitivity.kl:.2e}  "
         f"{sensitivity.multiplications / 1e6:8.2f} M multiplications"
         for sensitivity in worst
     ]
@@ -199,8 +211,8 @@ def _sensitivity_lines(outcome: Any) -> list[str]:
 def _agreement(manifest: dict[str, Any]) -> str:
     """The same best class, the same labels; the cosine of an output that is no scores."""
     meaning, drift = artifact.meaning(manifest), manifest["drift"]
-    if meaning in (CLASSES, LABELS):
-        return _shown(drift["top1_agreement"], "{:.1%}") + (" of labels" if meaning == LABELS else "")
+    if meaning in ACTIVATIONS:
+        return _shown(drift["top1_agreement"], "{:.1%}") + {LABELS: " of labels", CLASS_MAP: " of places"}.get(meaning, "")
     return f"cosine {_shown(drift['cosine'], '{:.5f}')}" if meaning == FEATURES else ""
 
 
@@ -218,7 +230,7 @@ def drawing(found: Sequence[Sensitivity], title: str) -> bytes:
     worst = sorted(found, key=lambda sensitivity: sensitivity.snr_db)[:_DRAWN]
     figure = Figure(figsize=(9, 1.2 + 0.24 * len(worst)), layout="constrained")
     axes = figure.subplots()
-    colours = {STATIC: "tab:blue", DYNAMIC: "tab:orange"}
+    colours = {STATIC: "tab:blue", DYNAMIC: "tab:orange", DYNAMIC4: "tab:red"}
     labels = [f"{sensitivity.layer} ({sensitivity.mode})" for sensitivity in worst]
     axes.barh(labels, [sensitivity.snr_db for sensitivity in worst], color=[colours[sensitivity.mode] for sensitivity in worst])
     axes.invert_yaxis()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from edge.drift.limits import Limits
-from edge.drift.meanings import CLASSES, LABELS, VALUES
+from edge.drift.meanings import ACTIVATIONS, CLASS_MAP, CLASSES, LABELS, VALUES
 
 # Probabilities below this are not told apart: exp of the float32 logarithm's floor
 SMALLEST_PROBABILITY = np.finfo(np.float32).tiny
@@ -26,8 +26,8 @@ class Drift:
 
     Attributes:
         samples: number of images.
-        top1_agreement, top5_agreement: fraction with the same top-1 (of labels: share of them that apply in both or in neither); mean
-            overlap of the top-5 sets. None where the output has no best class.
+        top1_agreement, top5_agreement: fraction with the same top-1 (of labels: share of them that apply in both or in neither; of a map
+            of classes: share of its places); mean overlap of the top-5 sets. None where the output has no best class.
         top1_in_top5: fraction whose best class in the reference is among the target's five best.
         logits_snr_db: power of the reference's centred logits over the power of the difference.
         cosine: mean cosine of the centred logits.
@@ -110,7 +110,7 @@ class ImageDrifts:
 
     Attributes:
         same_top1: whether both give the same answer, and numbers at all; of labels, whether each applies in both or in neither.
-        agreement: the same as a share: of labels, those that apply in both or in neither.
+        agreement: the same as a share: of labels, those that apply in both or in neither; of a map of classes, the places with one class.
         top1_reference, top1_target: class indices; of labels the one whose probabilities are furthest apart.
         confidence_reference, confidence_target: probabilities of those.
         rank_reference, rank_target: how many classes lie before the labelled one, or -1 without labels.
@@ -151,13 +151,16 @@ class ImageDrifts:
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in arrays), meaning=parts[0].meaning)
 
 
-def compare(reference: np.ndarray, target: np.ndarray, labels: np.ndarray | None = None, meaning: str = CLASSES) -> ImageDrifts:
+def compare(
+    reference: np.ndarray, target: np.ndarray, labels: np.ndarray | None = None, meaning: str = CLASSES, classes: int | None = None
+) -> ImageDrifts:
     """Compares two sets of logits, image by image.
 
     Args:
         reference, target: [N, D], N >= 1.
         labels: [N] class indices, or None.
         meaning: of the output, one of `edge.drift.meanings.MEANINGS`. From labels, values and features no constant is removed.
+        classes: of a map of classes, how many there are at each place.
 
     Raises:
         ValueError: shapes that differ or are empty.
@@ -165,6 +168,8 @@ def compare(reference: np.ndarray, target: np.ndarray, labels: np.ndarray | None
     reference, target = np.asarray(reference, np.float64), np.asarray(target, np.float64)
     if reference.shape != target.shape or reference.ndim != 2 or not reference.size:
         raise ValueError(f"reference and target must be equal [N, D]. Received: {reference.shape} and {target.shape}")
+    if meaning == CLASS_MAP:
+        return _compare_maps(*(logits.reshape(len(logits), -1, classes or logits.shape[1]) for logits in (reference, target)))
     if meaning != CLASSES:
         return _compare_numbers(reference, target, meaning)
     p, q = softmax(reference), softmax(target)
@@ -244,6 +249,42 @@ def _compare_numbers(reference: np.ndarray, target: np.ndarray, meaning: str) ->
     )
 
 
+def _compare_maps(reference: np.ndarray, target: np.ndarray) -> ImageDrifts:
+    """Of [N, places, classes]: every place is compared as the logits of one image are."""
+    p, q = softmax(reference), softmax(target)
+    reference, target = _centred(reference), _centred(target)
+    number, finite_target = len(reference), np.asarray(np.isfinite(target).all(axis=(1, 2)))
+    finite = np.asarray(finite_target & np.isfinite(reference).all(axis=(1, 2)))
+    best = [logits.argmax(axis=-1) for logits in (reference, target)]
+    agreement = np.where(finite, (best[0] == best[1]).mean(axis=1), 0.0)
+    error, difference = np.abs(p - q), np.abs(reference - target)
+    furthest = np.where(np.isnan(error), np.inf, error).max(axis=-1).argmax(axis=1)
+    rows, none = np.arange(number), np.full(number, -1)
+    return ImageDrifts(
+        same_top1=finite,
+        agreement=agreement,
+        top1_reference=best[0][rows, furthest],
+        top1_target=best[1][rows, furthest],
+        confidence_reference=p[rows, furthest].max(axis=-1),
+        confidence_target=q[rows, furthest].max(axis=-1),
+        rank_reference=none,
+        rank_target=none,
+        top5_overlap=agreement,
+        top1_in_top5=finite,
+        signal=np.sum(np.square(reference), axis=(1, 2)),
+        noise=np.sum(np.square(target - reference), axis=(1, 2)),
+        cosine=cosine(reference.reshape(number, -1), target.reshape(number, -1)),
+        kl=_entropies(p, q).sum(axis=-1).mean(axis=1),
+        max_abs_err=error.max(axis=(1, 2)),
+        mean_abs_err=error.mean(axis=(1, 2)),
+        max_abs_err_logits=difference.max(axis=(1, 2)),
+        mean_abs_err_logits=difference.mean(axis=(1, 2)),
+        finite=finite,
+        finite_target=finite_target,
+        meaning=CLASS_MAP,
+    )
+
+
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """Probabilities of [N, labels] logits, each by itself."""
     with np.errstate(over="ignore"):
@@ -258,7 +299,7 @@ def _entropies(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 def summary(images: ImageDrifts) -> Drift:
     """The figures of all images together."""
     labelled = bool((images.rank_reference >= 0).all())
-    scores = images.meaning in (CLASSES, LABELS)
+    scores = images.meaning in ACTIVATIONS
     return Drift(
         samples=len(images.finite),
         top1_agreement=float(np.mean(images.agreement)) if scores else None,
@@ -276,9 +317,11 @@ def summary(images: ImageDrifts) -> Drift:
     )
 
 
-def measure(reference: np.ndarray, target: np.ndarray, labels: np.ndarray | None = None, meaning: str = CLASSES) -> Drift:
+def measure(
+    reference: np.ndarray, target: np.ndarray, labels: np.ndarray | None = None, meaning: str = CLASSES, classes: int | None = None
+) -> Drift:
     """`summary` of `compare`."""
-    return summary(compare(reference, target, labels, meaning))
+    return summary(compare(reference, target, labels, meaning, classes))
 
 
 def snr_db(reference: np.ndarray, target: np.ndarray) -> float:
@@ -305,13 +348,13 @@ def _rank(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _centred(logits: np.ndarray) -> np.ndarray:
-    return logits - logits.mean(axis=1, keepdims=True)
+    return logits - logits.mean(axis=-1, keepdims=True)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities of [N, classes] logits."""
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
+    """Probabilities of [..., classes] logits."""
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import special  # not scipy.stats: loading it takes longer than any test here
 
 from edge.drift.limits import Limits
-from edge.drift.meanings import CLASSES, LABELS
+from edge.drift.meanings import CLASS_MAP, CLASSES, LABELS
 from edge.drift.metrics import ImageDrifts, summary
 from tfvit.evaluate import CONFIDENCE_Z, wilson_interval
 
@@ -43,9 +43,13 @@ class Difference:
     images: ImageDrifts
     identical: bool = False
 
+    def _agreement(self) -> dict[str, float] | None:
+        if self.images.meaning == CLASS_MAP:
+            return mean_share(self.images.agreement)
+        return proportion(self.images.same_top1) if self.images.meaning in (CLASSES, LABELS) else None
+
     def document(self) -> dict[str, Any]:
         found = summary(self.images)
-        scores = self.images.meaning in (CLASSES, LABELS)
         return {
             "name": self.name,
             "reference": self.reference,
@@ -53,7 +57,7 @@ class Difference:
             "identical": self.identical,
             "metrics": {
                 "samples": found.samples,
-                "top1_agreement": proportion(self.images.same_top1) if scores else None,
+                "top1_agreement": self._agreement(),
                 "top1_in_top5": proportion(self.images.top1_in_top5) if self.images.meaning == CLASSES else None,
                 "top5_overlap": None if found.top5_agreement is None else finite(found.top5_agreement),
                 "logits_snr_db": finite(found.logits_snr_db),
@@ -65,6 +69,13 @@ class Difference:
                 "mean_abs_err_logits": finite(found.mean_abs_err_logits),
             },
         }
+
+
+def mean_share(shares: np.ndarray) -> dict[str, float]:
+    """Mean of a share of every image, with the interval of a mean of so many: places of one image are no samples of their own."""
+    value = float(np.mean(shares))
+    half = CONFIDENCE_Z * float(np.std(shares, ddof=1)) / math.sqrt(len(shares)) if len(shares) > 1 else 1.0
+    return {"value": value, "low": max(0.0, value - half), "high": min(1.0, value + half)}
 
 
 def finite(value: float | np.floating[Any]) -> float | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,8 @@ from edge.export import source as sources
 from edge.export.backend import require_tensorflow_backend
 from edge.export.source import Source
 from edge.quantization.recipes import Recipe
-from tfvit.preprocessing import OUTPUT, Preprocessing, attached
+from tfvit import hashing
+from tfvit.preprocessing import OUTPUT, Preprocessing, attached, size_of
 from tfvit.progress import counted, step
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class FloatModel:
         self.source = source
         self._graph: tuple[Any, bytes] = (None, b"")
         self._answers: dict[str, np.ndarray] = {}
+        self._graph_answers: dict[tuple[str, str], np.ndarray] = {}
 
     @functools.cached_property
     def exportable(self) -> Any:
@@ -102,7 +104,7 @@ class FloatModel:
                 model = to_tflite.sized(model, self.source.image_size)
                 built = to_tflite.exportable(model, None, said.takes_pixels, self.source.output, loss, said.channels == "BGR")
             self._said = said
-            return dataclasses.replace(built, preprocessing=said.applied(built.preprocessing, built.input_shape[0]))
+            return dataclasses.replace(built, preprocessing=said.applied(built.preprocessing, size_of(*built.input_shape[:2])))
 
     @functools.cached_property
     def facts(self) -> Facts:
@@ -176,6 +178,22 @@ class FloatModel:
 
             return np.stack(list(counted(reference_logits(exportable, iter(pixels)))))
 
+    def graph_answers(self, graph: bytes, sha256: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """The logits that a float graph of this model gives for images, [N, D]; `make` runs it, once for each graph and images.
+
+        Args:
+            graph: of `graph`.
+            sha256: of the images.
+            make: gives the logits.
+        """
+        key = (hashing.sha256(graph), sha256)
+        if key not in self._graph_answers:
+            self._graph_answers[key] = self._made_graph_answers(*key, make)
+        return self._graph_answers[key]
+
+    def _made_graph_answers(self, file_sha256: str, images_sha256: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        return make()
+
     def calibration(self, graph: bytes, recipe: Recipe, pixels: np.ndarray, sha256: str, threads: int) -> Calibration:
         """What a recipe must know of the activations of its float graph.
 
@@ -188,12 +206,12 @@ class FloatModel:
         """
         from edge.quantization import quantize
 
-        return self._activations(graph, *quantize.watched_tensors(graph, recipe), pixels, sha256, threads)
+        return self._activations(graph, *quantize.watched_tensors(graph, recipe), pixels, sha256, threads, recipe.calibration_rows)
 
     def _activations(
-        self, graph: bytes, tensors: Mapping[str, int], patches: Mapping[str, int], pixels: np.ndarray, sha256: str, threads: int
+        self, graph: bytes, tensors: Mapping[str, int], patches: Mapping[str, int], pixels: np.ndarray, sha256: str, threads: int, rows: int
     ) -> Calibration:
         with step("calibrate", total=len(pixels), subject=self.source.name):
             from edge.quantization import ranges
 
-            return ranges.collect(graph, tensors, (image[None] for image in counted(pixels)), threads, patches)
+            return ranges.collect(graph, tensors, (image[None] for image in counted(pixels)), threads, patches, rows)

@@ -55,19 +55,23 @@ class KeptFloatModel(FloatModel):
         make, inputs = super()._reference, {**self.source.identity, **self._of_images(sha256)}
         return _from_bytes(self._kept("reference", inputs, lambda: _to_bytes({"logits": make(pixels, sha256)})))["logits"]
 
+    def _made_graph_answers(self, file_sha256: str, images_sha256: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        inputs = {"file": file_sha256, **self._of_images(images_sha256)}
+        return _from_bytes(self._kept("graph answers", inputs, lambda: _to_bytes({"logits": make()})))["logits"]
+
     def _activations(
-        self, graph: bytes, tensors: Mapping[str, int], patches: Mapping[str, int], pixels: np.ndarray, sha256: str, threads: int
+        self, graph: bytes, tensors: Mapping[str, int], patches: Mapping[str, int], pixels: np.ndarray, sha256: str, threads: int, rows: int
     ) -> Calibration:
         from edge.quantization.ranges import Calibration
 
         make = super()._activations
 
         def made() -> bytes:
-            seen = make(graph, tensors, patches, pixels, sha256, threads)
+            seen = make(graph, tensors, patches, pixels, sha256, threads, rows)
             names = {"names": np.asarray(list(seen.ranges)), "ranges": np.asarray(list(seen.ranges.values()), np.float64)}
-            return _to_bytes(names | {f"rows {name}": rows for name, rows in seen.rows.items()})
+            return _to_bytes(names | {f"rows {name}": vectors for name, vectors in seen.rows.items()})
 
-        inputs = {"file": sha256_of(graph), **self._of_images(sha256), "tensors": dict(tensors), "patches": dict(patches)}
+        inputs = {"file": sha256_of(graph), **self._of_images(sha256), "tensors": dict(tensors), "patches": dict(patches), "rows": rows}
         found = _from_bytes(self._kept("ranges", inputs, made))
         extremes = {str(name): (float(low), float(high)) for name, (low, high) in zip(found["names"], found["ranges"], strict=True)}
         return Calibration(extremes, {name[len("rows ") :]: rows for name, rows in found.items() if name.startswith("rows ")})

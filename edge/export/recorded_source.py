@@ -10,7 +10,7 @@ from edge.artifacts import artifact
 from edge.drift.meanings import AUTO as AUTO_OUTPUT
 from edge.export import source as sources
 from tfvit.errors import InputError, UsageError
-from tfvit.preprocessing import AUTO, NORMALIZED, NOTHING_SAID, PIXELS, ModelInput
+from tfvit.preprocessing import AUTO, NORMALIZED, NOTHING_SAID, PIXELS, ModelInput, sides, size_words
 from tfvit.variants import PUBLISHED_WEIGHTS, find_variant
 from tfvit.weights_choice import resolve_weights
 
@@ -22,9 +22,9 @@ def require_usable(manifest: Mapping[str, Any]) -> None:
         InputError: the first thing that cannot be.
     """
     artifact.require_valid(manifest)
-    side, shape, weights = manifest["preprocessing"]["crop_px"], manifest["input"]["shape"], manifest["weights"]
-    if shape != [1, side, side, 3]:
-        raise artifact.unusable_manifest(manifest, f"images of {side} x {side} pixels for the input {shape}")
+    crop, shape, weights = artifact.preprocessing_of(manifest).crop_px, manifest["input"]["shape"], manifest["weights"]
+    if shape != [1, *sides(crop), 3]:
+        raise artifact.unusable_manifest(manifest, f"images {size_words(crop)} pixels for the input {shape}")
     if weights["random"] != weights["source"].startswith("random:"):
         raise artifact.unusable_manifest(manifest, f"weights {weights['source']}, random: {weights['random']}")
 
@@ -105,7 +105,11 @@ def source_of(
         )
     said = model_input if model_input != NOTHING_SAID else recorded_input(manifest)
     settings = manifest.get("settings") or {}
-    output, adapted = settings.get("output", AUTO_OUTPUT), {name: settings.get(name) for name in ("image_size", "window")}
+    output, size = settings.get("output", AUTO_OUTPUT), settings.get("image_size")
+    adapted: dict[str, Any] = {
+        "image_size": size if size is None or isinstance(size, int) else tuple(size),
+        "window": settings.get("window"),
+    }
     if checkpoint is not None:  # the checks above: exactly where the manifest is of one
         read = manifest["settings"]["checkpoint"]
         variant = find_variant(read["variant"]) if read["variant"] else None

@@ -20,7 +20,7 @@ from tfvit import hub, weights_choice
 from tfvit.checkpoints import reading
 from tfvit.errors import InputError, UsageError, first_line
 from tfvit.hashing import file_sha256
-from tfvit.preprocessing import NOTHING_SAID, ModelInput
+from tfvit.preprocessing import NOTHING_SAID, ModelInput, Size, sides, size_words
 from tfvit.progress import current, step
 from tfvit.variants import Variant, WindowedVariant, at_image_size, find_variant
 from tfvit.weights_choice import WeightsChoice
@@ -80,7 +80,7 @@ class Source:
     imports: tuple[tuple[str, str | None], ...] = ()
     output: str = AUTO
     checkpoint: FromCheckpoint | None = None
-    image_size: int | None = None
+    image_size: Size | None = None
     window: int | None = None
 
     @property
@@ -96,7 +96,7 @@ class Source:
             "imports": [list(one) for one in self.imports],
             "output": self.output,
             "checkpoint": self.checkpoint.document() if self.checkpoint else None,
-            "sizes": [self.image_size, self.window],
+            "sizes": [sides(self.image_size) if self.image_size else None, self.window],
         }
 
     @property
@@ -113,7 +113,7 @@ def of_variant(
     variant: Variant,
     weights: WeightsChoice,
     model_input: ModelInput = NOTHING_SAID,
-    image_size: int | None = None,
+    image_size: Size | None = None,
     window: int | None = None,
 ) -> Source:
     """A row of the table with weights, for images or with windows of another size where one is given.
@@ -124,27 +124,28 @@ def of_variant(
     name, row = variant.id, variant
     if image_size is not None:
         _require_size(variant, image_size)
-        name, row = f"{name}-{image_size}px", at_image_size(variant, image_size)
+        words = image_size if isinstance(image_size, int) else "x".join(map(str, image_size))
+        name, row = f"{name}-{words}px", at_image_size(variant, image_size)
     if window is not None:
-        if not isinstance(variant, WindowedVariant) or not 2 <= window <= row.image_size // variant.patch_size:
+        if not isinstance(variant, WindowedVariant) or not 2 <= window <= min(sides(row.image_size)) // variant.patch_size:
             raise UsageError(
                 "an impossible window",
                 expected="--window of 2 tokens to the side of the grid, of a variant with windows",
-                received=f"--window {window} for {variant.id} at {row.image_size} px",
+                received=f"--window {window} for {variant.id} at {size_words(row.image_size)} px",
                 action="leave --window out, or pass another",
             )
         name = f"{name}-window{window}"
     return Source(name, row, weights, model_input, image_size=image_size, window=window)
 
 
-def _require_size(variant: Variant, size: int) -> None:
+def _require_size(variant: Variant, size: Size) -> None:
     """Checks that there are whole patches, and one of them in the last stage."""
     least = variant.patch_size << (len(variant.depths) - 1) if isinstance(variant, WindowedVariant) else variant.patch_size
-    if size < least or size % variant.patch_size:
+    if any(side < least or side % variant.patch_size for side in sides(size)):
         raise UsageError(
             "an impossible image size",
             expected=f"--image-size of at least {least} px, a multiple of {variant.patch_size}",
-            received=f"--image-size {size} for {variant.id}",
+            received=f"--image-size {'x'.join(map(str, sides(size)))} for {variant.id}",
             action="pass another",
         )
 
@@ -292,7 +293,7 @@ def own_model(
     name: str | None = None,
     imports: Sequence[str] = (),
     output: str = AUTO,
-    image_size: int | None = None,
+    image_size: Size | None = None,
 ) -> Source:
     """A model of the user's own: the path of a saved one, or the Keras model itself."""
     saved = isinstance(model, str | os.PathLike)

@@ -17,7 +17,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge.artifacts.atomic_files import scratch_folder
-from edge.drift.meanings import AUTO, CLASSES, FEATURES, MEANINGS, OUTPUTS, PROBABILITIES, VALUES, activation, output_name
+from edge.drift.meanings import AUTO, CLASS_MAP, CLASSES, FEATURES, MEANINGS, OUTPUTS, PROBABILITIES, VALUES, activation, output_name
 from edge.export.backend import require_tensorflow_backend
 from edge.export.outputs import end_of, is_identity, meaning_of, without_activation
 from edge.tflite.flatbuffer import make_constant, read_model, write_model
@@ -25,7 +25,7 @@ from edge.tflite.versions import set_min_runtime_version
 from tfvit.attention import substituted_constants
 from tfvit.blocks import PatchProjection
 from tfvit.errors import EnvironmentUnusableError, InputError, UsageError
-from tfvit.preprocessing import Preprocessing, normalize
+from tfvit.preprocessing import Preprocessing, Size, normalize, sides, size_of
 
 INPUT_NAME = "pixels"
 SIGNATURE = "serving_default"
@@ -98,7 +98,8 @@ def exportable(
             f"the model {model.name!r} cannot be converted",
             expected="one [None, H, W, 3] image input of fixed size, a tfvit backbone, one output of fixed size",
             received=problem,
-            action="build it with a fixed input_shape; of several outputs, keras.Model(model.input, model.outputs[0]) keeps one",
+            action="build it with a fixed input_shape, or give --image-size N or HEIGHTxWIDTH; of several outputs, "
+            "keras.Model(model.input, model.outputs[0]) keeps one",
         )
     model = _in_float32(model)
     end, said, found = end_of(model), OUTPUTS[output], meaning_of(model, loss)
@@ -110,7 +111,10 @@ def exportable(
             received=f"{type(end.operation).__name__} {end.operation.name!r} at its end",
             action="end the model in Dense(classes) or Dense(classes, activation='softmax'), or say what its numbers are with --output",
         )
-    meaning = said or found or (CLASSES if len(model.outputs[0].shape) == 2 else FEATURES)
+    is_map = len(model.outputs[0].shape) > 2
+    meaning = said or found or (FEATURES if is_map and output == AUTO else CLASSES)
+    if is_map and meaning == CLASSES:
+        meaning = CLASS_MAP
     if (end.activation and said not in (None, end.meaning)) or (output == PROBABILITIES and meaning in (VALUES, FEATURES)):
         raise UsageError(
             "the output cannot mean that",
@@ -118,12 +122,12 @@ def exportable(
             received=f"--output {output}",
             action="leave --output out",
         )
-    size = model.inputs[0].shape[1]
+    height, width = model.inputs[0].shape[1:3]
     if takes_pixels is None:
         takes_pixels = normalises_itself(model)
     return ExportableModel(
         model=_red_first(model) if bgr else model,
-        preprocessing=preprocessing or Preprocessing.for_image_size(size, 1.0 if size >= 384 else 0.875),
+        preprocessing=preprocessing or Preprocessing.for_image_size(size_of(height, width), 1.0 if min(height, width) >= 384 else 0.875),
         takes_pixels=takes_pixels,
         meaning=meaning,
         told=output != AUTO or found is not None,
@@ -233,23 +237,24 @@ def _fill_in_constants(model: schema.ModelT, values: dict[str, tuple[str, np.nda
     graph.inputs = np.asarray([index for index in graph.inputs if index not in filled], np.int32)
 
 
-def sized(model: keras.Model, side: int | None) -> keras.Model:
-    """A model whose input has no fixed size, on images of `side` x `side` px; the model itself for None.
+def sized(model: keras.Model, size: Size | None) -> keras.Model:
+    """A model whose input has no fixed size, on images of this one; the model itself for None.
 
     Raises:
         UsageError: its size is another one, and fixed.
     """
-    shape = tuple(model.inputs[0].shape[1:3]) if side is not None and getattr(model, "inputs", None) else ()
-    if side is None or len(shape) != 2 or shape == (side, side):
+    shape = tuple(model.inputs[0].shape[1:3]) if size is not None and getattr(model, "inputs", None) else ()
+    if size is None or len(shape) != 2 or shape == sides(size):
         return model
-    if None not in shape:
+    if any(own not in (None, wanted) for own, wanted in zip(shape, sides(size), strict=True)):
+        fixed = "x".join("any" if side is None else str(side) for side in shape)
         raise UsageError(
             "a model of a fixed size",
-            expected=f"no --image-size, or {shape[0]}: the saved model takes {shape[0]} x {shape[1]} px",
-            received=f"--image-size {side}",
+            expected=f"no --image-size, or the model's own: it takes images of {fixed} px (height x width)",
+            received=f"--image-size {'x'.join(map(str, sides(size)))}",
             action="leave --image-size out, or build the model with input_shape=(None, None, 3)",
         )
-    inputs = keras.layers.Input(shape=(side, side, 3), dtype=model.inputs[0].dtype, name=INPUT_NAME)
+    inputs = keras.layers.Input(shape=(*sides(size), 3), dtype=model.inputs[0].dtype, name=INPUT_NAME)
     return keras.Model(inputs, model(inputs), name=model.name)
 
 
@@ -326,8 +331,6 @@ def _why_not_exportable(model: keras.Model) -> str | None:
     image, scores = model.inputs[0].shape, model.outputs[0].shape
     if len(image) != 4 or image[-1] != 3 or None in image[1:]:
         return f"an input of shape {tuple(image)}"
-    if image[1] != image[2]:
-        return f"an input that is not square: {tuple(image)}"
     if len(scores) < 2 or None in scores[1:]:
         return f"an output of shape {tuple(scores)}"
     if not _contains_backbone(model):

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from edge.artifacts import self_description
-from edge.runtime import cpu, sandbox, vela
+from edge.inspection import vela
+from edge.runtime import cpu, sandbox
 from edge.runtime.process import OK, UNAVAILABLE, LatencyProcess, difference_from
 from edge.tflite import delegate_rules, flatbuffer, npu_rules, versions
+from edge.tflite.contents import contents
 from tfvit import hashing
 from tfvit.errors import EnvironmentUnusableError, InputError, reading
 from tfvit.extras import install_command
@@ -72,6 +74,7 @@ def description(data: bytes, ask_runtime: bool = True) -> dict[str, Any]:
         "max_rank": flatbuffer.max_rank(model),
         "ranks": dict(sorted(Counter(str(len(flatbuffer.tensor_shape(model, index))) for index in computed).items())),
         "activation_types": dict(Counter(flatbuffer.tensor_type(model, index) for index in computed).most_common()),
+        "contents": contents(data),
         "constant_bytes": dict(by_type.most_common()),
         "largest_constants": [{**_tensor(model, index), "bytes": sizes[index]} for index in largest],
         "min_runtime_version": (needed := versions.min_runtime_version(model)),
@@ -154,16 +157,16 @@ def compiled_for_npu(data: bytes, accelerator: str) -> dict[str, Any]:
 
 def page(document: dict[str, Any]) -> str:
     """The document as text."""
-    lines = [
-        f"{document['file']}: {document['size_bytes'] / 1e6:.2f} MB, needs TensorFlow Lite {document['min_runtime_version'] or '(unknown)'}, "
-        f"LiteRT {document['min_litert_version'] or '(unknown)'}"
-    ]
+    needed = [document[f"min_{kind}_version"] or "(unknown)" for kind in ("runtime", "litert")]
+    lines = [f"{document['file']}: {document['size_bytes'] / 1e6:.2f} MB, needs TensorFlow Lite {needed[0]}, LiteRT {needed[1]}"]
     for kind in ("inputs", "outputs"):
         lines += [f"  {kind[:-1]:<7} {tensor['name']}  {tensor['shape']}  {tensor['dtype']}{_scale(tensor)}" for tensor in document[kind]]
     lines += ["", *_self_description_lines(document["self_description"])]
     lines += ["", f"operations ({sum(document['ops'].values())}), tensors of rank {', '.join(document['ranks'])}"]
     for name, count in sorted(document["ops"].items(), key=lambda item: -item[1]):
         lines.append(f"  {count:>6}  {name}")
+    lines += ["", "what takes the bytes:"]
+    lines += [f"  {size / 1e6:8.2f} MB  {size / document['size_bytes']:6.1%}  {name}" for name, size in document["contents"].items()]
     stored = ", ".join(f"{name.lower()} {size / 1e6:.2f} MB" for name, size in document["constant_bytes"].items())
     lines += ["", f"constants: {stored or 'none'}; the largest:"]
     lines += [

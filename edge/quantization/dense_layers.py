@@ -49,6 +49,12 @@ def multiplications(model: schema.ModelT, layer: DenseLayer) -> int:
     return int(np.prod(flatbuffer.tensor_shape(model, layer.output)[:-1])) * int(np.prod(flatbuffer.tensor_shape(model, layer.weights)))
 
 
+def stored_bytes(model: schema.ModelT, layer: DenseLayer, bits: int) -> int:
+    """What a layer's weights take in a file, with one float32 scale an output channel where they are not float32 themselves."""
+    shape = flatbuffer.tensor_shape(model, layer.weights)
+    return int(np.prod(shape)) * bits // 8 + (4 * shape[0] if bits < 32 else 0)
+
+
 def dense_layers(model: schema.ModelT) -> list[DenseLayer]:
     """In the order of execution."""
     found = []
@@ -73,11 +79,41 @@ def _layer(output: str, weights: str) -> str:
     return flatbuffer.keras_layer(output)
 
 
+def weight_bits(model: schema.ModelT) -> list[dict[str, str | int]]:
+    """The Keras path of every dense layer with constant weights, and the bits they are stored in, in the order of execution."""
+    bits = {"INT4": 4, "INT8": 8, "FLOAT32": 32}
+    return [{"layer": layer.layer, "weight_bits": bits[flatbuffer.tensor_type(model, layer.weights)]} for layer in dense_layers(model)]
+
+
 def weight_matrix(model: schema.ModelT, layer: DenseLayer) -> np.ndarray:
     """A layer's float32 weights as [outputs, inputs]; those of a convolution flattened in the order of its patches."""
     shape = flatbuffer.tensor_shape(model, layer.weights)
     values = flatbuffer.float_constant(model, layer.weights)
     return values.reshape(shape[0], -1)
+
+
+def takes_four_bits(model: schema.ModelT, layer: DenseLayer) -> bool:
+    """Whether XNNPACK has a kernel for the layer with 4-bit weights and float inputs: a FULLY_CONNECTED of an even number of inputs."""
+    return layer.operation == "FULLY_CONNECTED" and flatbuffer.tensor_shape(model, layer.weights)[-1] % 2 == 0
+
+
+def set_four_bits(model: schema.ModelT, layer: DenseLayer, steps: np.ndarray, scale: np.ndarray) -> None:
+    """Replaces a layer's float32 weights by 4-bit ones: the layer computes with them and quantizes its float inputs as they come.
+
+    Args:
+        model, layer: a FULLY_CONNECTED of it.
+        steps: [outputs, inputs] int8 from -8 to 7, an even number of inputs.
+        scale: [outputs], of every output channel.
+    """
+    set_constant(model, layer, 1, np.zeros(0, np.float32))
+    tensor = model.subgraphs[0].tensors[int(layer.operator.inputs[1])]
+    nibbles = steps.reshape(-1).view(np.uint8) & 0xF
+    model.buffers[tensor.buffer].data = (
+        nibbles[0::2] | nibbles[1::2] << 4
+    )  # the first of two in the lower half (LiteRT, UnpackDenseInt4IntoInt8)
+    tensor.type, tensor.quantization = schema.TensorType.INT4, schema.QuantizationParametersT()
+    tensor.quantization.scale, tensor.quantization.zeroPoint = np.asarray(scale, np.float32), np.zeros(len(scale), np.int64)
+    tensor.quantization.quantizedDimension = 0
 
 
 def set_constant(model: schema.ModelT, layer: DenseLayer, position: int, values: np.ndarray) -> None:

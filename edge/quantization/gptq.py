@@ -1,4 +1,4 @@
-"""Weights on the 8-bit grid, rounded so that the layer's output on real inputs changes least, and biases that take up what is left.
+"""Weights on a grid of 8 or 4 bits, rounded so that the layer's output on real inputs changes least, and biases that take up what is left.
 
 Rounding each weight to the nearest step is not the best for the sum they form: where inputs are correlated, the error of one weight can be
 made up for by the next ones. Source: E. Frantar et al., "GPTQ", arXiv:2210.17323, with one scale an output channel; bias correction:
@@ -11,9 +11,12 @@ import numpy as np
 from scipy import linalg
 
 LEVELS = 127
+LOWEST4, HIGHEST4 = -8, 7
+# Of an output channel's largest weight: where its 4-bit grid may end. One that ends at that weight is too coarse for all the others
+GRID_ENDS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55)
 # Of the mean of the Hessian's diagonal, added to it: directions that the samples do not show keep their nearest rounding
 DAMPING = 0.01
-_BLOCK = 128
+_BLOCK, _BLOCK4 = 128, 32
 
 
 def nearest(weights: np.ndarray) -> np.ndarray:
@@ -56,6 +59,48 @@ def error_optimal(weights: np.ndarray, samples: np.ndarray) -> np.ndarray:
     plain = nearest(weights)
     better = _output_error(exact, rounded, samples) < _output_error(exact, plain, samples)
     return np.where(better[:, None], rounded, plain).astype(np.float32)
+
+
+def four_bits(weights: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights on a 4-bit grid an output channel, rounded for the inputs they will meet.
+
+    Every channel is rounded on several grids, in the same order as in `error_optimal` but with the inputs of most power first (those have
+    the most others left to make up for them), and keeps the grid with the least error at the output.
+
+    Args:
+        weights: [outputs, inputs] float.
+        samples: [N, inputs] inputs of the layer.
+
+    Returns:
+        Steps, [outputs, inputs] int8 from -8 to 7, and the scale of every output channel, [outputs] float32.
+    """
+    samples = np.asarray(samples, np.float64)
+    order = np.argsort(-np.mean(np.square(samples), axis=0), kind="stable")
+    inverse = _inverse_factor(samples[:, order])
+    inverse = (inverse / inverse.max()).astype(np.float32)  # only ratios of its rows' entries count
+    outputs, ends = len(weights), len(GRID_ENDS)
+    largest = np.abs(weights).max(axis=1)
+    scale = (np.where(largest > 0, largest, 1.0) / HIGHEST4 * np.array(GRID_ENDS)[:, None]).astype(np.float32)
+    step = scale.reshape(-1)
+    # input by input, every channel once for each of its grids
+    remaining = np.tile(np.asarray(weights, np.float32)[:, order].T, (1, ends))
+    steps, loss = np.empty(remaining.shape, np.int8), np.zeros(len(step))
+    inputs = len(remaining)
+    for first in range(0, inputs, _BLOCK4):
+        last = min(first + _BLOCK4, inputs)
+        errors = np.empty((last - first, len(step)), np.float32)
+        for row in range(first, last):
+            rounded = np.clip(np.round(remaining[row] / step), LOWEST4, HIGHEST4)
+            steps[row] = rounded
+            errors[row - first] = (remaining[row] - rounded * step) / inverse[row, row]
+            remaining[row + 1 : last] -= np.multiply.outer(inverse[row, row + 1 : last], errors[row - first])
+        remaining[last:] -= inverse[first:last, last:].T @ errors
+        loss += np.einsum("ij,ij->j", errors, errors)  # what is lost at the output, on the damped samples
+    best = loss.reshape(ends, outputs).argmin(axis=0)
+    channels = np.arange(outputs)
+    chosen = np.empty((outputs, inputs), np.int8)
+    chosen[:, order] = steps.reshape(inputs, ends, outputs)[:, best, channels].T
+    return chosen, scale[best, channels]
 
 
 def corrected_bias(bias: np.ndarray, weights: np.ndarray, rounded: np.ndarray, samples: np.ndarray) -> np.ndarray:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge.quantization import clipping, gptq
 from edge.quantization.compact_constants import store_compactly
-from edge.quantization.dense_layers import DenseLayer, dense_layers, set_constant, weight_matrix
+from edge.quantization.dense_layers import DenseLayer, dense_layers, set_constant, set_four_bits, takes_four_bits, weight_matrix
 from edge.quantization.flat_means import flatten_means
 from edge.quantization.int8_movement import move_as_bytes
 from edge.quantization.position_tables import store_tables
-from edge.quantization.ranges import Calibration
-from edge.quantization.recipes import DYNAMIC, FLOAT, STATIC, Recipe
+from edge.quantization.ranges import Calibration, Rounded
+from edge.quantization.recipes import DYNAMIC, DYNAMIC4, FLOAT, STATIC, WEIGHT_BITS, Recipe
 from edge.tflite import flatbuffer, versions
 from tfvit.graph_constants import MASK
 
@@ -27,7 +28,14 @@ INTEGER_MASK = -16.0
 _STREAM = ("ADD", "SUB", "MUL", "MEAN", "RESHAPE", "TRANSPOSE", "STRIDED_SLICE", "CONCATENATION")
 
 
-def quantize(float_file: bytes, recipe: Recipe, calibration: Calibration | None = None, modes: Mapping[str, str] | None = None) -> bytes:
+def quantize(
+    float_file: bytes,
+    recipe: Recipe,
+    calibration: Calibration | None = None,
+    modes: Mapping[str, str] | None = None,
+    threads: int = 1,
+    each: Callable[[], None] = lambda: None,
+) -> bytes:
     """Makes a recipe's file.
 
     Args:
@@ -35,6 +43,8 @@ def quantize(float_file: bytes, recipe: Recipe, calibration: Calibration | None 
         recipe: what to do.
         calibration: of the tensors in `watched_tensors`, for the recipes that need it.
         modes: of the dense layers, by their outputs' names, instead of those of `layer_modes`.
+        threads: for rounding layers side by side.
+        each: called for each of the recipe's layers that is rounded, in their order.
 
     Raises:
         ValueError: a recipe without the calibration it needs.
@@ -43,14 +53,20 @@ def quantize(float_file: bytes, recipe: Recipe, calibration: Calibration | None 
     quantized = float_file
     modes = modes or layer_modes(flatbuffer.read_model(float_file), recipe, calibration)
     if recipe.fitted_to_inputs:
-        rounded = [name for name, mode in modes.items() if mode != FLOAT or recipe.integer_bits]
-        quantized = _rounded_for_inputs(quantized, calibration, rounded)
-    if recipe.integer_bits or any(mode != FLOAT for mode in modes.values()):
+        bits = {name: WEIGHT_BITS.get(mode, 8) for name, mode in modes.items() if mode != FLOAT or recipe.integer_bits}
+        quantized = _rounded_for_inputs(quantized, calibration, bits, threads, each)
+    if recipe.integer_bits or {STATIC, DYNAMIC} & set(modes.values()):
         ranges = calibration.ranges
         if recipe.fitted_to_inputs and not recipe.integer_bits:
             ranges = _clipped_inputs(float_file, calibration, modes)
         quantized = _quantize_operations(quantized, recipe, ranges, modes)
     model = flatbuffer.read_model(quantized)
+    for layer in dense_layers(model):
+        if modes.get(layer.name) == DYNAMIC4:
+            rounded = calibration.rounded[layer.name, 4]
+            assert rounded.scale is not None
+            set_four_bits(model, layer, rounded.weights, rounded.scale)
+    flatbuffer.drop_unused_buffers(model)
     move_as_bytes(model)
     if recipe.integer_bits:
         flatten_means(model)
@@ -97,6 +113,7 @@ def layer_modes(model: schema.ModelT, recipe: Recipe, calibration: Calibration |
         calibration: where the recipe asks for it, static layers whose outputs 8 bits cannot hold on these samples go a step up its ladder.
     """
     modes = {layer.name: recipe.dense_mode(layer.role) for layer in dense_layers(model)}
+    modes |= {layer.name: DYNAMIC for layer in dense_layers(model) if modes[layer.name] == DYNAMIC4 and not takes_four_bits(model, layer)}
     if recipe.min_output_snr_db is not None and calibration is not None:
         for layer in dense_layers(model):
             name = flatbuffer.tensor_name(model, layer.input)
@@ -120,39 +137,76 @@ def watched_tensors(float_file: bytes, recipe: Recipe) -> tuple[dict[str, int], 
     return tensors, patches
 
 
-def _rounded_for_inputs(float_file: bytes, calibration: Calibration, names: Collection[str]) -> bytes:
-    """The float file with the weights of the named dense layers on the 8-bit grid; the quantizer finds the same grid again."""
+def layers_to_round(float_file: bytes, recipe: Recipe, calibration: Calibration) -> int:
+    """How often `quantize` calls `each`."""
+    if not recipe.fitted_to_inputs:
+        return 0
+    modes = layer_modes(flatbuffer.read_model(float_file), recipe, calibration)
+    return len(modes) if recipe.integer_bits else sum(mode != FLOAT for mode in modes.values())
+
+
+def _rounded_for_inputs(
+    float_file: bytes, calibration: Calibration, bits: Mapping[str, int], threads: int = 1, each: Callable[[], None] = lambda: None
+) -> bytes:
+    """The float file with the weights of some dense layers rounded, and the biases that go with them.
+
+    Weights of 8 bits are put on their grid, which the quantizer finds again; those of 4 bits wait in `calibration.rounded`.
+
+    Args:
+        float_file: the float flatbuffer.
+        calibration: has rows of what the layers read.
+        bits: of the weights, by the name of the layer's output.
+        threads: for layers of different inputs, side by side.
+        each: called for each of the layers once it is rounded.
+    """
     model = flatbuffer.read_model(float_file)
     layers = dense_layers(model)
+    wanted = {
+        (layer.input, bits[layer.name]): None
+        for layer in layers
+        if layer.name in bits and (layer.name, bits[layer.name]) not in calibration.rounded
+    }
+
+    def made(one: tuple[int, int]) -> dict[str, Rounded]:
+        index, width = one
+        return _rounded(model, [layer for layer in layers if layer.input == index], calibration.rows, width)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for (_, width), rounded in zip(wanted, pool.map(made, wanted), strict=True):
+            calibration.rounded |= {(name, width): one for name, one in rounded.items()}
+            for name in rounded:
+                if bits.get(name) == width:
+                    each()
     for layer in layers:
-        if layer.name in names and layer.name not in calibration.rounded:
-            calibration.rounded |= _rounded(model, [other for other in layers if other.input == layer.input], calibration.rows)
-    for layer in layers:
-        if layer.name in names:
-            weights, bias = calibration.rounded[layer.name]
-            set_constant(model, layer, 1, weights)
-            if bias is not None:
-                set_constant(model, layer, 2, bias)
+        if layer.name in bits:
+            rounded = calibration.rounded[layer.name, bits[layer.name]]
+            if rounded.scale is None:
+                set_constant(model, layer, 1, rounded.weights)
+            if rounded.bias is not None:
+                set_constant(model, layer, 2, rounded.bias)
     flatbuffer.drop_unused_buffers(model)
     return flatbuffer.write_model(model)
 
 
-def _rounded(
-    model: schema.ModelT, layers: Sequence[DenseLayer], rows: Mapping[str, np.ndarray]
-) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-    """The weights of layers that read the same input on the 8-bit grid and the biases that go with them, by the layers' names."""
+def _rounded(model: schema.ModelT, layers: Sequence[DenseLayer], rows: Mapping[str, np.ndarray], bits: int) -> dict[str, Rounded]:
+    """The weights of layers that read the same input, rounded, by the layers' names."""
     name = flatbuffer.tensor_name(model, layers[0].input)
     if name not in rows:
         raise ValueError(f"calibration must hold rows of every dense layer's input. Missing: {name!r}")
     exact = [weight_matrix(model, layer) for layer in layers]
-    rounded = np.split(gptq.error_optimal(np.concatenate(exact), rows[name]), np.cumsum([len(weights) for weights in exact])[:-1])
+    ends = np.cumsum([len(weights) for weights in exact])[:-1]
+    if bits == 8:
+        stored = values = np.split(gptq.error_optimal(np.concatenate(exact), rows[name]), ends)
+        scales: Sequence[np.ndarray | None] = [None] * len(layers)
+    else:
+        steps, scale = gptq.four_bits(np.concatenate(exact), rows[name])
+        stored, values, scales = (np.split(array, ends) for array in (steps, steps * scale[:, None], scale))
     made = {}
-    for layer, before, after in zip(layers, exact, rounded, strict=True):
+    for layer, before, weights, after, scale in zip(layers, exact, stored, values, scales, strict=True):
         bias = None
         if layer.bias is not None:
-            bias = flatbuffer.float_constant(model, layer.bias)
-            bias = gptq.corrected_bias(bias, before, after, rows[name])
-        made[layer.name] = (after, bias)
+            bias = gptq.corrected_bias(flatbuffer.float_constant(model, layer.bias), before, after, rows[name])
+        made[layer.name] = Rounded(weights, scale, bias)
     return made
 
 

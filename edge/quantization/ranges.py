@@ -15,8 +15,20 @@ from edge.runtime.cpu import Interpreter
 from edge.tflite import flatbuffer
 from tfvit.errors import InputError
 
-# Input vectors of a dense layer that each image gives: with 128 images about a thousand, a few for every weight of a row
-ROWS_PER_IMAGE = 8
+
+@dataclasses.dataclass(frozen=True)
+class Rounded:
+    """A dense layer's weights on the grid of their bits.
+
+    Attributes:
+        weights: [outputs, inputs] float32 on the 8-bit grid, or the steps of the 4-bit one, int8.
+        scale: [outputs], of the 4-bit grid; None for 8 bits, whose grid ends at each channel's largest weight.
+        bias: [outputs], which takes up the mean error, or None where there is none.
+    """
+
+    weights: np.ndarray
+    scale: np.ndarray | None
+    bias: np.ndarray | None
 
 
 @dataclasses.dataclass
@@ -26,13 +38,13 @@ class Calibration:
     Attributes:
         ranges: tensor name -> minimum and maximum over all images.
         rows: tensor name -> [N, channels] input vectors of dense layers, from every image; patches of a convolution are flattened.
-        rounded: name of a dense layer's output -> its weights and bias rounded for those rows, kept by
-            `edge.quantization.quantize` once they are made.
+        rounded: name of a dense layer's output and bits -> its weights rounded for those rows, kept by `edge.quantization.quantize` once
+            they are made.
     """
 
     ranges: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     rows: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    rounded: dict[str, tuple[np.ndarray, np.ndarray | None]] = dataclasses.field(default_factory=dict)
+    rounded: dict[tuple[str, int], Rounded] = dataclasses.field(default_factory=dict)
 
     def add(self, other: Calibration) -> None:
         self.ranges |= other.ranges
@@ -40,7 +52,12 @@ class Calibration:
 
 
 def collect(
-    float_file: bytes, tensors: Mapping[str, int], samples: Iterable[np.ndarray], threads: int, patches: Mapping[str, int] | None = None
+    float_file: bytes,
+    tensors: Mapping[str, int],
+    samples: Iterable[np.ndarray],
+    threads: int,
+    patches: Mapping[str, int] | None = None,
+    rows_per_image: int = 8,
 ) -> Calibration:
     """Watches tensors over all samples.
 
@@ -50,6 +67,7 @@ def collect(
         samples: the model's inputs, each [1, H, W, 3].
         threads: for the runtime.
         patches: of `tensors`, those to take rows of -> the side of a patch, 1 for what a dense layer reads.
+        rows_per_image: how many rows of each: with 8 of 128 images about a thousand, a few for every weight of a row.
 
     Raises:
         InputError: no samples, or a tensor that is not finite.
@@ -66,7 +84,7 @@ def collect(
             lows[position] = np.minimum(lows[position], value.min())
             highs[position] = np.maximum(highs[position], value.max())
             if names[position] in patches:
-                rows[names[position]].append(_some_rows(value, patches[names[position]], rng))
+                rows[names[position]].append(_some_rows(value, patches[names[position]], rows_per_image, rng))
     if count == 0:
         raise InputError("no calibration images", expected="at least one image", received="none", action="name a folder with images")
     broken = [name for name, low, high in zip(names, lows, highs, strict=True) if not np.isfinite([low, high]).all()]
@@ -81,12 +99,12 @@ def collect(
     return Calibration(extremes, {name: np.concatenate(parts) for name, parts in rows.items()})
 
 
-def _some_rows(value: np.ndarray, patch: int, rng: np.random.Generator) -> np.ndarray:
-    """Up to `ROWS_PER_IMAGE` vectors of an activation [..., C], or of its patch x patch x C tiles."""
+def _some_rows(value: np.ndarray, patch: int, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Up to `most` vectors of an activation [..., C], or of its patch x patch x C tiles."""
     if patch > 1:
         height, width, channels = (value.shape[1] // patch * patch, value.shape[2] // patch * patch, value.shape[3])
         tiles = value[0, :height, :width].reshape(height // patch, patch, width // patch, patch, channels)
         value = tiles.transpose(0, 2, 1, 3, 4).reshape(-1, patch * patch * channels)
     vectors = value.reshape(-1, value.shape[-1])
-    chosen = rng.choice(len(vectors), min(ROWS_PER_IMAGE, len(vectors)), replace=False)
+    chosen = rng.choice(len(vectors), min(most, len(vectors)), replace=False)
     return vectors[np.sort(chosen)].copy()

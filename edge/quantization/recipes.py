@@ -8,6 +8,10 @@ from edge.drift.limits import Limits
 from tfvit.errors import unknown_name
 
 STATIC, DYNAMIC, FLOAT = "static", "dynamic", "float"
+DYNAMIC4 = "dynamic4"
+# Bits of a dense layer's weights by its mode; float ones are left alone
+WEIGHT_BITS = {STATIC: 8, DYNAMIC: 8, DYNAMIC4: 4}
+MILLISECONDS, BYTES = "milliseconds", "bytes"
 # All of `edge.export.rewrites`, which needs Keras; this table does not
 REWRITES = ("fold_norm_affine", "centre_norm_inputs", "keep_read_tokens", "fold_normalization")
 
@@ -20,7 +24,7 @@ class Recipe:
         name: what `--quant` takes.
         summary: one line for help and reports.
         dense: mode of the dense and convolution layers: `STATIC` (int8 weights, calibrated int8 activations), `DYNAMIC` (int8 weights,
-            activations quantized as they come) or `FLOAT`.
+            activations quantized as they come), `DYNAMIC4` (the same with 4-bit weights) or `FLOAT`.
         dense_by_role: (role, mode) of those that differ; the roles are those of `edge.quantization.dense_layers`.
         min_output_snr_db: static layers whose outputs, on calibration images, 8 bits hold worse than this go one step up the ladder. Needs
             `fitted_to_inputs`.
@@ -38,6 +42,10 @@ class Recipe:
         repairs: where the file misses its gate, its worst dense layers are demoted until it passes (see `edge.quantization.repair`).
         rewrites: of `edge.export.rewrites`, on the model before it is exported.
         limits: the default drift gate.
+        modes: those its dense layers may have, from the one that costs least to the most exact.
+        spares: what a repair gives up as little of as it can, `MILLISECONDS` or `BYTES`.
+        fits_size: whether it makes the most exact file of a size, where one is asked for.
+        calibration_rows: vectors of what each dense layer reads, of each calibration image.
         without_dynamic: layers that would be dynamic stay in float, for runtimes that know no dynamic ones.
     """
 
@@ -56,11 +64,16 @@ class Recipe:
     fitted_to_inputs: bool = False
     repairs: bool = False
     rewrites: tuple[str, ...] = REWRITES
+    modes: tuple[str, ...] = (STATIC, DYNAMIC, FLOAT)
+    spares: str = MILLISECONDS
+    fits_size: bool = False
+    calibration_rows: int = 8
     without_dynamic: bool = False
 
     def for_runtime(self, version: tuple[int, ...]) -> Recipe:
         """The recipe as a runtime can run it: before `DYNAMIC_SINCE`, layers that would be dynamic beside static ones stay in float."""
-        return dataclasses.replace(self, without_dynamic=True) if self.needs_calibration and version < DYNAMIC_SINCE else self
+        has_both = self.needs_calibration and DYNAMIC4 not in self.modes
+        return dataclasses.replace(self, without_dynamic=True) if has_both and version < DYNAMIC_SINCE else self
 
     def with_written_out_biases(self) -> Recipe:
         """The recipe without position tables, which a GPU looks up at every inference."""
@@ -70,6 +83,11 @@ class Recipe:
     def needs_calibration(self) -> bool:
         static = STATIC in (self.dense, *dict(self.dense_by_role).values())
         return bool(static or self.integer_bits or self.fitted_to_inputs)
+
+    @property
+    def is_float_graph(self) -> bool:
+        """Whether its file is the float graph itself."""
+        return not (self.integer_bits or self.float16_constants or self.can_be_explained)
 
     @property
     def can_be_explained(self) -> bool:
@@ -83,8 +101,8 @@ class Recipe:
 
     @property
     def ladder(self) -> tuple[str, ...]:
-        """The modes its dense layers may have, from the fastest to the most exact."""
-        return (STATIC, FLOAT) if self.without_dynamic else (STATIC, DYNAMIC, FLOAT)
+        """`modes`, as far as the runtime has them."""
+        return tuple(mode for mode in self.modes if mode != DYNAMIC or not self.without_dynamic)
 
     def input_dtype(self, asked: str) -> str:
         """The type of the file's input, where `asked` is wanted."""
@@ -115,7 +133,12 @@ _ROLES_IN_INT8 = (
 _MIN_OUTPUT_SNR_DB = 33.0
 # 8 bits: 20 dB is where accuracy begins to go (a small trained model measured 14 dB at one point lost, 28 to 39 dB at none). On 32 images
 # without labels, often of nothing in particular, the two best classes lie close: 0.8 leaves six such flips, a broken file has far more.
-_EIGHT_BITS = Limits(min_snr_db=20.0, min_agreement=0.8, max_top1_drop=1.0)
+# The last limit is of 256 images of the user's own, by results/gate_record.csv.
+_EIGHT_BITS = Limits(min_snr_db=20.0, min_agreement=0.8, max_top1_drop=1.0, min_photo_agreement=0.97)
+_FOUR_BITS = dataclasses.replace(_EIGHT_BITS, min_photo_agreement=0.95)
+
+# 4 bits for everything but the head, whose few weights end in the answer itself, and the patch embedding, as in int8
+_ROLES_IN_INT4 = (("head", DYNAMIC), ("patch_embedding/projection", FLOAT))
 
 # First TensorFlow Lite with float layers on int8 weights of one scale a channel; older ones that are given some compute nonsense
 DYNAMIC_SINCE = (2, 17)
@@ -123,11 +146,11 @@ DYNAMIC_SINCE = (2, 17)
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe("float32", "no quantization: the reference file", Limits(80.0, 0.999, 0.05), tables_from_window=_LARGEST_WINDOW),
+        Recipe("float32", "no quantization: the reference file", Limits(80.0, 0.999, 0.05, 0.999), tables_from_window=_LARGEST_WINDOW),
         Recipe(
             "float16",
             "float16 constants, float arithmetic: half the size, for GPUs",
-            Limits(40.0, 0.95, 0.1),
+            Limits(40.0, 0.95, 0.1, 0.99),
             float16_constants=True,
             int8_biases_from=_LARGE_BIASES,
             tables_from_window=_LARGEST_WINDOW,
@@ -154,9 +177,37 @@ RECIPES: dict[str, Recipe] = {
             tables_from_window=_LARGE_WINDOW,
         ),
         Recipe(
+            "int4",
+            "4-bit weights where they pay, activations quantized as they come: half of int8's bytes",
+            _FOUR_BITS,
+            dense=DYNAMIC4,
+            dense_by_role=_ROLES_IN_INT4,
+            modes=(DYNAMIC4, DYNAMIC, FLOAT),
+            spares=BYTES,
+            calibration_rows=32,
+            fitted_to_inputs=True,
+            repairs=True,
+            int8_biases_from=0,
+            tables_from_window=_LARGE_WINDOW,
+        ),
+        Recipe(
+            "smallest",
+            "the fewest bytes that pass the gate: 4, 8 or 32 bits for each layer, by what it does to the answers",
+            _FOUR_BITS,
+            dense=DYNAMIC4,
+            modes=(DYNAMIC4, DYNAMIC, FLOAT),
+            spares=BYTES,
+            fits_size=True,
+            calibration_rows=32,
+            fitted_to_inputs=True,
+            repairs=True,
+            int8_biases_from=0,
+            tables_from_window=1,
+        ),
+        Recipe(
             "int8_full",
             "integers only, int8 pixels in and int8 logits out: for NPUs",
-            Limits(min_snr_db=12.0, min_agreement=0.7, max_top1_drop=2.0),
+            Limits(min_snr_db=12.0, min_agreement=0.7, max_top1_drop=2.0, min_photo_agreement=0.93),
             integer_bits=8,
             integer_interface=True,
             wide_streams=True,

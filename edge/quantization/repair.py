@@ -1,8 +1,16 @@
-"""Which layers an 8-bit file loses its accuracy in, and the smallest change of modes that brings it back.
+"""Which layers a file loses its accuracy in, and the least change of modes that brings it back.
 
 Each dense layer is quantized alone, everything else left in float, and its effect on the logits measured. Where a file misses its gate, the
-layers are demoted (static to dynamic to float) in the order of damage taken away per millisecond given up, until the gate passes. The
-milliseconds are those of one machine, measured once: equal inputs must give equal files on every one.
+layers are demoted, each to the next of its recipe's modes, in the order of damage taken away for what it costs, until the gate passes. What
+it costs is milliseconds or bytes, whichever the recipe spares. The milliseconds are those of one machine, measured once: equal inputs must
+give equal files on every one.
+
+How many bits each layer gets is a knapsack. Layer l in mode m does damage d(l, m), the noise it alone adds to the logits over their power,
+and takes b(l, m) bytes. Layers round independently, so damages add up. Wanted are the modes with the least bytes whose damage is at most
+what the gate allows, or with the least damage in so many bytes. Of each layer only the modes on the lower convex hull of (bytes, damage)
+are of use, and steps along the hulls, taken by damage removed for each byte, solve the problem with fractions of steps allowed
+(P. Sinha and A. Zoltners, "The multiple-choice knapsack problem", Operations Research 27, 1979). Whole steps miss that optimum by less than
+one step's bytes, and the gate itself, which no sum predicts, says how many steps are enough.
 """
 
 from __future__ import annotations
@@ -15,9 +23,9 @@ import numpy as np
 
 from edge.drift.metrics import measure
 from edge.quantization import quantize
-from edge.quantization.dense_layers import dense_layers, multiplications
+from edge.quantization.dense_layers import dense_layers, multiplications, stored_bytes
 from edge.quantization.ranges import Calibration
-from edge.quantization.recipes import DYNAMIC, FLOAT, STATIC, Recipe
+from edge.quantization.recipes import BYTES, DYNAMIC, FLOAT, MILLISECONDS, STATIC, WEIGHT_BITS, Recipe
 from edge.tflite import flatbuffer
 
 # Picoseconds that a dense layer takes for a multiplication, by its mode: tiny224's layers on one thread of an AMD EPYC with AVX512-VNNI
@@ -38,6 +46,7 @@ class Sensitivity:
         snr_db: of the logits, everything else in float.
         kl: mean Kullback-Leibler divergence of the probabilities, nats.
         multiplications: the layer's.
+        saved_bytes: how much smaller the file is than with the layer in float.
     """
 
     name: str
@@ -46,6 +55,7 @@ class Sensitivity:
     snr_db: float
     kl: float
     multiplications: int
+    saved_bytes: int = 0
 
     @property
     def damage(self) -> float:
@@ -55,13 +65,14 @@ class Sensitivity:
 
 @dataclasses.dataclass(frozen=True)
 class Demotion:
-    """One step of a repair."""
+    """One step of a repair: a layer goes from one mode to the next. Its price is in picoseconds or bytes."""
 
     layer: str
     name: str
     before: str
     after: str
     snr_db: float
+    price: float = 0.0
 
 
 def sensitivities(
@@ -86,7 +97,8 @@ def sensitivities(
         for mode in recipe.ladder[recipe.ladder.index(own[layer.name]) : -1]:
             file = quantize.quantize(float_file, recipe, calibration, everything_float | {layer.name: mode})
             drift = measure(reference, logits(file))
-            yield Sensitivity(layer.name, layer.layer, mode, drift.logits_snr_db, drift.kl, multiplications(model, layer))
+            costs = (multiplications(model, layer), stored_bytes(model, layer, 32) - stored_bytes(model, layer, WEIGHT_BITS[mode]))
+            yield Sensitivity(layer.name, layer.layer, mode, drift.logits_snr_db, drift.kl, *costs)
 
 
 def steps_to_float(mode: str, ladder: Sequence[str]) -> int:
@@ -94,8 +106,14 @@ def steps_to_float(mode: str, ladder: Sequence[str]) -> int:
     return len(ladder) - 1 - ladder.index(mode)
 
 
-def demotions(found: Sequence[Sensitivity], ladder: Sequence[str]) -> list[Demotion]:
-    """Every step there is, the one that takes away most damage per millisecond first; a layer's own steps stay in order."""
+def demotions(found: Sequence[Sensitivity], ladder: Sequence[str], spares: str = MILLISECONDS) -> list[Demotion]:
+    """Every step there is, the one that takes away most damage for its cost first; a layer's own steps stay in order.
+
+    Args:
+        found: of `sensitivities`.
+        ladder: the recipe's modes.
+        spares: what a step costs, `MILLISECONDS` or `BYTES`.
+    """
     by_layer: dict[str, list[Sensitivity]] = {}
     for sensitivity in found:
         by_layer.setdefault(sensitivity.name, []).append(sensitivity)
@@ -104,12 +122,16 @@ def demotions(found: Sequence[Sensitivity], ladder: Sequence[str]) -> list[Demot
         damages = [sensitivity.damage for sensitivity in modes] + [0.0]
         gains = [max(before - after, 0.0) for before, after in itertools.pairwise(damages)]
         afters = [ladder[ladder.index(sensitivity.mode) + 1] for sensitivity in modes]
-        prices = [
-            (PICOSECONDS[after] - PICOSECONDS[sensitivity.mode]) * sensitivity.multiplications
-            for after, sensitivity in zip(afters, modes, strict=True)
-        ]
-        for worth, after, sensitivity in zip(_falling(gains, prices), afters, modes, strict=True):
-            steps.append((worth, Demotion(sensitivity.layer, sensitivity.name, sensitivity.mode, after, sensitivity.snr_db)))
+        if spares == BYTES:
+            saved = [sensitivity.saved_bytes for sensitivity in modes] + [0]
+            prices = [float(before - after) for before, after in itertools.pairwise(saved)]
+        else:
+            prices = [
+                (PICOSECONDS[after] - PICOSECONDS[sensitivity.mode]) * sensitivity.multiplications
+                for after, sensitivity in zip(afters, modes, strict=True)
+            ]
+        for worth, after, price, sensitivity in zip(_falling(gains, prices), afters, prices, modes, strict=True):
+            steps.append((worth, Demotion(sensitivity.layer, sensitivity.name, sensitivity.mode, after, sensitivity.snr_db, price)))
     order = sorted(range(len(steps)), key=lambda index: (-steps[index][0], index))
     return [steps[index][1] for index in order]
 
@@ -127,6 +149,24 @@ def _falling(gains: Sequence[float], prices: Sequence[float]) -> list[float]:
         while len(pools) > 1 and worth(pools[-2]) < worth(pools[-1]):
             pools[-2:] = [pools[-2] + pools[-1]]
     return [worth(pool) for pool in pools for _ in pool]
+
+
+def affordable(modes: Mapping[str, str], steps: Sequence[Demotion], most: float) -> dict[str, str]:
+    """The modes after every one of `steps` that there is enough left for, of `most` in all: the most exact ones at that price.
+
+    Args:
+        modes: of all dense layers, before.
+        steps: in the order to take them; a layer whose step is too dear keeps its mode.
+        most: the sum of their prices.
+    """
+    changed, left, passed_over = dict(modes), most, set()
+    for step in steps:
+        if step.name in passed_over or step.price > left:
+            passed_over.add(step.name)
+            continue
+        changed[step.name] = step.after
+        left -= step.price
+    return changed
 
 
 def repaired(

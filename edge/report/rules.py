@@ -16,7 +16,7 @@ FITS = {CPU: "whole in one XNNPACK partition", GPU: "whole on the GPU delegate",
 RECIPE = {CPU: "int8", GPU: "float16", NPU: "int8_full"}
 # Of the files that fit, which recipe comes first; others come last. CPU: fastest first, as measured (results/recipe_latency.csv).
 # GPU: they compute in float16.
-ORDER: dict[str, tuple[str, ...]] = {CPU: ("int8", "dynamic", "float16", "float32"), GPU: ("float16",), NPU: ()}
+ORDER: dict[str, tuple[str, ...]] = {CPU: ("int8", "dynamic", "int4", "smallest", "float16", "float32"), GPU: ("float16",), NPU: ()}
 # Position tables: the runtime computes them once, when it loads the file, and XNNPACK's partition stays one (docs/decisions/0022)
 _COMPUTED_ONCE = {"GATHER", "CONCATENATION"}
 

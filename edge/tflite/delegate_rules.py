@@ -42,7 +42,7 @@ XNNPACK_INTEGER_OPERATIONS = frozenset((
 _LEAST_SCALE_RATIO, _MOST_SCALE_RATIO = 2.0**-10, 2.0**8
 REFUSED, WRONG, CAUTION = "refused", "wrong", "caution"
 _MAX_RANK = 4
-_INTEGER_QUANTIZED = ("INT8", "UINT8")
+_INTEGER_QUANTIZED = ("INT4", "INT8", "UINT8")
 # Errors of a rule on a malformed operation: too few inputs or dimensions, options of another operation, integers without a scale
 _MALFORMED = (IndexError, AttributeError, TypeError, ValueError, ZeroDivisionError)
 _MALFORMED_REASON = "not as this operation is defined: another number of inputs, another shape, or another operation's options"

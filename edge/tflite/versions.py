@@ -120,6 +120,8 @@ def _needed_version(model: schema.ModelT, name: str, operator: schema.OperatorT)
     types = [tensor_type(model, int(index)) for index in operator.inputs if index >= 0]
     if name == "QUANTIZE" and tensor_type(model, int(operator.outputs[0])) == "INT16":
         return 2
+    if name == "FULLY_CONNECTED" and types[:2] == ["FLOAT32", "INT4"]:
+        return 12  # it has none of its own: the one whose runtimes were seen to run it (docs/decisions/0036)
     if name in ("FULLY_CONNECTED", "CONV_2D") and types[:2] == ["FLOAT32", "INT8"]:
         quantization = model.subgraphs[0].tensors[int(operator.inputs[1])].quantization
         per_channel = quantization is not None and quantization.scale is not None and len(quantization.scale) > 1

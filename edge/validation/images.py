@@ -28,7 +28,7 @@ class Images:
         image_set, references: which images, in order.
         names: of the classes, where they are known.
         indices: label -> class; empty without labels.
-        meaning: of the model's output.
+        meaning: of the model's output. width: entries of its last axis.
     """
 
     image_set: ImageSet
@@ -36,6 +36,7 @@ class Images:
     names: Sequence[str] | None
     indices: dict[str, int]
     meaning: str = CLASSES
+    width: int | None = None
 
     def class_name(self, index: int) -> str:
         """The model's own name of a class; where it has none the folder's, or the number."""
@@ -65,7 +66,7 @@ def choose_images(source: str, samples: int | None, seed: int, artifact: Artifac
     references = _references(image_set, samples, seed, calibration)
     names, indices = _classes(references, artifact, labels)
     _warn_of_calibration_images(image_set, references, calibration)
-    return Images(image_set, references, names, indices, meaning(artifact.manifest))
+    return Images(image_set, references, names, indices, meaning(artifact.manifest), artifact.manifest["classes"])
 
 
 def _references(image_set: Any, samples: int | None, seed: int, calibration: Mapping[str, Any] | None) -> list[ImageReference]:

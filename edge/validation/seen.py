@@ -67,7 +67,7 @@ def seen_of(chunks: Iterator[Answers], images: Images, asked: int) -> Seen:
         if FLOAT32 in logits:
             pairs |= {"export": (on_app, logits[FLOAT32]), "quantization": (logits[FLOAT32], logits[FILE])}
         for name, (one, other) in pairs.items():
-            seen.differences[name].append(compare(one, other, labels, images.meaning))
+            seen.differences[name].append(compare(one, other, labels, images.meaning, images.width))
         seen.references += chunk.references
         if len(seen.references) - len(chunk.references) < _KEPT_LOGITS:
             seen.first.append((logits[KERAS], logits[FILE]))

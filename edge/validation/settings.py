@@ -46,5 +46,5 @@ def app_preprocessing(preprocessing: Preprocessing, name: str) -> Preprocessing:
     if interpolation is not None:
         preprocessing = dataclasses.replace(preprocessing, interpolation=interpolation)
     if keep_aspect is False:
-        preprocessing = dataclasses.replace(preprocessing, keep_aspect=False, resize_px=preprocessing.crop_px)
+        preprocessing = preprocessing.squashed()
     return preprocessing

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edge.drift.meanings import CLASSES, LABELS
+from edge.drift.meanings import ACTIVATIONS, CLASS_MAP, CLASSES, LABELS
 
 _BETWEEN = {
     "preprocessing": "Keras, Keras as the app feeds it",
@@ -19,7 +19,7 @@ _PATHS_SHOWN = 5
 
 def table(document: dict[str, Any]) -> tuple[Sequence[str], Sequence[Sequence[str]], list[str]]:
     """Column titles, rows, and the lines below them."""
-    same = {CLASSES: "same top-1", LABELS: "same labels"}.get(document["meaning"], "")
+    same = {CLASSES: "same top-1", LABELS: "same labels", CLASS_MAP: "same class"}.get(document["meaning"], "")
     columns = ("difference", "images", same, "95 %", "SNR dB", "cosine", "KL", "max abs", "mean abs", "between")
     rows: list[Sequence[str]] = []
     for difference in document["differences"]:
@@ -36,7 +36,7 @@ def table(document: dict[str, Any]) -> tuple[Sequence[str], Sequence[Sequence[st
                 f"{100 * agreement['low']:.2f} to {100 * agreement['high']:.2f}" if agreement else "",
                 _shown(metrics["logits_snr_db"], ".1f"),
                 _shown(metrics["cosine"], ".5f"),
-                "" if document["meaning"] not in (CLASSES, LABELS) else _shown(metrics["kl"], ".1e"),
+                "" if document["meaning"] not in ACTIVATIONS else _shown(metrics["kl"], ".1e"),
                 *(_shown(metrics[error], ".1e") for error in ("max_abs_err", "mean_abs_err")),
                 _BETWEEN[name],
             )

@@ -80,7 +80,7 @@ def exports_remembered():
 
     def remembered(source, input_dtype="float32", output="probabilities"):
         digest = hashlib.sha256(b"".join(np.asarray(weight).tobytes() for weight in source.model.weights)).hexdigest()
-        key = (digest, source.model.name, source.takes_pixels, input_dtype, output)
+        key = (digest, source.model.name, source.input_shape, source.takes_pixels, input_dtype, output)
         if key not in _EXPORTED:
             _EXPORTED[key] = original(source, input_dtype, output)
         return _EXPORTED[key]

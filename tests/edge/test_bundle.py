@@ -16,6 +16,7 @@ import zipfile
 from pathlib import Path
 
 import jsonschema
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -229,7 +230,7 @@ REFUSED = [
     (_label_short, "2 labels for 5 classes"),
     (_label_edited, "has other names than the file itself"),
     (_label_gone, "is not there"),
-    (_features, "there are no scores to show"),
+    (_features, "features that end in a softmax"),
     (_another_input, "its manifest has the input uint8"),
     (_another_scale, '"scale": 0.5'),
     (_another_size, "31 x 31 pixels"),
@@ -264,6 +265,51 @@ def test_two_artifacts_of_one_name(bundled, made, tmp_path):
     # names that differ in case alone are one file on many a developer's disk
     twice = [artifact.load(_file(made, "int8")), dataclasses.replace(artifact.load(_file(made, "int8")), name="Micro-int8")]
     assert "two artifacts of one name" in package.build(twice).refusals[0]
+
+
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory):
+    """Files of models that give values, an embedding and a map: meaning -> artifact."""
+    from edge import convert
+
+    folder, micro = tmp_path_factory.mktemp("numbers"), build(MICRO, SEED)
+    embedding, feature_map = micro.get_layer("avg_pool").output, micro.get_layer("norm").output
+    values = keras.Model(micro.input, keras.layers.Dense(2, kernel_initializer=keras.initializers.GlorotUniform(0))(embedding))
+    values.compile(loss="mse")
+    made = {"values": values, "embedding": keras.Model(micro.input, embedding), "map": keras.Model(micro.input, feature_map)}
+    (folder / "names.txt").write_text("age\nheight\n")
+    for name, model in made.items():
+        model.save(folder / f"{name}.keras")
+        labels = ("--labels", str(folder / "names.txt")) if name == "values" else ()
+        arguments = ("--model", str(folder / f"{name}.keras"), "--quant", "float32", "--model-input", "normalized", "--resize", "32")
+        assert convert.main([*arguments, *labels, "--out", str(folder), "--calibration-samples", "2", "--no-cache", "--quiet"]) == EXIT_OK
+    return {name: artifact.load(folder / f"{name}-float32.tflite") for name in made}
+
+
+def test_values_and_features_are_bundled_as_they_are(bundled, numbers, tmp_path):
+    shapes = {"values": [1, 2], "embedding": [1, 16], "map": [1, 8, 8, 16]}
+    code, out, _ = bundled(*(one.path for one in numbers.values()), "--zip", tmp_path / "a.zip", "--json")
+    package_document = json.loads(out)["edge_package"]
+    assert code == EXIT_OK
+    jsonschema.validate(package_document, SCHEMA)
+    golden = Image.open(io.BytesIO(zipfile.ZipFile(tmp_path / "a.zip").read("golden.png")))
+    for model in package_document["models"]:
+        name = model["name"].removesuffix("-float32")
+        assert (model["output"]["shape"], model["output"]["activation"]) == (shapes[name], None)
+        assert model["output"]["meaning"] == ("values" if name == "values" else "features")
+        assert "top5" not in model["golden"]
+        pixels = resize_and_crop(golden, Preprocessing(**model["preprocessing"]))
+        expected = Interpreter(numbers[name].file).run(pixels[None]).reshape(-1)
+        found = {one["index"]: one["value"] for one in model["golden"]["numbers"]}
+        assert len(found) == min(64, expected.size)
+        np.testing.assert_allclose([expected[index] for index in found], list(found.values()), rtol=1e-6)
+        # a thousandth of what the output reaches
+        assert 0.0005 * np.abs(expected).max() < model["golden"]["tolerance"]["cpu"] < 0.01 * np.abs(expected).max()
+        code = kotlin.kotlin(model)
+        assert ("class Regressor(" in code, "exp(" in code) == (name == "values", False)
+    shown = bundled(numbers["values"].path, "--zip", tmp_path / "b.zip")[1]
+    assert "fun predict(pixels: ByteArray): FloatArray" in shown
+    assert zipfile.ZipFile(tmp_path / "b.zip").read("values-float32.labels.txt") == b"age\nheight\n"
 
 
 def test_random_weights_with_allow_random_are_marked(bundled, made, project):

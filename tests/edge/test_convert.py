@@ -85,7 +85,9 @@ def photos(folder: Path, count: int = 4) -> Path:
         (("--variant", "smal224", "--quant", "int8"), ("unknown variant", "'smal224'", "did you mean small224")),
         (("--variant", "", "--quant", "int8"), ("unknown variant",)),
         (("--variant", "small224,", "--quant", "int8"), ("unknown variant",)),
-        (("--variant", "small224", "--quant", "int4"), ("unknown recipe", "'int4'", "did you mean int8")),
+        (("--variant", "small224", "--quant", "dynamik"), ("unknown recipe", "'dynamik'", "did you mean dynamic")),
+        (("--variant", "small224", "--quant", "int4", "--max-size", "9"), ("--quant smallest", "--max-size 9 with --quant int4")),
+        (("--variant", "small224", "--quant", "smallest", "--max-size", "0"), ("more than 0 MB",)),
         (("--variant", "small224"), ("--quant",)),
         (("--quant", "int8"), ("--variant or --model, one of them, or --checkpoint", "none of them")),
         (("--variant", "small224", "--model", "x.keras", "--quant", "int8"), ("--variant or --model", "both")),
@@ -486,6 +488,34 @@ def test_how_many_images_the_drift_is_measured_on(cli, tmp_path):
     ran = cli(*MICRO, *FAST, "--drift-samples", "0", "--out", tmp_path / "none")
     assert_one_error(ran, EXIT_USAGE, "at least 1", "received: 0")
     assert listing(tmp_path / "none") == {}
+
+
+def test_changed_answers_are_counted_on_further_images(cli, tmp_path):
+    few = ("--variant", "nano32", "--quant", "float32,dynamic", "--drift-samples", "4", "--json")
+    ran = cli(*few, "--out", tmp_path / "out")
+    assert ran.code == EXIT_OK
+    of_float, of_dynamic = (one["manifest"]["drift"] for one in json.loads(ran.out)["artifacts"])
+    assert (of_float["samples"], of_float["agreement"]) == (4, None)  # it is the float graph
+    found = of_dynamic["agreement"]
+    assert (of_dynamic["samples"], found["samples"]) == (4, 32)
+    assert found["low"] <= found["top1_agreement"] <= found["high"]
+    assert found["expected_low"] <= found["expected_changes"] <= found["expected_high"] < 0.2
+    assert re.fullmatch(r"the float graph, 1\d\d dB from Keras on 4 images", found["reference"])
+    ran = cli(*few, "--out", tmp_path / "out", "--agreement-samples", "0")
+    assert json.loads(ran.out)["artifacts"][1]["manifest"]["drift"]["agreement"] is None
+    ran = cli(*few, "--out", tmp_path / "none", "--agreement-samples", "-1")
+    assert_one_error(ran, EXIT_USAGE, "--agreement-samples of at least 0", "received: -1")
+
+
+def test_an_answer_that_changes_among_further_images_is_refused(cli, tmp_path):
+    """dynamic changes none of 4 answers of nano32 and some of 512."""
+    ran = cli(
+        "--variant", "nano32", "--quant", "dynamic", "--drift-samples", "4", "--agreement-samples", "512", "--min-agreement", "1",
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert ran.code == EXIT_CHECK_FAILED
+    assert "of 512 images is below 100 %" in " ".join(ran.out.split())
+    assert listing(tmp_path / "out") == {}
 
 
 def test_dark_images_may_be_what_the_app_sees(cli, tmp_path):

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from edge import inspect
 from edge.inspection import command
+from edge.quantization.recipes import RECIPES
 from edge.runtime import cpu
 from tests.edge.gpu_probes import PROBES
 from tfvit.errors import EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
@@ -26,7 +27,7 @@ def inspected(capfd):
     return run
 
 
-@pytest.mark.parametrize("recipe", ["float32", "float16", "int8", "dynamic", "int8_full", "w8a16"])
+@pytest.mark.parametrize("recipe", list(RECIPES))
 def test_our_files(inspected, tiny, recipe):
     path = tiny.folder / f"{tiny.name(recipe)}.tflite"
     code, out, _ = inspected(path, "--json")
@@ -54,6 +55,7 @@ def test_our_files(inspected, tiny, recipe):
     assert said["provenance"]["graph"]["sha256"] == manifest["file"]["graph_sha256"]
     assert said["metadata"]["name"] == manifest["name"]
     assert sum(document["constant_bytes"].values()) < len(tiny.file(recipe))
+    assert sum(document["contents"].values()) == document["size_bytes"]
 
 
 def test_why_not_on_the_gpu(inspected, tiny_v1):

@@ -1,6 +1,7 @@
 """Preprocessing: geometry, colour and normalisation of the published evaluation."""
 
 import io
+import json
 
 import keras
 import numpy as np
@@ -65,6 +66,62 @@ def test_squashed_without_aspect():
 
 def test_geometry_is_the_manifest_block():
     assert Preprocessing(256, 224).geometry() == {"resize_px": 256, "crop_px": 224, "interpolation": "bicubic", "keep_aspect": True}
+
+
+WORDS = [
+    (Preprocessing(36, 32), "its short side resized to 36 (bicubic, antialiased), its centre of 32 x 32 cut out"),
+    (Preprocessing(32, 32, "bilinear"), "its short side resized to 32 (bilinear, antialiased), its centre of 32 x 32 cut out"),
+    (Preprocessing(32, 32, keep_aspect=False), "resized to 32 x 32 (bicubic, antialiased)"),
+    (Preprocessing(36, 32, keep_aspect=False), "resized to 36 x 36 (bicubic, antialiased), its centre of 32 x 32 cut out"),
+    (
+        Preprocessing((27, 55), (24, 48)),
+        "resized until it covers 55 wide and 27 high (bicubic, antialiased), its centre of 48 wide and 24 high cut out",
+    ),
+    (Preprocessing(32, 32, pad=114), "resized to fit into 32 x 32 (bicubic, antialiased), centred, the rest filled with 114"),
+]
+
+
+@pytest.mark.parametrize(("preprocessing", "words"), WORDS, ids=[str(index) for index in range(len(WORDS))])
+def test_what_to_do_with_an_image_in_words_and_as_json(preprocessing, words):
+    assert preprocessing.words() == words
+    assert Preprocessing(**json.loads(json.dumps(preprocessing.geometry()))) == preprocessing
+
+
+@pytest.mark.parametrize(
+    ("size", "inside"),
+    # what tf.image.resize_with_pad leaves between its margins: rounded down, the odd pixel right and below
+    [
+        ((100, 50), (0, 8, 32, 24)),
+        ((50, 100), (8, 0, 24, 32)),
+        ((64, 64), (0, 0, 32, 32)),
+        ((97, 61), (0, 6, 32, 26)),
+        ((900, 3), (0, 15, 32, 16)),
+    ],
+)
+def test_a_padded_image_is_whole_and_in_the_middle(size, inside):
+    pixels = resize_and_crop(Image.new("RGB", size, (200, 100, 50)), Preprocessing(32, 32, pad=7))
+    left, top, right, bottom = inside
+    assert (pixels[top:bottom, left:right] == (200, 100, 50)).all()
+    assert (pixels == 7).all(axis=2).sum() == 32 * 32 - (right - left) * (bottom - top)
+
+
+def test_a_padded_image_is_pillow_s_between_the_margins():
+    image = Image.effect_noise((683, 512), 80).convert("RGB")
+    pixels = resize_and_crop(image, Preprocessing(64, 64, "bilinear", pad=0))
+    np.testing.assert_array_equal(pixels[8:55], np.asarray(image.resize((64, 47), Image.Resampling.BILINEAR)))
+
+
+def test_inputs_that_are_no_squares():
+    """Covered by the whole image in its aspect, squashed, or padded: [24, 48] is the height and the width."""
+    image = columns(200, 20)
+    assert resize_and_crop(image, Preprocessing((24, 48), (24, 48), keep_aspect=False)).shape == (24, 48, 3)
+    covered = resize_and_crop(image, Preprocessing((24, 48), (24, 48)))  # 240 x 24, of which the middle fifth is seen
+    assert covered.shape == (24, 48, 3)
+    assert 78 <= covered[0, 0, 0] <= 82 and 118 <= covered[0, -1, 0] <= 121  # noqa: PT018
+    tall = resize_and_crop(columns(48, 480), Preprocessing((24, 48), (24, 48)))  # already as wide: cut above and below alone
+    np.testing.assert_array_equal(tall[0, :, 0], np.arange(48))
+    padded = resize_and_crop(image, Preprocessing((24, 48), (24, 48), pad=255))  # 48 x 4
+    assert (padded[:10] == 255).all() and (padded[14:] == 255).all() and (padded[10:14] < 200).all()  # noqa: PT018
 
 
 @pytest.mark.parametrize(

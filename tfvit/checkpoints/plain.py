@@ -12,7 +12,7 @@ from tfvit.checkpoints import huggingface, original, timm
 from tfvit.checkpoints.checkpoint import HEADS, Checkpoint, Said, contradiction, one_side, unsupported
 from tfvit.errors import WeightsError
 from tfvit.plain_names import guess_plain_variant, plain_architecture, timm_plain_names
-from tfvit.preprocessing import Preprocessing
+from tfvit.preprocessing import Preprocessing, sides
 from tfvit.variants import PlainVariant, Variant
 
 # model_type of a configuration of transformers
@@ -53,7 +53,7 @@ def said(config: Mapping[str, Any], processor: Mapping[str, Any] | None, source:
     preprocessing = huggingface.preprocessing_of(processor, source, notes) if processor is not None else None
     if preprocessing and preprocessing.crop_px != architecture["image_size"]:
         notes.append(f"{source}: its processor gives {preprocessing.crop_px} px, and its positions are resized to them")
-        architecture["image_size"] = preprocessing.crop_px
+        architecture["image_size"] = max(sides(preprocessing.crop_px))  # a processor's size is a square's
     return Said(architecture, huggingface.labels_of(config), preprocessing, tuple(notes))
 
 

@@ -24,7 +24,7 @@ from tfvit.errors import WeightsError, reading
 from tfvit.graph_constants import AFTER_SHIFT, BEFORE_SHIFT, MASKED
 from tfvit.hashing import file_sha256
 from tfvit.plain_names import is_plain
-from tfvit.preprocessing import Preprocessing
+from tfvit.preprocessing import Preprocessing, sides
 from tfvit.variants import VARIANTS, Variant, WindowedVariant
 
 OURS = "tfvit"
@@ -320,7 +320,7 @@ def _require_variant(known: Mapping[str, Any], variant: Variant, source: str) ->
 
 def _usual_size(known: Mapping[str, Any]) -> int:
     """The size of the row of the table that it is; for any other, of one whole window in the last stage."""
-    sizes = {row.image_size for row in VARIANTS.values() if _fits(known, row)}
+    sizes = {max(sides(row.image_size)) for row in VARIANTS.values() if _fits(known, row)}
     if len(sizes) == 1:
         return sizes.pop()
     return known["patch_size"] * known["window_size"] << (len(known["depths"]) - 1)
@@ -344,7 +344,8 @@ def _require_images(preprocessing: Preprocessing | None, side: int, source: str)
     numbers = (*preprocessing.mean, *preprocessing.std)
     if not all(map(math.isfinite, numbers)) or min(preprocessing.std) <= 0:
         raise unsupported(source, f"images normalized by {numbers}", "finite means, and deviations above 0")
-    if not side == preprocessing.crop_px <= preprocessing.resize_px <= _MOST_PX:
+    resized = sides(preprocessing.resize_px)
+    if preprocessing.crop_px != side or not side <= min(resized) <= max(resized) <= _MOST_PX:
         received = f"images resized to {preprocessing.resize_px} px and cut to {preprocessing.crop_px}, for an input of {side}"
         raise unsupported(source, received, "a cut of the input's size out of an image that is no smaller")
 

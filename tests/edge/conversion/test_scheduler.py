@@ -199,7 +199,7 @@ def test_what_a_kept_file_depends_on(tmp_path, monkeypatch, change):
         model.float_file(rewrites, input_dtype, output)
         for ask in (
             lambda: model.reference(np.zeros((0,)), digest),
-            lambda: model._activations(b"file" if output == "logits" else b"other", {}, {}, np.zeros((0,)), digest, 1),
+            lambda: model._activations(b"file" if output == "logits" else b"other", {}, {}, np.zeros((0,)), digest, 1, 8),
         ):
             with contextlib.suppress(EOFError, ValueError):  # the store gives nothing that can be read
                 ask()

@@ -234,3 +234,25 @@ def test_logits_are_read_back(activation):
     assert len(asked) == (activation == "sigmoid")
     lost = metrics.logits_of_outputs(np.array([[1.0, 0.0, 0.0]]), activation, lambda: logits)
     np.testing.assert_array_equal(lost, logits if activation else [[1.0, 0.0, 0.0]])
+
+
+def test_a_map_of_classes_is_compared_place_by_place():
+    """A quarter of the places has another best class; a constant of each place, which a softmax does not see, changes nothing."""
+    random = np.random.default_rng(0)
+    reference = random.normal(size=(6, 4, 4, 3))
+    target = reference + random.normal(size=(6, 4, 4, 1))
+    same = metrics.measure(reference.reshape(6, -1), target.reshape(6, -1), meaning="class_map", classes=3)
+    assert (same.top1_agreement, same.samples) == (1.0, 6)
+    assert same.logits_snr_db > 150
+    target[:, 0] = -target[:, 0]
+    other = metrics.compare(reference.reshape(6, -1), target.reshape(6, -1), meaning="class_map", classes=3)
+    found = metrics.summary(other)
+    np.testing.assert_allclose(other.agreement, 0.75)
+    np.testing.assert_allclose(found.logits_snr_db, 10 * np.log10(1 / (4 * 0.25)), atol=1.0)
+    assert found.failures(Limits(min_snr_db=0.0, min_agreement=0.8, max_top1_drop=1.0), random_weights=False) == [
+        "top-1 agreement 75.0 % is below 80 %"
+    ]
+    target[0, 0, 0, 0] = np.nan
+    broken = metrics.compare(reference.reshape(6, -1), target.reshape(6, -1), meaning="class_map", classes=3)
+    assert broken.agreement[0] == 0.0
+    assert not broken.finite_target[0]

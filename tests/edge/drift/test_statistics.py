@@ -162,3 +162,12 @@ def test_chance_and_few_images_say_nothing():
     few = np.arange(10)
     assert statistics.wrong_label_order(np.roll(few, 1), few, 10) is None
     assert statistics.wrong_label_order(np.zeros(30, int), np.arange(30) % 10, 10) is None  # one answer for everything is another fault
+
+
+def test_the_interval_of_a_mean_share():
+    """Of the images, however many places each has."""
+    shares = np.array([0.9, 1.0, 0.95, 0.85])
+    found = statistics.mean_share(shares)
+    half = 1.959964 * np.std(shares, ddof=1) / 2
+    assert found == pytest.approx({"value": 0.925, "low": 0.925 - half, "high": min(1.0, 0.925 + half)}, abs=1e-6)
+    assert statistics.mean_share(shares[:1]) == {"value": 0.9, "low": 0.0, "high": 1.0}

@@ -10,11 +10,14 @@ from PIL import Image
 from calibration import builtin
 from edge import convert, validate
 from edge.artifacts.artifact import load
+from edge.conversion.assumptions import words_of
 from edge.export import to_tflite
 from edge.export.outputs import loss_of, meaning_of
 from edge.runtime.cpu import Interpreter
+from tests.edge.small_models import MICRO
 from tfvit.errors import UsageError
 from tfvit.imagenet import preprocess_input
+from tfvit.preprocessing import OUTPUT
 
 pytestmark = pytest.mark.whole
 
@@ -64,6 +67,13 @@ ENDS = {
     "embedding, metric": (_dense(4), "cosine_similarity", "features"),
     "embedding": (_pooled, None, "features"),
     "feature map": (lambda model: model.get_layer("norm").output, None, "features"),
+    "map of classes": (
+        lambda model: keras.layers.Conv2D(3, 1, kernel_initializer=keras.initializers.GlorotUniform(0), activation="softmax")(
+            model.get_layer("norm").output
+        ),
+        None,
+        "classes",
+    ),
     "nobody says": (_dense(3), None, None),
     "a loss of one's own": (_dense(3), lambda truth, given: keras.ops.mean(given), None),
     "an operation of one's own": (_twice, None, None),
@@ -107,6 +117,7 @@ KINDS = {
     "labels": ("logits, binary", "sigmoid", lambda values: 1 / (1 + np.exp(-values))),
     "values": ("one number", None, lambda values: values),
     "features": ("feature map", None, lambda values: values),
+    "class_map": ("map of classes", "softmax", lambda values: values),
 }
 RECIPES = ["float32", pytest.param("float16,int8,dynamic", marks=pytest.mark.slow)]
 
@@ -129,14 +140,27 @@ def test_files_give_what_the_model_gives(micro_model, photos_folder, tmp_path, c
         output = artifact.manifest["output"]
         assert (output["meaning"], output["activation"], output["shape"]) == (meaning, activation, list(expected.shape))
         assert artifact.manifest["drift"]["passed"]
-        assert (artifact.manifest["drift"]["top1_agreement"] is None) == (meaning != "labels")
+        assert (artifact.manifest["drift"]["top1_agreement"] is None) == (activation is None)
         assert "assumed" not in output
         tolerance = 1e-5 if recipe == "float32" else 0.15
         np.testing.assert_allclose(Interpreter(artifact.file).run(pixels), expected, atol=tolerance * np.abs(expected).max())
         assert validate.main([str(artifact.path), "--model", str(tmp_path / "mine.keras"), "--images", str(photos_folder), "--json"]) == 0
         document = json.loads(capfd.readouterr().out)
         assert document["meaning"] == meaning
+        assert (document["differences"][-1]["metrics"]["top1_agreement"] is None) == (activation is None)
         assert document["accuracy"] is None
+
+
+def test_scores_of_a_map_are_those_of_each_place(micro_model):
+    """--output says it of a last convolution without an activation; without it the numbers are features."""
+    logits = _made(micro_model, lambda model: keras.layers.Conv2D(3, 1)(model.get_layer("norm").output))
+    assert to_tflite.exportable(logits).meaning == "features"
+    for output in ("probabilities", "logits"):
+        assert to_tflite.exportable(logits, output=output).meaning == "class_map"
+    assumed = words_of([OUTPUT], MICRO.preprocessing, to_tflite.exportable(logits).meaning)
+    assert "taken for features" in assumed[0]
+    logits.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    assert to_tflite.exportable(logits, loss=loss_of(logits)).meaning == "class_map"
 
 
 def test_an_assumed_meaning_is_said(micro_model, photos_folder, tmp_path, capfd):

@@ -10,7 +10,7 @@ from tests.edge.small_models import run_command
 from tfvit.errors import EXIT_OK, EXIT_USAGE
 from tfvit.imagenet import preprocess_input
 from tfvit.model import build_variant
-from tfvit.preprocessing import normalize
+from tfvit.preprocessing import normalize, sides, size_of
 from tfvit.variants import find_variant
 
 pytestmark = pytest.mark.whole
@@ -27,28 +27,37 @@ def converted(capfd, tmp_path):
 
 def _answers(artifact, model):
     """The file's and the model's, of one image."""
-    side = artifact.manifest["input"]["shape"][1]
-    pixels = np.random.default_rng(0).integers(0, 256, (1, side, side, 3)).astype(np.float32)
+    pixels = np.random.default_rng(0).integers(0, 256, artifact.manifest["input"]["shape"]).astype(np.float32)
     expected = keras.ops.softmax(model(normalize(pixels, preprocessing_of(artifact.manifest))))
     return Interpreter(artifact.file).run(pixels), keras.ops.convert_to_numpy(expected)
 
 
-@pytest.mark.parametrize(
-    ("variant", "size", "window"), [("nano32", 48, None), ("v2_nano32", 64, 8), ("vit_nano32", 48, None)], ids=["V1", "V2", "plain"]
-)
-def test_a_variant_of_another_size(converted, capfd, tmp_path, variant, size, window):
-    flags = ("--image-size", str(size), *(("--window", str(window)) if window else ()))
+SIZES = {
+    "V1": ("nano32", 48, None),
+    "V2": ("v2_nano32", 64, 8),
+    "plain": ("vit_nano32", 48, None),
+    "V1, wide": ("nano32", (32, 64), None),
+    "V2, tall": ("v2_nano32", (48, 32), None),
+    "plain, wide": ("vit_nano32", (24, 40), None),
+}
+
+
+@pytest.mark.parametrize(("variant", "size", "window"), SIZES.values(), ids=SIZES)
+def test_a_variant_of_another_size(converted, tmp_path, variant, size, window):
+    height, width = sides(size)
+    size, written = size_of(height, width), size if isinstance(size, int) else f"{height}x{width}"
+    flags = ("--image-size", str(written), *(("--window", str(window)) if window else ()))
     done = converted("--variant", variant, *flags)
     assert done.code == EXIT_OK, done.err
-    name = f"{variant}-{size}px{f'-window{window}' if window else ''}-float32"
+    name = f"{variant}-{written}px{f'-window{window}' if window else ''}-float32"
     artifact = load(tmp_path / "out" / f"{name}.tflite")
     manifest = artifact.manifest
-    assert (manifest["variant"], manifest["input"]["shape"]) == (variant, [1, size, size, 3])
-    assert manifest["preprocessing"]["crop_px"] == size
+    assert (manifest["variant"], manifest["input"]["shape"]) == (variant, [1, height, width, 3])
+    assert preprocessing_of(manifest) == find_variant(variant).preprocessing.for_image_size(size, 1.0)
     recorded = manifest["settings"]
-    assert (recorded["image_size"], recorded.get("window")) == (size, window)
+    assert (recorded["image_size"], recorded.get("window")) == (size if isinstance(size, int) else [height, width], window)
     arguments = {"window_size": window} if window else {}
-    model = build_variant(find_variant(variant), weights="cifar10", input_shape=(size, size, 3), classifier_activation=None, **arguments)
+    model = build_variant(find_variant(variant), weights="cifar10", input_shape=(height, width, 3), classifier_activation=None, **arguments)
     np.testing.assert_allclose(*_answers(artifact, model), atol=1e-5)
     from edge import validate
 
@@ -61,6 +70,7 @@ def test_a_model_of_any_size(converted, tmp_path):
     keras.Model(image, backbone(preprocess_input(image))).save(tmp_path / "any.keras")
     done = converted("--model", tmp_path / "any.keras")
     assert done.code != EXIT_OK
+    assert "--image-size N or HEIGHTxWIDTH" in done.err
     assert converted("--model", tmp_path / "any.keras", "--image-size", "40", "--resize", "40").code == EXIT_OK
     artifact = load(tmp_path / "out" / "any-float32.tflite")
     pixels = np.random.default_rng(0).integers(0, 256, (1, 40, 40, 3)).astype(np.float32)
@@ -72,7 +82,9 @@ def test_a_model_of_any_size(converted, tmp_path):
     [
         (("--variant", "nano32", "--image-size", "7"), "at least 8 px"),
         (("--variant", "vit_nano32", "--image-size", "34"), "a multiple of 4"),
-        (("--variant", "nano32", "--window", "40"), "--window 40 for nano32 at 32 px"),
+        (("--variant", "vit_nano32", "--image-size", "32x34"), "--image-size 32x34 for vit_nano32"),
+        (("--variant", "nano32", "--image-size", "32,64"), "must be a number of pixels, or HEIGHTxWIDTH"),
+        (("--variant", "nano32", "--window", "40"), "--window 40 for nano32 at 32 x 32 px"),
         (("--variant", "vit_nano32", "--window", "4"), "of a variant with windows"),
         (("--model", "x.keras", "--window", "4"), "--window with --variant"),
         (("--checkpoint", "x", "--image-size", "64"), "--image-size with --variant or --model"),

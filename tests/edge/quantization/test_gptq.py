@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from edge.quantization.gptq import LEVELS, corrected_bias, error_optimal, nearest
+from edge.quantization import gptq
+from edge.quantization.gptq import HIGHEST4, LEVELS, LOWEST4, corrected_bias, error_optimal, four_bits, nearest
 
 
 @pytest.fixture
@@ -74,3 +75,50 @@ def test_corrected_bias_keeps_the_mean(layer):
     expected = (inputs @ weights.T + bias).mean(axis=0)
     np.testing.assert_allclose((inputs @ rounded.T + corrected).mean(axis=0), expected, atol=1e-4)
     assert np.abs((inputs @ rounded.T + bias).mean(axis=0) - expected).max() > 1e-2
+
+
+# 4 bits
+
+
+def _nearest_of_four_bits(weights):
+    scale = np.abs(weights).max(axis=1, keepdims=True) / HIGHEST4
+    return np.clip(np.round(weights / scale), LOWEST4, HIGHEST4) * scale
+
+
+def test_four_bits_are_better_on_inputs_not_seen(layer):
+    weights, inputs = layer
+    steps, scale = four_bits(weights, inputs[:1000])
+    ratio = _error(weights, steps * scale[:, None], inputs[1000:]) / _error(weights, _nearest_of_four_bits(weights), inputs[1000:])
+    print(f"error {ratio:.3f} of nearest rounding's")
+    assert ratio < 0.5
+
+
+def test_four_bits_use_all_sixteen_steps(layer):
+    steps, scale = four_bits(*layer)
+    assert (steps.dtype, scale.dtype, steps.shape, scale.shape) == (np.int8, np.float32, (48, 200), (48,))
+    assert (steps.min(), steps.max()) == (LOWEST4, HIGHEST4)
+    assert (scale > 0).all()
+
+
+def test_a_grid_may_end_before_the_largest_weight(layer, monkeypatch):
+    """One weight far from the others: the grid that ends at it holds the others in a few steps."""
+    weights, inputs = layer
+    weights = weights.copy()
+    weights[:, 5] = 8.0
+    errors = {}
+    for ends in ((1.0,), (1.0, 0.6)):
+        monkeypatch.setattr(gptq, "GRID_ENDS", ends)
+        steps, scale = four_bits(weights, inputs)
+        errors[ends] = _error(weights, steps * scale[:, None], inputs)
+    print(errors)
+    assert errors[1.0, 0.6] < 0.9 * errors[1.0,]
+
+
+def test_four_bits_of_zero_weights_and_of_inputs_that_are_zero():
+    weights = np.zeros((3, 8), np.float32)
+    weights[1, 2] = 0.5
+    steps, scale = four_bits(weights, np.ones((10, 8)))
+    np.testing.assert_allclose((steps * scale[:, None]).sum(axis=1), weights.sum(axis=1), atol=0.05)
+    steps, scale = four_bits(weights, np.zeros((10, 8)))
+    assert np.isfinite(scale).all()
+    np.testing.assert_allclose(steps * scale[:, None], weights, atol=1e-6)

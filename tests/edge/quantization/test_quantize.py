@@ -2,14 +2,15 @@
 
 import collections
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from edge.quantization import quantize, ranges
-from edge.quantization.dense_layers import dense_layers
-from edge.quantization.recipes import DYNAMIC, FLOAT, RECIPES, STATIC, find_recipe
+from edge.quantization.dense_layers import dense_layers, set_four_bits, takes_four_bits, weight_bits
+from edge.quantization.recipes import DYNAMIC, DYNAMIC4, FLOAT, RECIPES, STATIC, find_recipe
 from edge.runtime.cpu import Interpreter
 from edge.tflite import flatbuffer
 from tfvit.errors import InputError, UsageError
@@ -150,6 +151,49 @@ def test_types_of_every_dense_layer(tiny):
         assert found[STATIC] > (0.5 * wanted[STATIC] if recipe == "int8" else -1)
 
 
+def test_types_of_every_dense_layer_in_int4(tiny):
+    """4-bit weights, but the head's 8 and the patch embedding's float; everything is computed from float and given in float."""
+    graph = tiny.graph("int4")
+    bits = {layer["layer"]: layer["weight_bits"] for layer in weight_bits(graph)}
+    print(bits)
+    demoted = {step["layer"] for step in (tiny.manifest("int4")["repair"] or {"demoted": []})["demoted"]}
+    assert {layer: wide for layer, wide in bits.items() if wide != 4 and layer not in demoted} == {
+        "head": 8,
+        "patch_embedding/projection": 32,
+    }
+    assert bits == {layer["layer"]: layer["weight_bits"] for layer in tiny.manifest("int4")["file"]["layers"]}
+    for layer in dense_layers(graph):
+        assert {flatbuffer.tensor_type(graph, layer.input), flatbuffer.tensor_type(graph, layer.output)} == {"FLOAT32"}
+    assert set(bits.values()) | {8} > {layer["weight_bits"] for layer in weight_bits(tiny.graph("smallest"))}
+
+
+def test_four_bit_weights_are_the_ones_given(small_graph):
+    """Every step, in even and odd places, at a scale of its own: the runtime computes with exactly these weights."""
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((16, 6)).astype(np.float32)
+    file = small_graph(lambda x: tf.matmul(x, weights), (1, 16))
+    model = flatbuffer.read_model(file)
+    (layer,) = dense_layers(model)
+    steps, scale = rng.permutation(np.tile(np.arange(-8, 8, dtype=np.int8), 6)).reshape(6, 16), np.linspace(0.1, 0.6, 6)
+    set_four_bits(model, layer, steps, scale)
+    made = flatbuffer.write_model(model)
+    for position in range(16):
+        one = np.zeros((1, 16), np.float32)
+        one[0, position] = 1.0
+        np.testing.assert_allclose(Interpreter(made).run(one)[0], steps[:, position] * scale, rtol=2e-2, atol=1e-6)
+
+
+def test_layers_that_have_no_4_bit_kernel_stay_in_8(small_graph):
+    taken = []
+    for inputs in (16, 15):
+        weights = np.random.default_rng(0).standard_normal((inputs, 6)).astype(np.float32)
+        model = flatbuffer.read_model(small_graph(functools.partial(tf.matmul, b=weights), (1, inputs)))
+        (layer,) = dense_layers(model)
+        taken.append(takes_four_bits(model, layer))
+        assert quantize.layer_modes(model, RECIPES["smallest"]) == {layer.name: DYNAMIC4 if taken[-1] else DYNAMIC}
+    assert taken == [True, False]
+
+
 def test_a_layer_whose_output_8_bits_cannot_hold_is_dynamic(micro_float, images):
     graph = flatbuffer.read_model(micro_float)
     tensors, patches = quantize.watched_tensors(micro_float, INT8)
@@ -204,4 +248,4 @@ def test_recipes_are_data():
         assert recipe.name == name
         assert recipe.summary
         assert all(np.isfinite(value) for value in dataclasses.astuple(recipe.limits))
-    assert [recipe.name for recipe in RECIPES.values() if recipe.needs_calibration] == ["int8", "int8_full", "w8a16"]
+    assert [recipe.name for recipe in RECIPES.values() if recipe.needs_calibration] == ["int8", "int4", "smallest", "int8_full", "w8a16"]

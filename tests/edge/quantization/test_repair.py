@@ -1,6 +1,7 @@
 """Self-repair: the damaged layer is found, as few layers as possible are demoted, and the file passes the gate it had missed."""
 
 import csv
+import itertools
 import json
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pytest
 from PIL import Image
 
 from edge import verify
-from edge.quantization.recipes import DYNAMIC, FLOAT, RECIPES, STATIC
-from edge.quantization.repair import PICOSECONDS, Demotion, Sensitivity, demotions, repaired, steps_to_float
+from edge.quantization.recipes import BYTES, DYNAMIC, DYNAMIC4, FLOAT, RECIPES, STATIC
+from edge.quantization.repair import PICOSECONDS, Demotion, Sensitivity, affordable, demotions, repaired, steps_to_float
 from tests.edge.small_models import MICRO, build
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE
 
@@ -98,6 +99,65 @@ def test_beyond_repair():
     assert repaired({}, [], lambda modes: False) is None
 
 
+# Bits, by a knapsack
+
+BITS = RECIPES["smallest"].ladder
+
+
+def _alone(layer, mode, damage, saved):
+    return Sensitivity(layer, layer, mode, -10.0 * float(np.log10(damage)), 0.0, 1, saved)
+
+
+def _knapsack(layers=5, seed=0):
+    """Layers of many sizes whose damage falls from 4 bits to 8."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for layer in range(layers):
+        weights, damage = int(rng.integers(100, 2000)), float(rng.uniform(1e-4, 1e-2))
+        found += [_alone(str(layer), DYNAMIC4, damage, weights * 7 // 2), _alone(str(layer), DYNAMIC, damage / 200, weights * 3)]
+    return found
+
+
+def _damage_and_bytes(found, modes):
+    saved = {(one.name, one.mode): (one.damage, one.saved_bytes) for one in found}
+    chosen = [saved.get((name, mode), (0.0, 0)) for name, mode in modes.items()]
+    return sum(damage for damage, _ in chosen), -sum(size for _, size in chosen)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_bits_are_within_a_step_of_the_best_there_are(seed):
+    """Against every possibility: at most so many bytes, no other modes do less damage than ours with one step's bytes more."""
+    found = _knapsack(seed=seed)
+    smallest = dict.fromkeys((one.name for one in found), DYNAMIC4)
+    steps = demotions(found, BITS, BYTES)
+    every = [dict(zip(smallest, modes, strict=True)) for modes in itertools.product(BITS, repeat=len(smallest))]
+    known = [_damage_and_bytes(found, modes) for modes in every]
+    _, least = _damage_and_bytes(found, smallest)
+    dearest = max(step.price for step in steps)
+    for most in np.linspace(0, -least, 7):
+        ours, size = _damage_and_bytes(found, affordable(smallest, steps, most))
+        assert size - least <= most
+        assert ours <= min(damage for damage, total in known if total - least <= max(most - dearest, 0)) * (1 + 1e-9)
+    assert affordable(smallest, steps, 0) == smallest
+    assert set(affordable(smallest, steps, -least).values()) == {FLOAT}
+
+
+def test_bytes_are_spent_where_they_take_away_most_damage():
+    found = [_alone("small", DYNAMIC4, 1e-3, 350), _alone("small", DYNAMIC, 1e-5, 300), _alone("large", DYNAMIC4, 2e-3, 35000)]
+    found.append(_alone("large", DYNAMIC, 1e-5, 30000))
+    steps = demotions(found, BITS, BYTES)
+    assert [(step.layer, step.after, step.price) for step in steps[:2]] == [("small", DYNAMIC, 50), ("large", DYNAMIC, 5000)]
+
+
+def test_a_step_that_is_too_dear_is_passed_over_and_so_are_those_behind_it():
+    steps = [
+        Demotion("large", "large", DYNAMIC4, DYNAMIC, 20.0, 100.0),
+        Demotion("large", "large", DYNAMIC, FLOAT, 20.0, 1.0),
+        Demotion("small", "small", DYNAMIC4, DYNAMIC, 20.0, 10.0),
+    ]
+    assert affordable({"large": DYNAMIC4, "small": DYNAMIC4}, steps, 50.0) == {"large": DYNAMIC4, "small": DYNAMIC}
+
+
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory):
     """The same function in float: one channel of the values grows by a thousand, its row of the projection shrinks by as much."""
@@ -175,3 +235,29 @@ def test_explain_shows_and_draws(cli, tmp_path):
     kept = picture.read_bytes()
     assert cli(*arguments).code == EXIT_UNUSABLE
     assert picture.read_bytes() == kept
+
+
+def test_the_most_exact_file_of_a_size(cli, tmp_path):
+    arguments = ("--variant", "micro", "--weights", "random:1", "--quant", "smallest", "--min-snr", "0", "--json")
+    made = {}
+    for folder, given in (("least", ()), ("fits", ("--max-size", "0.045")), ("all", ("--max-size", "1"))):
+        ran = cli(*arguments, *given, "--out", tmp_path / folder)
+        assert ran.code == EXIT_OK
+        made[folder] = json.loads(ran.out)["artifacts"][0]["manifest"]
+    sizes = {folder: manifest["file"]["size_bytes"] for folder, manifest in made.items()}
+    decibels = {folder: manifest["drift"]["logits_snr_db"] for folder, manifest in made.items()}
+    bits = {folder: [layer["weight_bits"] for layer in manifest["file"]["layers"]] for folder, manifest in made.items()}
+    print(sizes, decibels, bits)
+    assert sizes["least"] < sizes["fits"] <= 45000 < sizes["all"]
+    assert decibels["least"] < decibels["fits"] < decibels["all"]
+    assert (set(bits["least"]), set(bits["all"])) == ({4, 8}, {32})  # the patch embedding is a convolution
+    assert len(set(bits["fits"])) > 1
+    assert (made["least"]["settings"].get("max_size_bytes"), made["fits"]["settings"]["max_size_bytes"]) == (None, 45000)
+    assert verify.main([str(tmp_path / "fits" / "micro-smallest.random.tflite"), "--quiet"]) == EXIT_OK
+
+
+def test_no_file_is_as_small(cli, tmp_path):
+    ran = cli("--variant", "micro", "--weights", "random:1", "--quant", "smallest", "--max-size", "0.001", "--out", tmp_path)
+    assert ran.code == EXIT_CHECK_FAILED
+    assert "asked for at most 0.001 MB (--max-size)" in ran.out + ran.err
+    assert list(tmp_path.iterdir()) == []

@@ -119,7 +119,7 @@ def test_min_runtime_version(operations, expected):
 
 
 def test_the_file_says_its_own_minimum_runtime(tiny_v1):
-    for recipe, expected in (("float32", "2.9.0"), ("float16", "2.9.0"), ("int8", "2.17.0"), ("dynamic", "2.17.0")):
+    for recipe, expected in (("float32", "2.9.0"), ("float16", "2.9.0"), ("int8", "2.17.0"), ("dynamic", "2.17.0"), ("int4", "2.17.0")):
         graph = tiny_v1.graph(recipe)
         (entry,) = [entry for entry in graph.metadata if entry.name == b"min_runtime_version"]
         written = bytes(graph.buffers[entry.buffer].data)
@@ -135,6 +135,8 @@ def test_the_file_says_its_own_minimum_runtime(tiny_v1):
         ("FULLY_CONNECTED", ("FLOAT32", "FLOAT32"), 0, 1),
         ("FULLY_CONNECTED", ("FLOAT32", "INT8"), 1, 3),
         ("FULLY_CONNECTED", ("FLOAT32", "INT8"), 8, 12),
+        ("FULLY_CONNECTED", ("FLOAT32", "INT4"), 8, 12),
+        ("FULLY_CONNECTED", ("FLOAT32", "INT4"), 1, 12),
         ("FULLY_CONNECTED", ("INT8", "INT8"), 8, 4),
         ("CONV_2D", ("FLOAT32", "INT8"), 8, 5),
         ("CONV_2D", ("INT8", "INT8"), 8, 3),

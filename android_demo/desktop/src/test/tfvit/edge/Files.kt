@@ -16,6 +16,7 @@ object Files {
     val golden = File(System.getProperty("android.golden"))
     val project = File(System.getProperty("android.project"))
     val fineTuned by lazy { File(System.getProperty("android.fine_tuned")) }
+    val others by lazy { File(System.getProperty("android.others")) }
     val report = File(System.getProperty("android.report"))
 
     val index: JsonValue by lazy { Json.read(golden.resolve("index.json").readText()) }

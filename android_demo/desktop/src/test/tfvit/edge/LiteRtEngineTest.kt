@@ -18,6 +18,7 @@ import tfvit.edge.core.DeviceKind
 import tfvit.edge.core.DeviceProbe
 import tfvit.edge.core.DeviceReport
 import tfvit.edge.core.EngineException
+import tfvit.edge.core.Meaning
 import tfvit.edge.core.PackageReader
 import tfvit.edge.core.PackagedModel
 import tfvit.edge.core.Parity
@@ -25,7 +26,8 @@ import tfvit.edge.core.Preset
 import tfvit.edge.core.RgbImage
 import tfvit.edge.core.Task
 import tfvit.edge.core.peakMemoryMb
-import tfvit.edge.core.probabilities
+import tfvit.edge.core.realNumbers
+import tfvit.edge.core.sha256
 import tfvit.edge.core.topK
 
 /** The app's own inference class on real LiteRT, against what Python's LiteRT answered. */
@@ -45,8 +47,8 @@ class LiteRtEngineTest {
                 for (picture in case["pictures"].list()) {
                     open.write(Files.bytes(picture["pixels"]))
                     open.run()
-                    val received = probabilities(model, open.read())
-                    val expected = picture["probabilities"].list().map { it.number() }
+                    val received = realNumbers(model, open.read())
+                    val expected = picture["numbers"].list().map { it.number() }
                     assertEquals("${model.name}: top-5", picture["top5"].list().map { it.int() }, topK(received, 5))
                     largest = maxOf(largest, expected.indices.maxOf { abs(expected[it] - received[it]) })
                 }
@@ -69,13 +71,53 @@ class LiteRtEngineTest {
                     val image = RgbImage(picture["width"].int(), picture["height"].int(), Files.bytes(picture["rgb"]))
                     open.write(model.preprocessing.apply(image))
                     open.run()
-                    val answer = topK(probabilities(model, open.read()), 1).single()
+                    val answer = topK(realNumbers(model, open.read()), 1).single()
                     assertEquals("${model.name}: ${picture["path"].string()}", picture["top1"].int(), answer)
                 }
             }
             println("${model.name}: ${pictures.size} wide pictures, each as Keras answers it")
         }
         assertEquals("classes among the answers", 3, pictures.map { it["top1"].int() }.distinct().size)
+    }
+
+    /** Values, an embedding, a map of features. */
+    @Test
+    fun sameNumbersAsPython() {
+        val bundle = PackageReader.read(Files.source(Files.others))
+        val itsFactory = LiteRtEngine.factory { model, options -> CompiledModel.create(Files.others.resolve(model.file).path, options) }
+        assertEquals(setOf(Meaning.VALUES, Meaning.FEATURES), bundle.models.map { it.meaning }.toSet())
+        for (case in Files.index["others"].list()) {
+            val model = bundle.models.first { it.name == case["name"].string() }
+            Backends.open(model, Backend.CPU, 1, itsFactory).use { open ->
+                val parity = Parity.check(open, Files.goldenImage)
+                assertTrue("${model.name}: $parity", parity.passed && parity.top5Same == null)
+                var largest = 0.0
+                for (picture in case["pictures"].list()) {
+                    val image = RgbImage(picture["width"].int(), picture["height"].int(), Files.bytes(picture["rgb"]))
+                    val pixels = model.preprocessing.apply(image)
+                    assertEquals("${model.name}: pixels", sha256(Files.bytes(picture["pixels"])), sha256(pixels))
+                    open.write(pixels)
+                    open.run()
+                    val received = realNumbers(model, open.read())
+                    val expected = picture["numbers"].list().map { it.number() }
+                    assertEquals(expected.size, received.size)
+                    val scale = expected.maxOf { abs(it) }
+                    largest = maxOf(largest, expected.indices.maxOf { abs(expected[it] - received[it]) } / scale)
+                }
+                println("${model.name}: ${model.output.shape} ${model.meaning.id}, largest difference of the scale to Python's $largest")
+                assertTrue("${model.name}: differs by $largest", largest <= SAME_RUNTIME)
+            }
+        }
+    }
+
+    @Test
+    fun otherNumbersThanTheGoldenOnesAreSeen() {
+        val model = PackageReader.read(Files.source(Files.others)).models.first { it.meaning == Meaning.FEATURES }
+        val itsFactory = LiteRtEngine.factory { one, options -> CompiledModel.create(Files.others.resolve(one.file).path, options) }
+        val off = model.golden.numbers.map { it.copy(score = it.score + 1.1 * model.golden.tolerance.getValue("cpu")) }
+        Backends.open(model.copy(golden = model.golden.copy(numbers = off)), Backend.CPU, 1, itsFactory).use {
+            assertTrue(!Parity.check(it, Files.goldenImage).passed)
+        }
     }
 
     @Test

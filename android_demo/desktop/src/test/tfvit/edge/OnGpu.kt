@@ -25,7 +25,7 @@ class OnGpu {
                 assertNull(open.reason)
                 val parity = Parity.check(open, Files.goldenImage)
                 println("$name on the GPU delegate: off by ${parity.maxAbsErr}, allowed ${parity.tolerance}")
-                assertTrue("$parity", parity.passed && parity.top5Same)
+                assertTrue("$parity", parity.passed && parity.top5Same != false)
             }
         }
     }

@@ -12,6 +12,7 @@ import tfvit.edge.core.NoPackageException
 import tfvit.edge.core.PackageException
 import tfvit.edge.core.PackageReader
 import tfvit.edge.core.Preprocessing
+import tfvit.edge.core.Size
 import tfvit.edge.core.Interpolation
 
 class PackageReaderTest {
@@ -41,7 +42,7 @@ class PackageReaderTest {
         val read = read()
         assertTrue(read.models.map { it.name }.containsAll(listOf("nano32-float32", "nano32-float16", "nano32-int8")))
         val model = read.models.first { it.name == "nano32-int8" }
-        assertEquals(Preprocessing(32, 32, Interpolation.BICUBIC, true), model.preprocessing)
+        assertEquals(Preprocessing(Size(32), Size(32), Interpolation.BICUBIC, true), model.preprocessing)
         assertEquals(listOf(1, 32, 32, 3), model.input.shape)
         assertEquals(10, model.labels!!.size)
         assertEquals("cat", model.labels!![3])
@@ -97,6 +98,14 @@ class PackageReaderTest {
                 Triple("\"interpolation\": \"bicubic\"", "\"interpolation\": \"nearest\"", "$.models[0].preprocessing.interpolation: expected one of"),
                 Triple("\"crop_px\": 32", "\"crop_px\": 64", "$.models[0].preprocessing.resize_px: expected 64 (crop_px) to"),
                 Triple("\"resize_px\": 32", "\"resize_px\": 99999", "$.models[0].preprocessing.resize_px: expected"),
+                Triple("\"resize_px\": 32", "\"resize_px\": [64, 31]", "$.models[0].preprocessing.resize_px: expected 32 (crop_px) to"),
+                Triple("\"resize_px\": 32", "\"resize_px\": [64, 32, 3]", "$.models[0].preprocessing.resize_px: expected one number or two"),
+                Triple("\"crop_px\": 32", "\"crop_px\": [32, 24]", "$.models[0].input.shape: expected [1, 32, 24, 3]"),
+                Triple("\"keep_aspect\": true", "\"pad\": 256, \"keep_aspect\": true", "$.models[0].preprocessing.pad: expected 0 to 255"),
+                Triple("\"keep_aspect\": true", "\"pad\": 0, \"keep_aspect\": false", "$.models[0].preprocessing.pad: expected it with keep_aspect"),
+                Triple("\"activation\": \"softmax\"", "\"meaning\": \"values\", \"activation\": \"softmax\"", "$.models[0].output.activation: expected null"),
+                Triple("\"activation\": \"softmax\"", "\"meaning\": \"values\", \"activation\": null", "$.models[0].golden.numbers: missing"),
+                Triple("\"activation\": \"softmax\"", "\"meaning\": \"other\", \"activation\": null", "$.models[0].output.meaning: expected one of"),
                 Triple("\"classes\": 10", "\"classes\": 11", "$.models[0].output.shape: expected [1, 11]. Received: [1, 10]"),
                 Triple("\"layout\": \"NHWC\"", "\"layout\": \"NCHW\"", "$.models[0].input: expected NHWC and RGB"),
                 Triple("\"activation\": \"softmax\"", "\"activation\": \"sigmoid\"", "$.models[0].output.activation: expected \"softmax\" or null"),

@@ -13,6 +13,7 @@ import tfvit.edge.core.Orientation
 import tfvit.edge.core.Plane
 import tfvit.edge.core.Preprocessing
 import tfvit.edge.core.RgbImage
+import tfvit.edge.core.Size
 import tfvit.edge.core.argbToRgb
 import tfvit.edge.core.jpegOrientation
 import tfvit.edge.core.sha256
@@ -27,13 +28,14 @@ class PreprocessingTest {
             val image = RgbImage(case["width"].int(), case["height"].int(), Files.bytes(case["rgb"]))
             for (setting in case["settings"].list()) {
                 val interpolation = Interpolation.entries.first { it.id == setting["interpolation"].string() }
+                fun size(name: String) = setting[name].let { if (it.isList) Size(it.list()[0].int(), it.list()[1].int()) else Size(it.int()) }
                 val preprocessing =
-                    Preprocessing(setting["resize_px"].int(), setting["crop_px"].int(), interpolation, setting["keep_aspect"].boolean())
+                    Preprocessing(size("resize_px"), size("crop_px"), interpolation, setting["keep_aspect"].boolean(), setting.optional("pad")?.int())
                 assertSamePixels("${case["name"].string()} $preprocessing", Files.bytes(setting["pixels"]), preprocessing.apply(image))
                 compared++
             }
         }
-        assertTrue("only $compared comparisons", compared >= 100)
+        assertTrue("only $compared comparisons", compared >= 200)
         println("preprocessing: $compared results equal Python's, ${Files.index["photos"].int()} images of them photos")
     }
 
@@ -45,7 +47,7 @@ class PreprocessingTest {
         val middle = pixels.size / 2
         pixels[middle] = (pixels[middle].toInt() xor 0xff).toByte()
         val image = RgbImage(case["width"].int(), case["height"].int(), pixels)
-        val preprocessing = Preprocessing(setting["resize_px"].int(), setting["crop_px"].int(), Interpolation.BICUBIC, true)
+        val preprocessing = Preprocessing(Size(setting["resize_px"].int()), Size(setting["crop_px"].int()), Interpolation.BICUBIC, true)
         assertTrue(!preprocessing.apply(image).contentEquals(Files.bytes(setting["pixels"])))
     }
 

@@ -23,6 +23,7 @@ import java.io.IOException
 import tfvit.edge.core.Answer
 import tfvit.edge.core.Backend
 import tfvit.edge.core.EdgePackage
+import tfvit.edge.core.Meaning
 import tfvit.edge.core.OpenModel
 import tfvit.edge.core.Orientation
 import tfvit.edge.core.PackagedModel
@@ -162,6 +163,9 @@ class MainActivity : Activity() {
             lines += getString(R.string.opened_instead, label(open.used), label(open.requested), open.reason)
         }
         if (open.model.randomWeights) lines += getString(R.string.random_weights)
+        val shape = open.model.output.shape.drop(1).joinToString(" × ")
+        if (open.model.meaning == Meaning.VALUES) lines += getString(R.string.gives_values, shape)
+        if (open.model.meaning == Meaning.FEATURES) lines += getString(R.string.gives_features, shape)
         if (source == Source.NONE) lines += getString(R.string.choose_source)
         status.text = lines.joinToString("\n")
     }
@@ -301,7 +305,10 @@ class MainActivity : Activity() {
 
     private fun showAnswer(shown: RgbImage, imageMs: Double, answer: Answer) {
         image.setImageBitmap(bitmapOf(shown, SHOWN_PX))
-        scores.text = answer.top.joinToString("\n") { getString(R.string.score, it.label, it.score) }
+        scores.text =
+            answer.top.joinToString("\n") {
+                if (answer.model.meaning.isScored) getString(R.string.score, it.label, it.score) else getString(R.string.number, it.label, it.score)
+            }
         val times = answer.times
         stages.text = getString(R.string.stages, imageMs, times.preprocessMs, times.writeMs, times.inferenceMs, times.postprocessMs)
     }

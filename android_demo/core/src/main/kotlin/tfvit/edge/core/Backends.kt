@@ -11,7 +11,7 @@ class EngineException(message: String, cause: Throwable? = null) : Exception(mes
 
 /** A model compiled for one backend. Not for several threads at once. */
 interface Engine : AutoCloseable {
-    /** Takes [cropPx, cropPx, 3] bytes of RGB. */
+    /** Takes [height, width, 3] bytes of RGB. */
     @Throws(EngineException::class) fun write(pixels: ByteArray)
 
     @Throws(EngineException::class) fun run()

@@ -6,7 +6,8 @@ data class StageTimes(val preprocessMs: Double, val writeMs: Double, val inferen
         get() = preprocessMs + writeMs + inferenceMs + postprocessMs
 }
 
-data class Answer(val top: List<Score>, val times: StageTimes)
+/** @property top what is worth showing. */
+data class Answer(val model: PackagedModel, val top: List<Score>, val times: StageTimes)
 
 /** An image through an open model. [nanoTime] is a clock. */
 class Classifier(private val open: OpenModel, private val nanoTime: () -> Long = System::nanoTime) {
@@ -24,6 +25,7 @@ class Classifier(private val open: OpenModel, private val nanoTime: () -> Long =
         val top = topScores(open.model, output)
         val end = nanoTime()
         return Answer(
+            open.model,
             top,
             StageTimes(
                 milliseconds(start, preprocessed),
@@ -38,9 +40,10 @@ class Classifier(private val open: OpenModel, private val nanoTime: () -> Long =
 /**
  * Whether this device answers the golden image as the machine did that packed the model.
  *
- * @property maxAbsErr |score - golden score| of the golden image's best class; null where it is not a number.
+ * @property top5Same null for values and features.
+ * @property maxAbsErr |score - golden score| of the golden image's best class, or the largest of all numbers; null where it is not a number.
  */
-data class Parity(val passed: Boolean, val top5Same: Boolean, val maxAbsErr: Double?, val tolerance: Double, val pixelsSame: Boolean) {
+data class Parity(val passed: Boolean, val top5Same: Boolean?, val maxAbsErr: Double?, val tolerance: Double, val pixelsSame: Boolean) {
     companion object {
         /** @param image the golden image, decoded. */
         fun check(open: OpenModel, image: RgbImage): Parity {
@@ -48,16 +51,16 @@ data class Parity(val passed: Boolean, val top5Same: Boolean, val maxAbsErr: Dou
             val pixels = open.model.preprocessing.apply(image)
             open.write(pixels)
             open.run()
-            val probabilities = probabilities(open.model, open.read())
+            val numbers = realNumbers(open.model, open.read())
             val expected = golden.top5.map { it.index }
-            val received = topK(probabilities, expected.size)
-            val best = golden.top5.first()
-            val error = Math.abs(probabilities[best.index] - best.score)
+            val received = topK(numbers, expected.size)
+            // of classes the best one's; Kotlin's max is NaN where one of them is
+            val error = (golden.top5.take(1) + golden.numbers).maxOf { Math.abs(numbers[it.index] - it.score) }
             val tolerance = golden.tolerance.getValue(open.used.id)
             val pixelsSame = sha256(pixels) == golden.pixelsSha256
             return Parity(
-                passed = pixelsSame && received.first() == best.index && error <= tolerance,
-                top5Same = received == expected,
+                passed = pixelsSame && received.firstOrNull() == expected.firstOrNull() && error <= tolerance,
+                top5Same = if (open.model.meaning.isScored) received == expected else null,
                 maxAbsErr = error.takeIf { it.isFinite() },
                 tolerance = tolerance,
                 pixelsSame = pixelsSame,

@@ -23,15 +23,30 @@ data class PackagedModel(
     val output: TensorSpec,
     /** Whether the file itself ends in a softmax or sigmoid. */
     val outputIsProbabilities: Boolean,
-    /** Whether each label applies or not by itself, instead of one class of all. */
-    val outputIsLabels: Boolean,
-    /** One for each class; null where the model has none. */
+    val meaning: Meaning,
+    /** One for each entry of the output's last axis; null where the model has none. */
     val labels: List<String>?,
     val minRuntimeVersion: String?,
     val gpu: GpuVerdict,
     val golden: Golden,
 ) {
-    fun label(index: Int): String = labels?.get(index) ?: "class $index"
+    /** Of an entry of the output, counted through all its axes. */
+    fun label(index: Int): String = labels?.get(index % classes) ?: "${meaning.one} $index"
+}
+
+/** What the numbers of an output are; [one] names one of them. */
+enum class Meaning(val id: String, val one: String, internal val activation: String?) {
+    /** Of which one applies. */
+    CLASSES("classes", "class", "softmax"),
+    /** Each of which applies or not. */
+    LABELS("labels", "label", "sigmoid"),
+    VALUES("values", "value", null),
+    /** An embedding or a map. */
+    FEATURES("features", "feature", null);
+
+    /** Whether they are probabilities, or become such by a softmax or sigmoid. */
+    val isScored: Boolean
+        get() = activation != null
 }
 
 enum class ElementType(val id: String) {
@@ -59,12 +74,15 @@ data class GoldenImage(val file: String, val sha256: String, val width: Int, val
 /** What this model makes of the golden image on the machine that packed it. */
 data class Golden(
     val pixelsSha256: String,
+    /** The best classes or labels; empty for values and features. */
     val top5: List<Score>,
-    /** Backend id to the largest difference of the best class's score that still passes. */
+    /** Some of the values or features; empty for classes and labels. */
+    val numbers: List<Score>,
+    /** Backend id to the largest difference of the best class's score, or of a number, that still passes. */
     val tolerance: Map<String, Double>,
 )
 
-/** A class and its probability. */
+/** A class or label and its probability, or a value or feature itself. */
 data class Score(val index: Int, val label: String, val score: Double)
 
 data class Recommendation(val name: String, val why: String)

@@ -12,6 +12,9 @@ class JsonValue(val path: String, private val value: Any?) {
     val isNull: Boolean
         get() = value == null
 
+    val isList: Boolean
+        get() = value is List<*>
+
     fun string(): String = value as? String ?: expected("a string")
 
     fun boolean(): Boolean = value as? Boolean ?: expected("true or false")

@@ -32,6 +32,7 @@ object PackageReader {
     private val SHA256 = Regex("[0-9a-f]{64}")
     private val VERDICTS = setOf("whole", "refused", "wrong")
     private const val TOP = 5
+    private const val MOST_NUMBERS = 1 shl 24
 
     /**
      * @param onFile called with each file's path before it is hashed.
@@ -92,19 +93,19 @@ object PackageReader {
         if (range != listOf(0.0, 255.0)) input["range"].fail("expected [0, 255]. Received: $range")
         val inputSpec = tensor(input)
         val preprocessing = preprocessing(value["preprocessing"])
-        val shape = listOf(1, preprocessing.cropPx, preprocessing.cropPx, 3)
+        val shape = listOf(1, preprocessing.cropPx.height, preprocessing.cropPx.width, 3)
         if (inputSpec.shape != shape) input["shape"].fail("expected $shape, as the preprocessing makes it. Received: ${inputSpec.shape}")
         val output = tensor(value["output"])
-        if (output.shape != listOf(1, classes)) value["output"]["shape"].fail("expected [1, $classes]. Received: ${output.shape}")
-        val meaning = value["output"].optional("meaning")
-        if (meaning != null && meaning.string() !in listOf("classes", "labels")) {
-            meaning.fail("expected \"classes\" or \"labels\". Received: \"${meaning.string()}\"")
+        val meaning = value["output"].optional("meaning")?.let { meaning(it) } ?: Meaning.CLASSES
+        val asSaid = if (meaning.isScored) output.shape == listOf(1, classes) else output.shape.size > 1 && output.shape.last() == classes
+        if (!asSaid || output.shape.first() != 1 || output.shape.fold(1L) { product, side -> product * side } > MOST_NUMBERS) {
+            val expected = if (meaning.isScored) "[1, $classes]" else "[1, ..., $classes], at most $MOST_NUMBERS numbers"
+            value["output"]["shape"].fail("expected $expected. Received: ${output.shape}")
         }
-        val isLabels = meaning?.string() == "labels"
-        val ownActivation = if (isLabels) "sigmoid" else "softmax"
         val activation = value["output"].optional("activation")
-        if (activation != null && activation.string() != ownActivation) {
-            activation.fail("expected \"$ownActivation\" or null. Received: \"${activation.string()}\"")
+        if (activation != null && activation.string() != meaning.activation) {
+            val expected = meaning.activation?.let { "\"$it\" or " }.orEmpty()
+            activation.fail("expected ${expected}null. Received: \"${activation.string()}\"")
         }
         verify(source, file, sha256, sizeBytes, onFile)
         val labels = value.optional("labels")?.let { labels(it, classes, source, onFile) }
@@ -124,12 +125,17 @@ object PackageReader {
             preprocessing = preprocessing,
             output = output,
             outputIsProbabilities = activation != null,
-            outputIsLabels = isLabels,
+            meaning = meaning,
             labels = labels,
             minRuntimeVersion = value.optional("min_runtime_version")?.string(),
             gpu = GpuVerdict(verdict, gpu["basis"].string()),
-            golden = golden(value["golden"], classes, labels),
+            golden = golden(value["golden"], output.elements, meaning, labels),
         )
+    }
+
+    private fun meaning(value: JsonValue): Meaning {
+        val name = value.string()
+        return Meaning.entries.firstOrNull { it.id == name } ?: value.fail("expected one of ${Meaning.entries.map { it.id }}. Received: \"$name\"")
     }
 
     private fun tensor(value: JsonValue): TensorSpec {
@@ -153,11 +159,21 @@ object PackageReader {
         val interpolation =
             Interpolation.entries.firstOrNull { it.id == name }
                 ?: value["interpolation"].fail("expected one of ${Interpolation.entries.map { it.id }}. Received: \"$name\"")
-        val resizePx = value["resize_px"].int()
-        val cropPx = value["crop_px"].int()
-        if (cropPx !in 1..MAX_SIDE) value["crop_px"].fail("expected 1 to $MAX_SIDE. Received: $cropPx")
-        if (resizePx !in cropPx..MAX_SIDE) value["resize_px"].fail("expected $cropPx (crop_px) to $MAX_SIDE. Received: $resizePx")
-        return Preprocessing(resizePx, cropPx, interpolation, value["keep_aspect"].boolean())
+        val resizePx = size(value["resize_px"])
+        val cropPx = size(value["crop_px"])
+        if (!resizePx.covers(cropPx)) value["resize_px"].fail("expected $cropPx (crop_px) to $MAX_SIDE. Received: $resizePx")
+        val pad = value.optional("pad")?.let { pad -> pad.int().also { if (it !in 0..255) pad.fail("expected 0 to 255. Received: $it") } }
+        val keepAspect = value["keep_aspect"].boolean()
+        if (pad != null && (resizePx != cropPx || !keepAspect)) value["pad"].fail("expected it with keep_aspect, and resize_px as crop_px")
+        return Preprocessing(resizePx, cropPx, interpolation, keepAspect, pad)
+    }
+
+    /** The side of a square, or height and width. */
+    private fun size(value: JsonValue): Size {
+        val sides = if (value.isList) value.list().map { it.int() } else listOf(value.int(), value.int())
+        if (sides.size != 2) value.fail("expected one number or two. Received: ${sides.size}")
+        for (side in sides) if (side !in 1..MAX_SIDE) value.fail("expected 1 to $MAX_SIDE. Received: $side")
+        return Size(sides[0], sides[1])
     }
 
     private fun labels(value: JsonValue, classes: Int, source: PackageSource, onFile: (String) -> Unit): List<String> {
@@ -168,17 +184,20 @@ object PackageReader {
         return lines
     }
 
-    private fun golden(value: JsonValue, classes: Int, labels: List<String>?): Golden {
-        val top5 =
-            value["top5"].list().map { item ->
+    private fun golden(value: JsonValue, elements: Int, meaning: Meaning, labels: List<String>?): Golden {
+        fun scores(list: String, number: String) =
+            value[list].list().map { item ->
                 val index = item["index"].int()
-                if (index !in 0 until classes) item["index"].fail("expected 0 to ${classes - 1}. Received: $index")
-                Score(index, labels?.get(index) ?: "class $index", item["score"].number())
+                if (index !in 0 until elements) item["index"].fail("expected 0 to ${elements - 1}. Received: $index")
+                Score(index, labels?.getOrNull(index) ?: "${meaning.one} $index", item[number].number())
             }
-        if (top5.size != minOf(TOP, classes)) value["top5"].fail("expected ${minOf(TOP, classes)} classes. Received: ${top5.size}")
+        val top5 = if (meaning.isScored) scores("top5", "score") else emptyList()
+        val numbers = if (meaning.isScored) emptyList() else scores("numbers", "value")
+        if (meaning.isScored && top5.size != minOf(TOP, elements)) value["top5"].fail("expected ${minOf(TOP, elements)} classes. Received: ${top5.size}")
+        if (!meaning.isScored && numbers.isEmpty()) value["numbers"].fail("expected at least one number")
         val tolerance = value["tolerance"].keys().associateWith { value["tolerance"][it].number() }
         if ("cpu" !in tolerance || "gpu" !in tolerance) value["tolerance"].fail("expected cpu and gpu. Received: ${tolerance.keys}")
-        return Golden(sha256(value["pixels_sha256"]), top5, tolerance)
+        return Golden(sha256(value["pixels_sha256"]), top5, numbers, tolerance)
     }
 
     /** A path that stays inside the package's folder. */

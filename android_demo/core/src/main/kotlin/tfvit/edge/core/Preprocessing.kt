@@ -32,18 +32,41 @@ enum class Interpolation(val id: String, internal val support: Double) {
     }
 }
 
+data class Size(val height: Int, val width: Int) {
+    constructor(side: Int) : this(side, side)
+
+    fun covers(other: Size): Boolean = height >= other.height && width >= other.width
+
+    override fun toString(): String = if (height == width) "$height" else "[$height, $width]"
+}
+
 /**
- * Geometry of a model's input, equal to `tfvit.preprocessing` pixel for pixel: resize the short side to [resizePx] (both sides without
- * [keepAspect]), then cut out the centre square of [cropPx].
+ * Geometry of a model's input, equal to `tfvit.preprocessing` pixel for pixel: resize the image until it covers [resizePx] (to exactly that
+ * without [keepAspect]), then cut out the centre of [cropPx]. With [pad], instead: resize it until it fits into [resizePx], which is then
+ * [cropPx], and fill the rest with that value.
  */
-data class Preprocessing(val resizePx: Int, val cropPx: Int, val interpolation: Interpolation, val keepAspect: Boolean) {
-    /** [cropPx, cropPx, 3] bytes of RGB. [image] is upright. */
+data class Preprocessing(
+    val resizePx: Size,
+    val cropPx: Size,
+    val interpolation: Interpolation,
+    val keepAspect: Boolean,
+    val pad: Int? = null,
+) {
+    /** Bytes of RGB, [cropPx] of them times 3. [image] is upright. */
     fun apply(image: RgbImage): ByteArray {
-        val short = minOf(image.width, image.height)
-        // the long side is rounded down
-        val width = if (keepAspect) (resizePx.toLong() * image.width / short).toInt() else resizePx
-        val height = if (keepAspect) (resizePx.toLong() * image.height / short).toInt() else resizePx
-        return crop(resize(image, width, height, interpolation), cropPx)
+        val size = if (keepAspect) withAspect(image) else resizePx
+        val resized = resize(image, size.width, size.height, interpolation)
+        return if (pad == null) crop(resized, cropPx) else padded(resized, cropPx, pad.toByte())
+    }
+
+    private fun withAspect(image: RgbImage): Size {
+        val isWider = image.width.toLong() * resizePx.height > image.height.toLong() * resizePx.width
+        // the side that is left free is rounded down
+        return if (isWider == (pad == null)) {
+            Size(resizePx.height, maxOf(1, (resizePx.height.toLong() * image.width / image.height).toInt()))
+        } else {
+            Size(maxOf(1, (resizePx.width.toLong() * image.height / image.width).toInt()), resizePx.width)
+        }
     }
 }
 
@@ -149,13 +172,25 @@ private fun weighted(source: ByteArray, from: Int, step: Int, weights: Weights, 
 
 internal fun clip(value: Int): Byte = value.coerceIn(0, 255).toByte()
 
-/** The centre square; an odd margin is split half to even, as Python's `round` does. */
-private fun crop(image: RgbImage, side: Int): ByteArray {
-    val left = halfToEven(image.width - side)
-    val top = halfToEven(image.height - side)
-    val pixels = ByteArray(3 * side * side)
-    for (y in 0 until side) {
-        image.pixels.copyInto(pixels, 3 * side * y, 3 * ((top + y) * image.width + left), 3 * ((top + y) * image.width + left + side))
+/** The centre; an odd margin is split half to even, as Python's `round` does. */
+private fun crop(image: RgbImage, size: Size): ByteArray {
+    val left = halfToEven(image.width - size.width)
+    val top = halfToEven(image.height - size.height)
+    val pixels = ByteArray(3 * size.width * size.height)
+    for (y in 0 until size.height) {
+        val from = (top + y) * image.width + left
+        image.pixels.copyInto(pixels, 3 * size.width * y, 3 * from, 3 * (from + size.width))
+    }
+    return pixels
+}
+
+/** In the middle of pixels of one value, an odd margin's larger half at the right and at the bottom. */
+private fun padded(image: RgbImage, size: Size, value: Byte): ByteArray {
+    val left = (size.width - image.width) / 2
+    val top = (size.height - image.height) / 2
+    val pixels = ByteArray(3 * size.width * size.height) { value }
+    for (y in 0 until image.height) {
+        image.pixels.copyInto(pixels, 3 * ((top + y) * size.width + left), 3 * y * image.width, 3 * (y + 1) * image.width)
     }
     return pixels
 }

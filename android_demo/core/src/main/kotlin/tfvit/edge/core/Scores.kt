@@ -1,5 +1,6 @@
 package tfvit.edge.core
 
+import kotlin.math.abs
 import kotlin.math.exp
 
 /** Probabilities of logits, computed in doubles. */
@@ -17,16 +18,22 @@ fun sigmoid(logits: FloatArray): DoubleArray = DoubleArray(logits.size) { 1 / (1
 fun topK(scores: DoubleArray, count: Int): List<Int> =
     scores.indices.sortedByDescending { if (scores[it].isNaN()) Double.NEGATIVE_INFINITY else scores[it] }.take(count)
 
-/** A model's output as probabilities. */
-fun probabilities(model: PackagedModel, output: FloatArray): DoubleArray =
+/** A model's output: of classes and labels as probabilities, values and features as they are. */
+fun realNumbers(model: PackagedModel, output: FloatArray): DoubleArray =
     when {
-        model.outputIsProbabilities -> DoubleArray(output.size) { output[it].toDouble() }
-        model.outputIsLabels -> sigmoid(output)
+        model.outputIsProbabilities || !model.meaning.isScored -> DoubleArray(output.size) { output[it].toDouble() }
+        model.meaning == Meaning.LABELS -> sigmoid(output)
         else -> softmax(output)
     }
 
-/** The best classes of a model's output with labels and probabilities. */
+/** What is worth showing of a model's output: the best classes or labels, the first values, or the features furthest from zero. */
 fun topScores(model: PackagedModel, output: FloatArray, count: Int = 5): List<Score> {
-    val probabilities = probabilities(model, output)
-    return topK(probabilities, count).map { Score(it, model.label(it), probabilities[it]) }
+    val numbers = realNumbers(model, output)
+    val shown =
+        when (model.meaning) {
+            Meaning.CLASSES, Meaning.LABELS -> topK(numbers, count)
+            Meaning.VALUES -> numbers.indices.take(count)
+            Meaning.FEATURES -> topK(DoubleArray(numbers.size) { abs(numbers[it]) }, count)
+        }
+    return shown.map { Score(it, model.label(it), numbers[it]) }
 }

@@ -6,8 +6,7 @@ from collections import Counter
 import pytest
 
 from edge import inspect
-from edge.inspection import command
-from edge.runtime import vela
+from edge.inspection import command, vela
 from edge.tflite import flatbuffer, npu_rules
 from tfvit.errors import EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE, UsageError
 
