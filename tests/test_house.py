@@ -186,7 +186,7 @@ COVERED_BY = {
     "edge/report/test_report.py": "edge.report.command edge.report.plots edge.report.sections edge.report.summary "
     "edge.report.validation_section",
     "edge/artifacts/test_self_description.py": "edge.tflite.attachments edge.tflite.metadata",
-    "edge/tflite/test_flatbuffer.py": "edge.tflite.runtime_versions edge.tflite.versions",
+    "edge/tflite/test_flatbuffer.py": "edge.tflite.runtime_versions",
     "edge/tflite/test_gpu_rules.py": "edge.tflite.delegate_operations",
     "tfvit/checkpoints/test_reading.py": "tfvit.checkpoints.checkpoint tfvit.checkpoints.names",
     "tfvit/test_weights.py": "tfvit.checkpoints.layouts tfvit.checkpoints.official",

@@ -1,5 +1,6 @@
 """The integer recipes: nothing but integers inside, the same answers from every interpreter, and what they are made of."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -15,7 +16,7 @@ from edge.tflite import flatbuffer
 from tests.edge.small_models import pixels
 from tfvit.errors import EXIT_OK
 
-INTEGERS = {"int8_full": {"INT8", "INT32"}, "w8a16": {"INT8", "INT16", "INT32", "INT64"}}
+INTEGERS = {"int8_full": {"INT8", "INT16", "INT32"}, "w8a16": {"INT8", "INT16", "INT32", "INT64"}}
 # Kernels of different make round the last bit differently; it adds up through two blocks. Measured: 0.999 and better
 MIN_CORRELATION = 0.99
 
@@ -56,6 +57,35 @@ def test_only_integers_inside(converted, recipe):
         if name in ("QUANTIZE", "DEQUANTIZE") or (recipe == "w8a16" and operator is graph.subgraphs[0].operators[-1]):
             continue  # w8a16 takes and gives floats, and its last softmax is one
         assert types <= INTEGERS[recipe], name
+
+
+def test_int8_full_has_16_bits_in_its_stream_alone(converted):
+    graph = flatbuffer.read_model(converted("int8_full")[1])
+    types: dict[str, set[str]] = {}
+    for name, operator in flatbuffer.operators(graph):
+        output = int(operator.outputs[0])
+        place = "attention" if "attention" in flatbuffer.tensor_name(graph, output).split(";")[0] else "stream"
+        types.setdefault(f"{place} {name}", set()).add(flatbuffer.tensor_type(graph, output))
+    for name in ("attention ADD", "attention SOFTMAX", "attention BATCH_MATMUL", "attention TRANSPOSE", "stream GELU", "stream RSQRT"):
+        assert types[name] == {"INT8"}, name
+    for name in ("stream ADD", "stream MUL", "stream MEAN"):
+        assert types[name] == {"INT16"}, name
+    dense = {
+        flatbuffer.tensor_type(graph, int(index))
+        for name, operator in flatbuffer.operators(graph)
+        if name == "FULLY_CONNECTED"
+        for index in (operator.inputs[0], operator.outputs[0])
+    }
+    assert dense == {"INT8"}
+
+
+def test_a_stream_of_16_bits_is_more_exact(converted, cli, tmp_path, monkeypatch):
+    manifest, _ = converted("int8_full")
+    monkeypatch.setitem(RECIPES, "int8_full", dataclasses.replace(RECIPES["int8_full"], wide_streams=False))
+    arguments = ("--variant", "micro", "--weights", "random:1", "--calibration-samples", "16", "--out", tmp_path, "--json", "--no-gate")
+    narrow = json.loads(cli(*arguments, "--quant", "int8_full").out)["artifacts"][0]["manifest"]
+    print(manifest["drift"]["logits_snr_db"], narrow["drift"]["logits_snr_db"])
+    assert manifest["drift"]["logits_snr_db"] > narrow["drift"]["logits_snr_db"] + 3.0
 
 
 def test_int8_full_takes_pixels_and_gives_logits(converted):
