@@ -26,6 +26,13 @@ def parser() -> Parser:
     parser = Parser(prog="python -m edge.inspect", description=__doc__, epilog=_EPILOG)
     parser.add_argument("file", type=Path, metavar="FILE", help="any .tflite file")
     parser.add_argument("--gpu", action="store_true", help="also compile and run the file on the GPU delegate, in a process of its own")
+    parser.add_argument(
+        "--float16",
+        nargs="?",
+        const="builtin",
+        metavar="IMAGES",
+        help="also look for the largest numbers, which float16 arithmetic must hold, on a folder or zip of images (%(const)s)",
+    )
     parser.add_argument("--npu", metavar="ACCELERATOR", help="also compile the file for an Arm NPU, for example ethos-u85-1024")
     return parser
 
@@ -36,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(arguments: argparse.Namespace, terminal: Terminal) -> int:
     with reporting(terminal.progress):
-        found = inspect(arguments.file, gpu=arguments.gpu, npu=arguments.npu)
+        found = inspect(arguments.file, gpu=arguments.gpu, npu=arguments.npu, float16=arguments.float16)
     terminal.text(found.document, found.page)
     return EXIT_UNUSABLE if found.lacked_gpu or found.lacked_compiler else EXIT_OK
 
@@ -61,7 +68,7 @@ class Inspection:
         return self.page
 
 
-def inspect(file: Any, *, gpu: bool = False, npu: str | None = None, quiet: bool = False) -> Inspection:
+def inspect(file: Any, *, gpu: bool = False, npu: str | None = None, float16: str | None = None, quiet: bool = False) -> Inspection:
     """What is in a `.tflite`, what each delegate takes of it, and why not the rest.
 
     >>> edge.inspect("artifacts/nano32-int8.tflite")
@@ -70,6 +77,7 @@ def inspect(file: Any, *, gpu: bool = False, npu: str | None = None, quiet: bool
         file: the file, of ours or anyone's, or an `Artifact`.
         gpu: compile and run it on the GPU delegate as well, in a process of its own.
         npu: compile it for this Arm NPU as well, for example "ethos-u85-1024"; needs the extra `npu`.
+        float16: also look for the largest numbers in it, on a folder or zip of images or "builtin": float16 holds up to 65504.
         quiet: no progress on stderr.
 
     Raises:
@@ -80,7 +88,7 @@ def inspect(file: Any, *, gpu: bool = False, npu: str | None = None, quiet: bool
     from edge.inspection import command
 
     with progress_on_stderr(quiet):
-        document = command.inspect(path, gpu, npu)
+        document = command.inspect(path, gpu, npu, None if float16 is None else str(float16))
     delegates = document["delegates"]
     lacked = [
         asked is not None and asked["status"] == command.NOT_TESTED

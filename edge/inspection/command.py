@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from calibration.image_set import open_image_set
 from edge.artifacts import self_description
 from edge.inspection import vela
+from edge.quantization import float16_headroom
 from edge.runtime import cpu, sandbox
 from edge.runtime.process import OK, UNAVAILABLE, LatencyProcess, difference_from
 from edge.tflite import delegate_rules, flatbuffer, npu_rules, versions
@@ -17,7 +19,8 @@ from edge.tflite.contents import contents
 from tfvit import hashing
 from tfvit.errors import EnvironmentUnusableError, InputError, reading
 from tfvit.extras import install_command
-from tfvit.progress import step
+from tfvit.preprocessing import Preprocessing
+from tfvit.progress import counted, step
 
 NOT_TESTED = "not tested"
 # Constants listed one by one
@@ -25,9 +28,12 @@ _LARGEST = 12
 # Lines shown of the delegate's own list of refusals, which names every tensor
 _MOST_REFUSALS = 8
 _MOST_LABELS = 10
+# Images that the largest numbers are looked for on
+_FLOAT16_IMAGES = 16
+_IMAGE_RANK, _CHANNELS = 4, 3
 
 
-def inspect(path: Path, gpu: bool, npu: str | None = None) -> dict[str, Any]:
+def inspect(path: Path, gpu: bool, npu: str | None = None, float16: str | None = None) -> dict[str, Any]:
     """The document that `--json` prints; the arguments are those of `edge.inspect`."""
     with reading(path, "a .tflite file"):
         data = path.read_bytes()
@@ -39,6 +45,8 @@ def inspect(path: Path, gpu: bool, npu: str | None = None) -> dict[str, Any]:
     if npu:
         with step(f"compile for {npu}", subject=path.name):
             document["delegates"]["npu"]["compiled"] = compiled_for_npu(data, npu)
+    if float16:
+        document["float16"] = float16_headroom_on(data, float16)
     return document
 
 
@@ -155,6 +163,35 @@ def compiled_for_npu(data: bytes, accelerator: str) -> dict[str, Any]:
     return {"status": "compiled", **dataclasses.asdict(vela.compiled(data, accelerator))}
 
 
+def float16_headroom_on(data: bytes, source: str) -> dict[str, Any]:
+    """How far every layer of a file stays below what float16 holds, on images.
+
+    Args:
+        data: the bytes of a `.tflite` that takes one RGB image.
+        source: folder or zip of images, or "builtin".
+
+    Raises:
+        InputError: the file takes no image, or computes on integers.
+    """
+    ((name, index),) = flatbuffer.signature_inputs(flatbuffer.read_model(data)).items()
+    shape = flatbuffer.tensor_shape(flatbuffer.read_model(data), index)
+    if len(shape) != _IMAGE_RANK or shape[0] != 1 or shape[-1] != _CHANNELS:
+        raise InputError(
+            "the file takes no image", expected="one input [1, H, W, 3]", received=f"{name} {list(shape)}", action="ask it of another file"
+        )
+    image_set = open_image_set(source)
+    chosen = image_set.split(_FLOAT16_IMAGES, 0, 0).calibration
+    with step("look for the largest numbers", total=len(chosen), subject=name):
+        images = image_set.read(chosen, Preprocessing.for_image_size((shape[1], shape[2])))
+        layers = float16_headroom.headroom(data, (image[None] for image in counted(images)))
+    return {
+        "images": len(chosen),
+        "source": image_set.source,
+        "limit": float16_headroom.LARGEST,
+        "layers": [float16_headroom.described(one) for one in layers],
+    }
+
+
 def page(document: dict[str, Any]) -> str:
     """The document as text."""
     needed = [document[f"min_{kind}_version"] or "(unknown)" for kind in ("runtime", "litert")]
@@ -174,6 +211,7 @@ def page(document: dict[str, Any]) -> str:
         for tensor in document["largest_constants"]
     ]
     lines += ["", *_xnnpack_lines(document["delegates"]["xnnpack"]), "", *_gpu_lines(document["delegates"]["gpu"])]
+    lines += ["", *_float16_lines(document["float16"])] if "float16" in document else []
     lines += ["", *_npu_lines(document["delegates"]["npu"])]
     return "\n".join(lines)
 
@@ -237,6 +275,16 @@ def _gpu_lines(gpu: dict[str, Any]) -> list[str]:
         if len(measured["refused"]) > _MOST_REFUSALS:
             lines.append(f"    and {len(measured['refused']) - _MOST_REFUSALS} more (--json has them all)")
     return lines
+
+
+def _float16_lines(float16: dict[str, Any]) -> list[str]:
+    where = f"the largest numbers on {float16['images']} images of {float16['source']}"
+    lines = [f"in float16 arithmetic, which ends at {float16['limit']:g}, by {where}:"]
+    shown = float16["layers"][:_LARGEST]
+    for one in shown:
+        overflows = "  OVERFLOWS" if one["headroom_db"] < 0 else ""
+        lines.append(f"  {one['headroom_db']:6.1f} dB left  {one['layer']}: {one['largest']:g} in {one['op']} ({one['what']}){overflows}")
+    return lines + ([f"  and {len(float16['layers']) - len(shown)} layers with more"] if len(float16["layers"]) > len(shown) else [])
 
 
 def _npu_lines(npu: dict[str, Any]) -> list[str]:
