@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.rows import write_rows  # noqa: E402
-from edge.inspection.command import float16_headroom_on  # noqa: E402
+from edge.inspection.float16_arithmetic import on_images  # noqa: E402
 
 CSV = ROOT / "results" / "float16_headroom.csv"
 VARIANTS = ("nano32", "v2_nano32", "vit_nano32")
@@ -35,7 +35,7 @@ def main() -> int:
             if not arguments.files:
                 command = [sys.executable, "-m", "edge.convert", "--variant", variant, "--quant", "float16", "--drift-samples", "8"]
                 subprocess.run([*command, "--quiet", "--out", scratch], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-            found = float16_headroom_on((folder / f"{variant}-float16.tflite").read_bytes(), arguments.images)
+            found = on_images((folder / f"{variant}-float16.tflite").read_bytes(), arguments.images)
         about = {"variant": variant, "recipe": "float16", "images": f"{found['images']} of {found['source']}"}
         rows += [about | {name: str(value) for name, value in one.items()} for one in found["layers"]]
         print(variant, rows[-len(found["layers"])], flush=True)

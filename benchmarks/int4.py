@@ -4,7 +4,8 @@
     python benchmarks/int4.py --data cifar10/ --rounds 400        # the same with the latency run
 
 Each file is made by `edge.convert`. The shipped models are calibrated on draws of training images and judged on the test images: figures
-are means over the draws, the file is the first draw's. The others have random weights and the built-in images, which say something of
+are means over the draws, the file is the first draw's. The 8-bit recipes and `smallest_as_int4` are made of the first draw alone
+(results/calibration_draws.csv has int8's five). The others have random weights and the built-in images, which say something of
 errors and nothing of accuracy. Latency ratios come from one interleaved run of a variant's recipes, one thread; without `--rounds` they
 stay empty.
 `smallest_as_int4` is the recipe `smallest` with int4's own bytes as `--max-size`.
@@ -36,7 +37,8 @@ from edge.runtime.machine import cpu_name  # noqa: E402
 from tfvit.variants import VARIANTS  # noqa: E402
 
 CSV = ROOT / "results" / "int4.csv"
-RECIPES = ("dynamic", "int8", "int4", "smallest")
+FOUR_BITS = ("int4", "smallest")
+RECIPES = ("dynamic", "int8", *FOUR_BITS)
 SAME_SIZE = "smallest_as_int4"
 OTHERS = ("tiny224", "v2_tiny256", "base224", "vit_nano32", "vit_tiny16_224")
 
@@ -77,13 +79,14 @@ def _of_shipped(variant: str, arguments: argparse.Namespace) -> list[dict[str, s
     rows = []
     for images in arguments.calibration_images.split(","):
         given = ("--calibration", str(arguments.data / "train.zip"), "--calibration-samples", images)
-        draws = [_converted(variant, (*given, "--seed", str(seed))) for seed in range(arguments.draws)]
-        drifts = {recipe: [_drift(draw[recipe].file, pixels, reference, labels) for draw in draws] for recipe in draws[0]}
+        draws = [_converted(variant, (*given, "--seed", str(seed)), everything=seed == 0) for seed in range(arguments.draws)]
+        files = {recipe: [draw[recipe].file for draw in draws if recipe in draw] for recipe in draws[0]}
+        drifts = {recipe: [_drift(file, pixels, reference, labels) for file in made] for recipe, made in files.items()}
         for recipe, row in _described(variant, draws[0], arguments.rounds).items():
             measured = drifts[recipe]
             drops = [100 * (one.top1_reference - one.top1_target) for one in measured]
             agreements = [100 * one.top1_agreement for one in measured]
-            figures = {"calibration_images": images, "draws": str(len(draws)), "test_images": str(len(labels))}
+            figures = {"calibration_images": images, "draws": str(len(measured)), "test_images": str(len(labels))}
             figures |= {"top1_float": f"{100 * measured[0].top1_reference:.2f}"}
             figures |= {"drop": f"{np.mean(drops):.2f}", "drop_sd": _deviation(drops)}
             figures |= {"agreement": f"{np.mean(agreements):.2f}", "agreement_sd": _deviation(agreements)}
@@ -102,12 +105,13 @@ def _of_random(variant: str, arguments: argparse.Namespace) -> list[dict[str, st
     return rows
 
 
-def _converted(variant: str, given: Sequence[str]) -> dict[str, Made]:
-    """Recipe -> its file, as the command makes it without its gate; and the most exact one of int4's size."""
+def _converted(variant: str, given: Sequence[str], everything: bool) -> dict[str, Made]:
+    """Recipe -> its file, as the command makes it without its gate; of everything also 8 bits, and the most exact file of int4's size."""
     with tempfile.TemporaryDirectory() as folder:
-        made = _run(variant, RECIPES, (*given, "--no-gate"), folder)
-        size = made["int4"].manifest["file"]["size_bytes"] / 1e6
-        made[SAME_SIZE] = _run(variant, ("smallest",), (*given, "--no-gate", "--force", "--max-size", str(size)), folder)["smallest"]
+        made = _run(variant, RECIPES if everything else FOUR_BITS, (*given, "--no-gate"), folder)
+        if everything:
+            size = made["int4"].manifest["file"]["size_bytes"] / 1e6
+            made[SAME_SIZE] = _run(variant, ("smallest",), (*given, "--no-gate", "--force", "--max-size", str(size)), folder)["smallest"]
     return made
 
 

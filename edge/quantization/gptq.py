@@ -44,6 +44,7 @@ def error_optimal(weights: np.ndarray, samples: np.ndarray) -> np.ndarray:
     # input by input, so that what is worked on lies side by side
     remaining, rounded, step = np.ascontiguousarray(exact.T), np.empty(exact.shape[::-1]), scale[:, 0]
     inputs = exact.shape[1]
+    change = np.empty((_BLOCK, len(exact)))  # one array for all: fresh ones of this size cost more than what is computed
     for first in range(0, inputs, _BLOCK):
         last = min(first + _BLOCK, inputs)
         errors = np.empty((last - first, len(exact)))
@@ -53,7 +54,7 @@ def error_optimal(weights: np.ndarray, samples: np.ndarray) -> np.ndarray:
             steps[fixed] = np.sign(exact[fixed, row]) * LEVELS
             rounded[row] = steps * step
             errors[row - first] = (remaining[row] - rounded[row]) / inverse[row, row]
-            remaining[row + 1 : last] -= np.multiply.outer(inverse[row, row + 1 : last], errors[row - first])
+            remaining[row + 1 : last] -= np.multiply.outer(inverse[row, row + 1 : last], errors[row - first], out=change[: last - row - 1])
         remaining[last:] -= inverse[first:last, last:].T @ errors
     rounded = rounded.T
     plain = nearest(weights)
@@ -86,6 +87,7 @@ def four_bits(weights: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.
     remaining = np.tile(np.asarray(weights, np.float32)[:, order].T, (1, ends))
     steps, loss = np.empty(remaining.shape, np.int8), np.zeros(len(step))
     inputs = len(remaining)
+    change = np.empty((_BLOCK4, len(step)), np.float32)
     for first in range(0, inputs, _BLOCK4):
         last = min(first + _BLOCK4, inputs)
         errors = np.empty((last - first, len(step)), np.float32)
@@ -93,7 +95,7 @@ def four_bits(weights: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.
             rounded = np.clip(np.round(remaining[row] / step), LOWEST4, HIGHEST4)
             steps[row] = rounded
             errors[row - first] = (remaining[row] - rounded * step) / inverse[row, row]
-            remaining[row + 1 : last] -= np.multiply.outer(inverse[row, row + 1 : last], errors[row - first])
+            remaining[row + 1 : last] -= np.multiply.outer(inverse[row, row + 1 : last], errors[row - first], out=change[: last - row - 1])
         remaining[last:] -= inverse[first:last, last:].T @ errors
         loss += np.einsum("ij,ij->j", errors, errors)  # what is lost at the output, on the damped samples
     best = loss.reshape(ends, outputs).argmin(axis=0)

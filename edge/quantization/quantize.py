@@ -58,7 +58,7 @@ def quantize(
     if recipe.integer_bits or {STATIC, DYNAMIC} & set(modes.values()):
         ranges = calibration.ranges
         if recipe.fitted_to_inputs and not recipe.integer_bits:
-            ranges = _clipped_inputs(float_file, calibration, modes)
+            ranges = _clipped_inputs(float_file, calibration, modes, threads)
         quantized = _quantize_operations(quantized, recipe, ranges, modes)
     model = flatbuffer.read_model(quantized)
     for layer in dense_layers(model):
@@ -210,19 +210,24 @@ def _rounded(model: schema.ModelT, layers: Sequence[DenseLayer], rows: Mapping[s
     return made
 
 
-def _clipped_inputs(float_file: bytes, calibration: Calibration, modes: Mapping[str, str]) -> dict[str, tuple[float, float]]:
+def _clipped_inputs(
+    float_file: bytes, calibration: Calibration, modes: Mapping[str, str], threads: int = 1
+) -> dict[str, tuple[float, float]]:
     """The ranges with those of the static layers' inputs as narrow as is best for all static layers that read them."""
     model = flatbuffer.read_model(float_file)
     readers: dict[str, list[np.ndarray]] = {}
     for layer in dense_layers(model):
         if modes[layer.name] == STATIC:
             readers.setdefault(flatbuffer.tensor_name(model, layer.input), []).append(weight_matrix(model, layer))
-    ranges = dict(calibration.ranges)
-    for name, weights in readers.items():
-        if name not in ranges or name not in calibration.rows:
+    for name in readers:
+        if name not in calibration.ranges or name not in calibration.rows:
             raise ValueError(f"calibration must hold range and rows of every static layer's input. Missing: {name!r}")
-        ranges[name] = clipping.best_range(*ranges[name], calibration.rows[name], np.concatenate(weights))
-    return ranges
+
+    def best(name: str) -> tuple[float, float]:
+        return clipping.best_range(*calibration.ranges[name], calibration.rows[name], np.concatenate(readers[name]))
+
+    with ThreadPoolExecutor(threads) as pool:
+        return calibration.ranges | dict(zip(readers, pool.map(best, readers), strict=True))
 
 
 def _quantize_operations(float_file: bytes, recipe: Recipe, ranges: Mapping[str, tuple[float, float]], modes: Mapping[str, str]) -> bytes:

@@ -19,6 +19,8 @@ from edge.report.plots import Plot
 
 GOOD, BAD, WARN = "good", "bad", "warn"
 NOTHING = "–"
+# Files side by side in one table
+_MOST_COLUMNS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,8 +315,11 @@ def versions_table(inputs: Inputs) -> Table:
 
 
 def operations_table(inputs: Inputs) -> Table:
-    """Operations by name, one column for each file."""
+    """Operations by name, one column for each file; of many files, a row each."""
     counts = {facts.label: Counter(facts.manifest["file"]["ops"]) for facts in inputs.files}
+    if len(counts) > _MOST_COLUMNS:
+        rows = [(label, ", ".join(f"{count} {name}" for name, count in ops.most_common())) for label, ops in counts.items()]
+        return words_table("Operations", ("file", "operations"), rows)
     columns = [Column("operation", str), *(Column(label, ops.__getitem__, ".0f") for label, ops in counts.items())]
     return table("Operations", columns, sorted({name for ops in counts.values() for name in ops}))
 

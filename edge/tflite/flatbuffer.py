@@ -6,6 +6,7 @@ The schema is TFLite's (`schema.fbs`, version 3), with the object API that ai-ed
 from __future__ import annotations
 
 import collections
+import copy
 import functools
 import re
 from collections.abc import Iterator
@@ -69,22 +70,36 @@ def read_model(data: bytes | bytearray | memoryview) -> schema.ModelT:
 
 
 def _require_consistent(model: schema.ModelT) -> None:
-    """Checks every reference in the main graph, so that the functions below can rely on them, and fills in empty lists.
+    """Checks every reference in every graph, so that the functions below can rely on them, and fills in empty lists.
 
     Raises:
         ValueError: a reference leads nowhere.
     """
-    graph = (model.subgraphs or [None])[0]
-    if graph is None or not graph.tensors or not model.operatorCodes:
-        raise ValueError("no graph, or one without tensors or operations")
+    graphs = model.subgraphs or []
+    if not graphs or not graphs[0].tensors:
+        raise ValueError("no graph, or one without tensors")
+    model.operatorCodes = model.operatorCodes or []  # a graph that gives back its input
     for code in model.operatorCodes:
         _require(builtin_operation(code) in OPERATOR_NAMES, "an operation that no version of TFLite has")
+    for number, graph in enumerate(graphs):
+        graph.tensors, graph.operators = graph.tensors or [], graph.operators or []
+        _require_consistent_graph(model, graph, is_main=number == 0)
+    for signature in model.signatureDefs or []:
+        signature.inputs, signature.outputs = signature.inputs or [], signature.outputs or []
+        _require(signature.subgraphIndex < len(graphs), f"a signature of graph {signature.subgraphIndex} of {len(graphs)}")
+        number = len(graphs[signature.subgraphIndex].tensors)
+        for entry in (*signature.inputs, *signature.outputs):
+            _require(entry.tensorIndex < number, f"tensor {entry.tensorIndex} of {number} in a signature")
+    for entry in model.metadata or []:
+        _require(entry.buffer < len(model.buffers), f"metadata in buffer {entry.buffer} of {len(model.buffers)}")
+
+
+def _require_consistent_graph(model: schema.ModelT, graph: schema.SubGraphT, is_main: bool) -> None:
     for tensor in graph.tensors:
         _require(tensor.type in _TYPE_NAMES, f"a tensor of type {tensor.type}")
         _require(tensor.buffer < len(model.buffers), f"a tensor in buffer {tensor.buffer} of {len(model.buffers)}")
         _require(tensor.shape is None or all(side >= 0 for side in tensor.shape), "a tensor with a negative side")
     number = len(graph.tensors)
-    graph.operators = graph.operators or []
     for lists in (graph, *graph.operators):
         for name in ("inputs", "outputs"):
             setattr(lists, name, np.asarray([] if getattr(lists, name) is None else getattr(lists, name), np.int32))
@@ -92,20 +107,15 @@ def _require_consistent(model: schema.ModelT) -> None:
         # -1 is an input that is left out
         _require(all(-1 <= index < number for index in indices), f"tensor {max(indices, default=0, key=abs)} of {number}")
         _require(all(index >= 0 for index in lists.outputs), "an output that is no tensor")
-    _require(len(graph.outputs) > 0 and all(index >= 0 for index in graph.inputs), "a graph without outputs, or with an input left out")
+    # what sets variables up, and what a loop runs, may give nothing
+    _require(len(graph.outputs) > 0 or not is_main, "a graph without outputs")
+    _require(all(index >= 0 for index in graph.inputs), "a graph with an input left out")
     not_yet = {int(index) for operator in graph.operators for index in operator.outputs}
     for operator in graph.operators:
         _require(operator.opcodeIndex < len(model.operatorCodes), f"operation code {operator.opcodeIndex} of {len(model.operatorCodes)}")
-        _require(len(operator.outputs) > 0, "an operation without an output")
         _require(not not_yet & set(map(int, operator.inputs)), "an operation before one that it needs")
         _require(not_yet >= set(map(int, operator.outputs)), "a tensor that two operations make")
         not_yet -= set(map(int, operator.outputs))
-    for signature in model.signatureDefs or []:
-        signature.inputs, signature.outputs = signature.inputs or [], signature.outputs or []
-        for entry in (*signature.inputs, *signature.outputs):
-            _require(entry.tensorIndex < number or signature.subgraphIndex != 0, f"tensor {entry.tensorIndex} of {number} in a signature")
-    for entry in model.metadata or []:
-        _require(entry.buffer < len(model.buffers), f"metadata in buffer {entry.buffer} of {len(model.buffers)}")
 
 
 def _require(holds: bool, received: str) -> None:
@@ -224,8 +234,32 @@ def tensor_shape(model: schema.ModelT, index: int) -> tuple[int, ...]:
     return tuple(int(side) for side in shape) if shape is not None else ()
 
 
+def dynamic_shape(model: schema.ModelT, index: int) -> tuple[int, ...]:
+    """The shape with -1 for every side that is only known when the file is run."""
+    signature, shape = model.subgraphs[0].tensors[index].shapeSignature, tensor_shape(model, index)
+    return tuple(int(side) for side in signature) if signature is not None and len(signature) == len(shape) else shape
+
+
+def variables(model: schema.ModelT) -> list[int]:
+    """Tensors that keep their values from one run to the next."""
+    return [index for index, tensor in enumerate(model.subgraphs[0].tensors) if tensor.isVariable]
+
+
+def graph(model: schema.ModelT, number: int) -> schema.ModelT:
+    """The model with one of its graphs as the only one: every function here then speaks of that graph."""
+    view = copy.copy(model)
+    view.subgraphs = [model.subgraphs[number]]
+    view.signatureDefs = [signature for signature in model.signatureDefs or [] if signature.subgraphIndex == number]
+    return view
+
+
+def signatures(model: schema.ModelT) -> dict[str, int]:
+    """Name -> graph of every signature, in the file's order."""
+    return {text_of(signature.signatureKey): int(signature.subgraphIndex) for signature in model.signatureDefs or []}
+
+
 def signature_inputs(model: schema.ModelT) -> dict[str, int]:
-    """Name -> tensor index of the inputs. The names are the signature's, or the tensors' in a file without signature."""
+    """Name -> tensor index of the main graph's inputs. The names are its signature's, or the tensors' where it has none."""
     return _signature(model, "inputs")
 
 
@@ -235,8 +269,9 @@ def signature_outputs(model: schema.ModelT) -> dict[str, int]:
 
 
 def _signature(model: schema.ModelT, kind: str) -> dict[str, int]:
-    if model.signatureDefs:
-        return {text_of(entry.name): int(entry.tensorIndex) for entry in getattr(model.signatureDefs[0], kind)}
+    for signature in model.signatureDefs or []:
+        if signature.subgraphIndex == 0 or len(model.subgraphs) == 1:
+            return {text_of(entry.name): int(entry.tensorIndex) for entry in getattr(signature, kind)}
     return {tensor_name(model, int(index)): int(index) for index in getattr(model.subgraphs[0], kind)}
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge.tflite.flatbuffer import OPERATOR_NAMES, builtin_operation, operators, tensor_type, text_of
+from edge.tflite.runtime_versions import MIN_RUNTIME
 
 # First TensorFlow Lite runtime that knows a version of an operation.
 # Source: LiteRT, tflite/tools/versioning/runtime_version.cc, the operations this project's graphs use.
@@ -76,15 +77,23 @@ _LITERT = (((2, 20), "1.3.0"), ((2, 19), "1.1.2"), ((0,), "1.0.1"))
 
 
 def min_runtime_version(model: schema.ModelT) -> str | None:
-    """The oldest TensorFlow Lite that runs the file, in TensorFlow's numbers; None if an operation is not in the table."""
+    """The oldest TensorFlow Lite that runs the file, in TensorFlow's numbers; None if no release is known to."""
+    return None if any(code.customCode for code in model.operatorCodes) else builtin_runtime_version(model)
+
+
+def builtin_runtime_version(model: schema.ModelT) -> str | None:
+    """The same of the builtin operations alone: no release brings the custom ones."""
     newest = max((_numbers(_COMPUTES_SINCE.get(key, "0")) for key in _operations_by_type(model)), default=(0,))
+    newest = max(newest, (1, 5))  # the first release
     for code in model.operatorCodes:
+        if code.customCode:
+            continue
         name = OPERATOR_NAMES[builtin_operation(code)]
-        versions = _MIN_RUNTIME.get(name, ())
-        if code.customCode or not 1 <= code.version <= len(versions):
+        versions = max(_MIN_RUNTIME.get(name, ()), MIN_RUNTIME.get(name, ()), key=len)
+        if not 1 <= code.version <= len(versions) or versions[code.version - 1] == "-":
             return None
         newest = max(newest, _numbers(versions[code.version - 1]))
-    return ".".join(str(part) for part in newest)
+    return ".".join(str(part) for part in (*newest, 0)[:3])
 
 
 def min_litert_version(min_runtime: str | None) -> str | None:

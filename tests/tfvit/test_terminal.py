@@ -2,13 +2,19 @@
 
 import argparse
 import io
+import os
 import re
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from tfvit.errors import EXIT_CLOSED_PIPE
 from tfvit.progress import Progress, duration
 from tfvit.terminal import Terminal, TerminalProgress
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(params=[True, False], ids=["terminal", "file"])
@@ -113,3 +119,26 @@ def test_no_figure_is_broken_however_narrow_the_terminal(monkeypatch, width, as_
     assert ("SNR dB 124.0" in shown) == (not as_table)
     assert max(map(len, shown.splitlines())) <= width
     assert shown.endswith("the end\n")
+
+
+@pytest.mark.parametrize("what", ["table", "text", "help"])
+def test_a_closed_pipe_is_no_failed_check(what):
+    """Whoever reads wanted no more: the exit code of a program that SIGPIPE ends, without a word."""
+    code = """
+import sys
+from tfvit.terminal import Parser, run
+def command(arguments, terminal):
+    rows = [("x" * 60, str(number)) for number in range(3000)]
+    if sys.argv[1] == "table":
+        terminal.result({}, ("name", "number"), rows)
+    else:
+        terminal.text({}, "\\n".join(name for name, _ in rows))
+    return 0
+parser = Parser(prog="python -m example", epilog="x" * 200_000)
+sys.exit(run(parser, command, ["--help"] if sys.argv[1] == "help" else []))
+"""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-c", code, what], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (EXIT_CLOSED_PIPE, b"")

@@ -253,7 +253,11 @@ def test_without_labels_there_is_no_label_file(micro_files):
     assert "names are not in the file" in scores["description"]
 
 
-def test_what_the_bytes_do_not_depend_on_is_not_in_them(tiny_v1):
+def test_what_the_bytes_do_not_depend_on_is_not_in_them(tiny_v1, micro_files):
+    assert [self_description.read(micro_files[recipe].read_bytes()).provenance["settings"]["repair"] for recipe in ("int8", "float32")] == [
+        True,
+        False,
+    ]
     float16, int8 = (self_description.read(tiny_v1.file(recipe)).provenance["settings"] for recipe in ("float16", "int8"))
     assert (float16["images"], float16["repair"], float16["limits"]) == (None, False, None)
     assert int8["images"]["source"] == "builtin"
