@@ -274,7 +274,22 @@ def int4_table() -> str:
     return "\n".join(lines)
 
 
+def npu_table() -> str:
+    """What Arm's compiler takes of integer files, and its estimates."""
+    rows: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for row in _rows("npu.csv"):
+        rows.setdefault((row["variant"], row["recipe"]), []).append(row)
+    accelerators = [row["accelerator"] for row in next(iter(rows.values()))]
+    columns = ["variant", "recipe", "operations", *(f"{name}: on the CPU; estimate" for name in accelerators)]
+    lines = [f"| {' | '.join(columns)} |", "|---|---" + "|--:" * (len(columns) - 2) + "|"]
+    for (variant, recipe), found in rows.items():
+        estimates = [f"{row['on_cpu']}; {row['estimated_ms']} ms, {row['sram_kib']} KiB" for row in found]
+        lines.append(f"| {variant} | {recipe} | {found[0]['operations']} | {' | '.join(estimates)} |")
+    return "\n".join(lines)
+
+
 TABLES = {
+    "npu": npu_table,
     "int4": int4_table,
     "gate": gate_table,
     "gpu": gpu_table,

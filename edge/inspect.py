@@ -30,6 +30,13 @@ def parser() -> Parser:
     parser.add_argument("file", type=Path, metavar="FILE", help="any .tflite file")
     parser.add_argument("--gpu", action="store_true", help="also compile and run the file on the GPU delegate, in a process of its own")
     parser.add_argument(
+        "--float16",
+        nargs="?",
+        const="builtin",
+        metavar="IMAGES",
+        help="also look for the largest numbers, which float16 arithmetic must hold, on a folder or zip of images (%(const)s)",
+    )
+    parser.add_argument(
         "--signature", metavar="NAME", help="which signature --gpu runs, of a file that has several (default: the main graph's)"
     )
     parser.add_argument(
@@ -80,6 +87,7 @@ def inspect(
     signature: str | None = None,
     input_shape: str | Sequence[str] | None = None,
     input_data: str | Path | None = None,
+    float16: str | None = None,
     quiet: bool = False,
 ) -> Inspection:
     """What is in a `.tflite`, what each delegate takes of it, and why not the rest.
@@ -90,6 +98,7 @@ def inspect(
         file: the file, of ours or anyone's, or an `Artifact`.
         gpu: compile and run it on the GPU delegate as well, in a process of its own.
         npu: compile it for this Arm NPU as well, for example "ethos-u85-1024"; needs the extra `npu`.
+        float16: also look for the largest numbers in it, on a folder or zip of images or "builtin": float16 holds up to 65504.
         signature, input_shape, input_data: what `gpu` runs, as in `edge.benchmark`.
         quiet: no progress on stderr.
 
@@ -103,7 +112,7 @@ def inspect(
     with progress_on_stderr(quiet):
         shapes = [input_shape] if isinstance(input_shape, str) else list(input_shape or ())
         data = Path(input_data) if input_data else None
-        document = command.inspect(path, gpu, npu, signature, command.input_shapes(shapes), data)
+        document = command.inspect(path, gpu, npu, signature, command.input_shapes(shapes), data, None if float16 is None else str(float16))
     delegates = document["delegates"]
     lacked = [
         asked is not None and asked["status"] == command.NOT_TESTED

@@ -162,6 +162,7 @@ def test_the_architecture_page_is_true():
 # Modules without a test file of their name, by the file whose tests go through them
 COVERED_BY = {
     "edge/test_inspect.py": "edge.inspection.command",
+    "edge/quantization/test_float16_headroom.py": "edge.inspection.float16_arithmetic",
     "edge/test_publish.py": "edge.publishing.card edge.publishing.command",
     "edge/test_ship.py": "edge.shipping.command edge.shipping.steps edge.shipping.summary",
     "edge/test_bundle.py": "edge.android.command",

@@ -127,13 +127,15 @@ def answers(python: Path, folder: Path) -> dict[str, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join("-".join(package) for package in PACKAGES))
+    parser.add_argument("--recipes", default=",".join(RECIPES))
     parser.add_argument("--environments", type=Path, default=BUILD)
     parser.add_argument("--files", type=Path, default=BUILD / "operators", help="where the converted files are, or go")
     arguments = parser.parse_args()
-    files = [arguments.files / f"{variant}-{recipe}.tflite" for variant in VARIANTS for recipe in RECIPES]
+    recipes = arguments.recipes.split(",")
+    files = [arguments.files / f"{variant}-{recipe}.tflite" for variant in VARIANTS for recipe in recipes]
     for variant in VARIANTS:
         if not all(file.exists() for file in files if file.name.startswith(f"{variant}-")):
-            command = [sys.executable, "-m", "edge.convert", "--variant", variant, "--weights", "cifar10", "--quant", ",".join(RECIPES)]
+            command = [sys.executable, "-m", "edge.convert", "--variant", variant, "--weights", "cifar10", "--quant", arguments.recipes]
             command += ["--out", str(arguments.files), "--output", "probabilities", "--calibration-samples", "16", "--drift-samples", "1"]
             subprocess.run([*command, "--no-gate", "--quiet"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     known = {}

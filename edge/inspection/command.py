@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.artifacts import self_description
-from edge.inspection import vela
+from edge.inspection import float16_arithmetic, vela
 from edge.latency.agreement import Judgement, judged
 from edge.latency.command import input_shapes as input_shapes
 from edge.latency.command import regular
@@ -40,6 +40,7 @@ def inspect(
     signature: str | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     input_data: Path | None = None,
+    float16: str | None = None,
 ) -> dict[str, Any]:
     """The document that `--json` prints; the arguments are those of `edge.inspect`."""
     if gpu:
@@ -54,6 +55,8 @@ def inspect(
     if npu:
         with step(f"compile for {npu}", subject=path.name):
             document["delegates"]["npu"]["compiled"] = compiled_for_npu(data, npu)
+    if float16:
+        document["float16"] = float16_arithmetic.on_images(data, float16)
     return document
 
 
@@ -220,6 +223,7 @@ def page(document: dict[str, Any]) -> str:
         for tensor in document["largest_constants"]
     ]
     lines += ["", *_xnnpack_lines(document["delegates"]["xnnpack"]), "", *_gpu_lines(document["delegates"]["gpu"])]
+    lines += ["", *float16_arithmetic.lines(document["float16"])] if "float16" in document else []
     lines += ["", *_npu_lines(document["delegates"]["npu"])]
     return "\n".join(lines)
 
