@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench bench-peers rounding int4 coverage lint matrix scale fidelity checkpoints accuracy runtimes vulkan gpu training example-report android package docs guides apk android-screens mediapipe fuzz kill
+.PHONY: check test slow bench bench-peers rounding int4 coverage lint matrix scale fidelity checkpoints accuracy runtimes vulkan gpu training example-report android package docs guides apk android-screens mediapipe fuzz kill npu
 
 # before every push, under three minutes on two idle cores: everything but the tests that go the whole way through commands, which `make test`
 # runs too
@@ -127,6 +127,12 @@ accuracy: $(INSTALLED)
 runtimes: $(INSTALLED)
 	command -v chromium >/dev/null || apt-get install -y -q --no-install-recommends chromium || true
 	$(BIN)/python benchmarks/runtimes/run.py --data $(CIFAR10)
+	$(BIN)/python benchmarks/runtimes/operators.py
+
+# what Arm's compiler for Ethos-U takes of integer files, and its estimates: results/npu.csv, minutes a variant, 4 GB
+npu: $(INSTALLED)
+	$(BIN)/pip install --quiet -e '.[npu]'
+	$(BIN)/python benchmarks/npu.py
 
 # our files in MediaPipe Tasks' ImageClassifier, in an environment of its own (300 MB): results/mediapipe.csv, about ten minutes, most of it
 # converting. Exit code 3 where MediaPipe or the photographs cannot be had.

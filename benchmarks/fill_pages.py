@@ -210,6 +210,43 @@ def training_table() -> str:
     return "\n".join(lines)
 
 
+def gate_table() -> str:
+    """What 256 unlabelled images say of a file, beside what all labelled ones say."""
+    rows = [row for row in _rows("gate_record.csv") if row["variant"] == "nano32"]
+    (number,) = {row["test_images"] for row in rows}
+    (few,) = {row["images_a_draw"] for row in rows}
+    lines = [
+        f"| nano32, file | changed of {number}, % | top-1 lost, points | counted on {few}, % (error) | estimated on {few}, % (error) |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    lines += [
+        f"| {row['file']} | {row['changed_percent']} | {row['top1_lost_points']} | {row['counted_mean']} ({row['counted_rms_error']}) "
+        f"| {row['estimated_mean']} ({row['estimated_rms_error']}) |"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def outlier_table() -> str:
+    """Top-1 lost by recipe, of the shipped models and of those with outliers."""
+    rows = _rows("outliers.csv")
+    ratios = list(dict.fromkeys(row["outliers"] for row in rows))
+    (number,) = {row["test_images"] for row in rows}
+    lines = ["| model, recipe | " + " | ".join("shipped" if ratio == "1" else f"outliers x{ratio}" for ratio in ratios) + " |"]
+    lines.append("|---|" + "--:|" * len(ratios))
+    for variant, recipe in dict.fromkeys((row["variant"], row["recipe"]) for row in rows):
+        found = {row["outliers"]: row for row in rows if (row["variant"], row["recipe"]) == (variant, recipe)}
+        cells = [_lost(found[ratio]) if ratio in found else "" for ratio in ratios]
+        lines.append(f"| {variant} {recipe} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", f"Points of top-1 lost to the same model's float32 file, {number} test images."])
+
+
+def _lost(row: dict[str, str]) -> str:
+    if row["status"] == "refused":
+        return "refused"
+    return row["lost_points"] + (f" (repaired, {row['demoted_layers']} layers)" if row["demoted_layers"] != "0" else "")
+
+
 def gpu_table() -> str:
     """Milliseconds on a real GPU beside the CPU's."""
     rows = _rows("gpu_latency.csv")
@@ -237,9 +274,26 @@ def int4_table() -> str:
     return "\n".join(lines)
 
 
+def npu_table() -> str:
+    """What Arm's compiler takes of integer files, and its estimates."""
+    rows: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for row in _rows("npu.csv"):
+        rows.setdefault((row["variant"], row["recipe"]), []).append(row)
+    accelerators = [row["accelerator"] for row in next(iter(rows.values()))]
+    columns = ["variant", "recipe", "operations", *(f"{name}: on the CPU; estimate" for name in accelerators)]
+    lines = [f"| {' | '.join(columns)} |", "|---|---" + "|--:" * (len(columns) - 2) + "|"]
+    for (variant, recipe), found in rows.items():
+        estimates = [f"{row['on_cpu']}; {row['estimated_ms']} ms, {row['sram_kib']} KiB" for row in found]
+        lines.append(f"| {variant} | {recipe} | {found[0]['operations']} | {' | '.join(estimates)} |")
+    return "\n".join(lines)
+
+
 TABLES = {
+    "npu": npu_table,
     "int4": int4_table,
+    "gate": gate_table,
     "gpu": gpu_table,
+    "outliers": outlier_table,
     "headline": headline_table,
     "reference": reference_table,
     "conversion": conversion_table,

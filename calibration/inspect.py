@@ -216,7 +216,7 @@ def _named(title: str, items: list[str], most: int = _NAMED) -> list[str]:
 def parser() -> Parser:
     parser = Parser(prog="python -m calibration.inspect", description=__doc__, epilog=EXIT_CODES)
     parser.add_argument("directory", metavar="DIR", help="folder or zip of images")
-    parser.add_argument("--variant", default="small224", help="the model that the images are to calibrate (%(default)s)")
+    parser.add_argument("--variant", default="small224", help="the model that the images are to calibrate (default: %(default)s)")
     parser.add_argument("--validation", metavar="DIR2", help="folder or zip of validation images that must not be among them")
     parser.add_argument(
         "--ranges",
@@ -224,7 +224,7 @@ def parser() -> Parser:
         default=True,
         help=f"run the model on up to {ADVISED_IMAGES} images, to see whether half of them give the same activation ranges (on)",
     )
-    parser.add_argument("--weights", default="auto", help="weights of that model, as for edge.convert (%(default)s)")
+    parser.add_argument("--weights", default="auto", help="weights of that model, as for edge.convert (default: %(default)s)")
     return parser
 
 

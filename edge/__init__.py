@@ -4,7 +4,8 @@
 >>> artifact = edge.convert("nano32", "int8")
 >>> edge.validate(artifact, images="photos")
 
-`edge.convert`, `validate`, `benchmark`, `inspect`, `bundle` and `report` are the commands of the same names (`python -m edge.convert`) as
+`edge.convert`, `validate`, `benchmark`, `inspect`, `bundle`, `report`, `publish`
+and `ship` are the commands of the same names (`python -m edge.convert`) as
 functions, with the flags' names as arguments. They return objects and raise the errors that the commands print. Importing this package
 imports nothing heavy.
 """
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
     from edge.bundle import bundle
     from edge.convert import convert
     from edge.inspect import inspect
+    from edge.publish import publish
     from edge.report import report
+    from edge.ship import ship
     from edge.validate import validate
 
-__all__ = ["benchmark", "bundle", "convert", "inspect", "report", "validate"]
+__all__ = ["benchmark", "bundle", "convert", "inspect", "publish", "report", "ship", "validate"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,11 +6,16 @@ import ast
 import sys
 from pathlib import Path
 
-COMMANDS = ("convert", "validate", "benchmark", "inspect", "report", "bundle", "device", "verify", "cache")
+COMMANDS = ("ship", "convert", "validate", "benchmark", "inspect", "report", "bundle", "publish", "device", "verify", "cache")
 
 
 def main() -> int:
     """Lists the commands by the first line of their descriptions."""
+    if "--version" in sys.argv[1:]:
+        from tfvit import __version__
+
+        print(f"tfvit {__version__}")
+        return 0
     print("python -m edge.COMMAND --help says more; each is a script too: edge-convert is python -m edge.convert\n")
     for command in COMMANDS:
         source = Path(__file__).with_name(f"{command}.py")

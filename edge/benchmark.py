@@ -15,7 +15,11 @@ from tfvit.terminal import Parser, Terminal, run
 
 _PRESETS = ("quick", "default", "mlperf")
 
-_EPILOG = """delegates:
+_EPILOG = """examples:
+  python -m edge.benchmark artifacts/nano32-float32.tflite artifacts/nano32-int8.tflite --threads 1,2
+  python -m edge.benchmark model.tflite --delegate cpu --delegate gpu --save benchmark.json
+
+delegates:
 {delegates}
 
 A file is measured in a process of its own, files take turns in rounds, and what is timed is one inference with its outputs read back.
@@ -28,18 +32,34 @@ def parser() -> Parser:
     delegates = "\n".join(f"  {name:<10} {what}" for name, what in DELEGATES.items())
     parser = Parser(prog="python -m edge.benchmark", description=__doc__, epilog=_EPILOG.format(delegates=delegates))
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help=".tflite files; ratios are to the first")
-    parser.add_argument("--delegate", action="append", help=f"{', '.join(DELEGATES)}; may be given several times (cpu)")
-    parser.add_argument("--threads", default="1", help="of CPU delegates, a comma list (%(default)s)")
+    parser.add_argument("--delegate", action="append", help=f"{', '.join(DELEGATES)}; may be given several times (default: cpu)")
+    parser.add_argument("--threads", default="1", help="of CPU delegates, a comma list (default: %(default)s)")
     parser.add_argument(
-        "--preset", choices=_PRESETS, default="default", help="how long to measure (%(default)s); mlperf: 1024 runs and 60 s, p90"
+        "--preset", choices=_PRESETS, default="default", help="how long to measure (default: %(default)s); mlperf: 1024 runs and 60 s, p90"
     )
-    parser.add_argument("--min-runs", type=int, help="timed inferences at least (50)")
-    parser.add_argument("--min-seconds", type=float, help="of timed inference at least (5)")
+    parser.add_argument("--min-runs", type=int, help="timed inferences at least (default: 50)")
+    parser.add_argument("--min-seconds", type=float, help="of timed inference at least (default: 5)")
     parser.add_argument(
         "--sustained", type=float, metavar="MINUTES", help="run each file alone without a pause for so long, and show the course"
     )
+    parser.add_argument("--signature", metavar="NAME", help="which signature of a file that has several (default: the main graph's)")
+    parser.add_argument(
+        "--input-shape",
+        action="append",
+        metavar="[NAME=]N,N,…",
+        help="the shape of an input with dynamic dimensions; may be given several times",
+    )
+    parser.add_argument(
+        "--input-data",
+        type=Path,
+        metavar="FILE|DIR",
+        help="inputs instead of generated ones: an image, .npy, .npz, or a folder of NAME.npy",
+    )
     parser.add_argument("--save", type=Path, metavar="FILE.json", help="write the JSON document there as well; edge.report reads it")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the distributions, or the course, as a PNG")
+    parser.group("what to run", "files", "--delegate", "--threads", "--signature", "--input-shape", "--input-data")
+    parser.group("how long", "--preset", "--min-runs", "--min-seconds", "--sustained")
+    parser.group("what to keep", "--save", "--plot")
     return parser
 
 
@@ -86,6 +106,9 @@ def benchmark(
     sustained: float | None = None,
     save: str | Path | None = None,
     plot: str | Path | None = None,
+    signature: str | None = None,
+    input_shape: str | Sequence[str] | None = None,
+    input_data: str | Path | None = None,
     quiet: bool = False,
 ) -> Benchmark:
     """The latency an app will see, of one file or of several that take turns.
@@ -117,6 +140,9 @@ def benchmark(
                 sustained=sustained,
                 save=Path(save) if save else None,
                 plot=Path(plot) if plot else None,
+                signature=signature,
+                input_shape=[input_shape] if isinstance(input_shape, str) else list(input_shape or ()),
+                input_data=Path(input_data) if input_data else None,
             )
         )
 

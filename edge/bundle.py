@@ -17,7 +17,11 @@ from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, UsageError
 from tfvit.extras import require_extra
 from tfvit.terminal import Parser, Terminal, run
 
-_EPILOG = """exit codes: 0 written, 1 something must not ship (nothing is written), 2 wrong usage, 3 unusable project, file or disk
+_EPILOG = """examples:
+  python -m edge.bundle artifacts/nano32-int8.tflite --app MyApp
+  python -m edge.bundle artifacts/*.tflite --zip package.zip
+
+exit codes: 0 written, 1 something must not ship (nothing is written), 2 wrong usage, 3 unusable project, file or disk
 """
 
 

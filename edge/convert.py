@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 INPUTS = ("float32", "uint8")
 _SAVED = ".keras"
 
-_EPILOG = """recipes:
+_EPILOG = """examples:
+  python -m edge.convert --variant nano32 --quant int8
+  python -m edge.convert --variant small224,base224 --quant float16,int8 --calibration photos
+  python -m edge.convert --model my_finetuned.keras --quant int8 --labels labels.txt
+  python -m edge.convert --checkpoint runs/best --quant int8
+
+recipes:
 {recipes}
 
 exit codes: 0 done and all checks passed, 1 a drift check failed (that file is not written) or some of several files came to nothing,
@@ -54,28 +60,33 @@ def parser() -> Parser:
     parser.add_argument("--quant", required=True, help=f"recipe, comma list, or all: {', '.join(RECIPES)}")
     parser.add_argument(
         "--weights",
-        help="auto, imagenet, imagenet21k, cifar10, random[:SEED], or a .safetensors, .pth, .npz, .weights.h5 or .keras file (auto)",
+        help="auto, imagenet, imagenet21k, cifar10, random[:SEED], or a .safetensors, .pth, .npz, .weights.h5 or .keras file "
+        "(default: auto)",
     )
-    parser.add_argument("--calibration", default="builtin", help="folder or zip of images, or builtin (%(default)s)")
-    parser.add_argument("--calibration-samples", type=int, default=128, help="how many images (%(default)s)")
+    parser.add_argument("--calibration", default="builtin", help="folder or zip of images, or builtin (default: %(default)s)")
+    parser.add_argument("--calibration-samples", type=int, default=128, help="how many images (default: %(default)s)")
     parser.add_argument(
-        "--drift-samples", type=int, default=None, help="how many other images the drift is measured on, where there are as many (32)"
+        "--drift-samples",
+        type=int,
+        default=None,
+        help="how many other images the drift is measured on, where there are as many (default: 32)",
     )
     parser.add_argument(
         "--agreement-samples",
         type=int,
         default=None,
-        help="how many further images changed answers are counted on, against the float graph (eight times --drift-samples; 0: none)",
+        help="how many further images changed answers are counted on, against the float graph (default: eight times --drift-samples; "
+        "0: none)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="which images (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="which images (default: %(default)s)")
     parser.add_argument("--labels", type=Path, help="text file with one label per line, embedded in the file")
-    parser.add_argument("--input", choices=INPUTS, default="float32", help="input type, pixels 0..255 either way (%(default)s)")
+    parser.add_argument("--input", choices=INPUTS, default="float32", help="input type, pixels 0..255 either way (default: %(default)s)")
     flags.add_preprocessing_flags(parser)
     parser.add_argument(
         "--image-size",
         type=flags.image_size,
         metavar="N|HxW",
-        help="side in pixels, or height x width, instead of the variant's, or of a --model that is open to any (its own)",
+        help="side in pixels, or height x width, instead of the variant's, or of a --model that is open to any (default: its own)",
     )
     parser.add_argument("--window", type=int, metavar="N", help="side of the windows in tokens: the weights' position biases are adapted")
     parser.add_argument("--trust-model", action="store_true", help="run Python code in --model (lambdas): only where you trust the file")
@@ -85,13 +96,13 @@ def parser() -> Parser:
         choices=OUTPUTS,
         default=AUTO,
         help="what the file gives: probabilities or logits of classes, of labels that apply or not (multilabel), or numbers as they are "
-        "(values, features); auto: what the model's end and its saved loss say, of scores their probabilities (%(default)s)",
+        "(values, features); auto: what the model's end and its saved loss say, of scores their probabilities (default: %(default)s)",
     )
-    parser.add_argument("--out", type=Path, default=Path("artifacts"), help="directory (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("artifacts"), help="directory (default: %(default)s)")
     parser.add_argument("--gate", action=argparse.BooleanOptionalAction, default=True, help="refuse files that miss their drift limits")
-    parser.add_argument("--max-top1-drop", type=flags.finite, help="limit in percentage points (per recipe)")
-    parser.add_argument("--min-agreement", type=flags.finite, help="limit, fraction of images with the same top-1 (per recipe)")
-    parser.add_argument("--min-snr", type=flags.finite, help="limit in dB (per recipe)")
+    parser.add_argument("--max-top1-drop", type=flags.finite, help="limit in percentage points (default: per recipe)")
+    parser.add_argument("--min-agreement", type=flags.finite, help="limit, fraction of images with the same top-1 (default: per recipe)")
+    parser.add_argument("--min-snr", type=flags.finite, help="limit in dB (default: per recipe)")
     parser.add_argument(
         "--max-size",
         type=flags.finite,
@@ -119,13 +130,42 @@ def parser() -> Parser:
         "--min-runtime", type=_version, metavar="VERSION", help="refuse files that need a newer TensorFlow Lite than this, for example 2.14"
     )
     flags.add_cache_flags(parser)
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="models side by side, each in a process (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="models side by side, each in a process (default: %(default)s)")
     parser.add_argument("--cluster", metavar="ADDRESS", help="convert on the workers of this dask scheduler (extra cluster)")
     parser.add_argument(
         "--memory-check", action=argparse.BooleanOptionalAction, default=True, help="refuse models that need more memory than there is"
     )
     parser.add_argument("--save", type=Path, metavar="FILE.json", help="keep the table there, cell by cell")
     parser.add_argument("--force", action="store_true", help="rebuild what is there and current")
+    parser.group(
+        "what to convert, one of the first three",
+        "--variant",
+        "--model",
+        "--checkpoint",
+        "--weights",
+        "--ema",
+        "--image-size",
+        "--window",
+        "--trust-model",
+        "--import",
+    )
+    parser.group(
+        "into what", "--quant", "--input", "--output", "--labels", "--out", "--position-tables", "--min-runtime", "--max-size", "--force"
+    )
+    parser.group("how an image becomes the model's input", *flags.PREPROCESSING_FLAGS)
+    parser.group("images to calibrate with", "--calibration", "--calibration-samples", "--seed")
+    parser.group(
+        "the check before a file is written",
+        "--gate",
+        "--max-top1-drop",
+        "--min-agreement",
+        "--min-snr",
+        "--drift-samples",
+        "--agreement-samples",
+        "--repair",
+        "--explain",
+    )
+    parser.group("many files", "--jobs", "--cluster", "--memory-check", "--save", "--cache", "--no-cache")
     return parser
 
 
@@ -137,8 +177,17 @@ def _command(arguments: argparse.Namespace, terminal: Terminal) -> int:
     found = called(_converted, arguments, terminal)
     seconds = [f"{line}; peak memory {found.document['peak_memory_mb']} MB" for line in terminal.progress.seconds_line()]
     columns, rows, closing = found.table()
-    terminal.result(found.document, columns, rows, [*closing, *seconds, *found.counts])
+    terminal.result(found.document, columns, rows, [*closing, *seconds, *found.counts, *_next(found.document)])
     return found.exit_code
+
+
+def _next(document: dict[str, Any]) -> list[str]:
+    """Where the files are, and what one does with them."""
+    there = [one["name"] for one in document["artifacts"] if one["status"] in ("written", "current")]
+    if not there:
+        return []
+    folder = Path(document["folder"])
+    return [f"in {folder.resolve()}", f"next: python -m edge.validate {folder / there[-1]}.tflite --images DIR"]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -11,6 +11,8 @@ from edge.artifacts.store import Store, open_store
 from tfvit.errors import UsageError
 from tfvit.preprocessing import CHANNELS, INTERPOLATIONS, MODEL_INPUTS, PAD, SQUASH, Size, size_of
 
+PREPROCESSING_FLAGS = ("--model-input", "--resize", "--crop", "--interpolation", "--mean", "--std", "--channels")
+
 
 def add_preprocessing_flags(parser: argparse.ArgumentParser) -> None:
     """Adds what says how an image becomes a model's input."""
@@ -29,7 +31,9 @@ def add_preprocessing_flags(parser: argparse.ArgumentParser) -> None:
         "--mean", type=_three, metavar="R,G,B", help="of pixels 0..255, with --std: what the model's images were normalized with"
     )
     parser.add_argument("--std", type=_three, metavar="R,G,B", help="with --mean")
-    parser.add_argument("--channels", choices=CHANNELS, help="in which order --model takes the values (RGB); the file takes RGB either way")
+    parser.add_argument(
+        "--channels", choices=CHANNELS, help="in which order --model takes the values (default: RGB); the file takes RGB either way"
+    )
 
 
 def _resize(text: str) -> Size | str:
@@ -70,7 +74,9 @@ def add_import_flag(parser: argparse.ArgumentParser) -> None:
 
 def add_cache_flags(parser: argparse.ArgumentParser) -> None:
     """Adds --cache and --no-cache."""
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="folder for results that another run can use (the user's cache folder)")
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", help="folder for results that another run can use (default: the user's cache folder)"
+    )
     parser.add_argument("--no-cache", action="store_true", help="neither use nor write a cache")
 
 

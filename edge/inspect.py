@@ -9,15 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.front_door import make_callable, paths_of, progress_on_stderr
+from edge.front_door import called, make_callable, paths_of, progress_on_stderr
 from tfvit.errors import EXIT_OK, EXIT_UNUSABLE
 from tfvit.extras import require_extra
-from tfvit.progress import reporting
 from tfvit.terminal import Parser, Terminal, run
 
-_EPILOG = """The GPU verdict follows rules (edge/tflite/delegate_rules.py, compared with the real delegate in tests).
+_EPILOG = """examples:
+  python -m edge.inspect model.tflite
+  python -m edge.inspect model.tflite --gpu --input-data photo.jpg
+
+The GPU verdict follows rules (edge/tflite/delegate_rules.py, compared with the real delegate in tests).
 --gpu asks the delegate itself. It needs a Vulkan device; scripts/software_vulkan.sh sets up one that computes on the CPU.
-exit codes: 0 inspected, whatever was found, 2 wrong usage, 3 unreadable file, or --gpu without a GPU
+--npu asks Arm's compiler for Ethos-U (the extra npu). Its milliseconds and memory are estimates by its own model.
+exit codes: 0 inspected, whatever was found, 2 wrong usage, 3 unreadable file, --gpu without a GPU, --npu without the compiler
 """
 
 
@@ -25,6 +29,23 @@ def parser() -> Parser:
     parser = Parser(prog="python -m edge.inspect", description=__doc__, epilog=_EPILOG)
     parser.add_argument("file", type=Path, metavar="FILE", help="any .tflite file")
     parser.add_argument("--gpu", action="store_true", help="also compile and run the file on the GPU delegate, in a process of its own")
+    parser.add_argument(
+        "--float16",
+        nargs="?",
+        const="builtin",
+        metavar="IMAGES",
+        help="also look for the largest numbers, which float16 arithmetic must hold, on a folder or zip of images (%(const)s)",
+    )
+    parser.add_argument(
+        "--signature", metavar="NAME", help="which signature --gpu runs, of a file that has several (default: the main graph's)"
+    )
+    parser.add_argument(
+        "--input-shape", action="append", metavar="[NAME=]N,N,…", help="for --gpu, the shape of an input with dynamic dimensions"
+    )
+    parser.add_argument(
+        "--input-data", type=Path, metavar="FILE|DIR", help="for --gpu, inputs instead of generated ones, as in edge.benchmark"
+    )
+    parser.add_argument("--npu", metavar="ACCELERATOR", help="also compile the file for an Arm NPU, for example ethos-u85-1024")
     return parser
 
 
@@ -33,10 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    with reporting(terminal.progress):
-        found = inspect(arguments.file, gpu=arguments.gpu)
+    found = called(inspect, arguments, terminal)
     terminal.text(found.document, found.page)
-    return EXIT_UNUSABLE if found.lacked_gpu else EXIT_OK
+    return EXIT_UNUSABLE if found.lacked_gpu or found.lacked_compiler else EXIT_OK
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -47,17 +67,29 @@ class Inspection:
         document: the same as JSON.
         page: as text.
         lacked_gpu: whether the GPU delegate was asked for and there is none here.
+        lacked_compiler: whether an NPU was asked for and its compiler is not installed.
     """
 
     document: dict[str, Any]
     page: str
     lacked_gpu: bool
+    lacked_compiler: bool = False
 
     def __repr__(self) -> str:
         return self.page
 
 
-def inspect(file: Any, *, gpu: bool = False, quiet: bool = False) -> Inspection:
+def inspect(
+    file: Any,
+    *,
+    gpu: bool = False,
+    npu: str | None = None,
+    signature: str | None = None,
+    input_shape: str | Sequence[str] | None = None,
+    input_data: str | Path | None = None,
+    float16: str | None = None,
+    quiet: bool = False,
+) -> Inspection:
     """What is in a `.tflite`, what each delegate takes of it, and why not the rest.
 
     >>> edge.inspect("artifacts/nano32-int8.tflite")
@@ -65,6 +97,9 @@ def inspect(file: Any, *, gpu: bool = False, quiet: bool = False) -> Inspection:
     Args:
         file: the file, of ours or anyone's, or an `Artifact`.
         gpu: compile and run it on the GPU delegate as well, in a process of its own.
+        npu: compile it for this Arm NPU as well, for example "ethos-u85-1024"; needs the extra `npu`.
+        float16: also look for the largest numbers in it, on a folder or zip of images or "builtin": float16 holds up to 65504.
+        signature, input_shape, input_data: what `gpu` runs, as in `edge.benchmark`.
         quiet: no progress on stderr.
 
     Raises:
@@ -75,9 +110,15 @@ def inspect(file: Any, *, gpu: bool = False, quiet: bool = False) -> Inspection:
     from edge.inspection import command
 
     with progress_on_stderr(quiet):
-        document = command.inspect(path, gpu)
-    measured = document["delegates"]["gpu"]["measured"]
-    return Inspection(document, command.page(document), measured is not None and measured["status"] == command.NOT_TESTED)
+        shapes = [input_shape] if isinstance(input_shape, str) else list(input_shape or ())
+        data = Path(input_data) if input_data else None
+        document = command.inspect(path, gpu, npu, signature, command.input_shapes(shapes), data, None if float16 is None else str(float16))
+    delegates = document["delegates"]
+    lacked = [
+        asked is not None and asked["status"] == command.NOT_TESTED
+        for asked in (delegates["gpu"]["measured"], delegates["npu"]["compiled"])
+    ]
+    return Inspection(document, command.page(document), *lacked)
 
 
 make_callable(__name__, inspect)

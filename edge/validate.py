@@ -31,7 +31,11 @@ BUILTIN_SAMPLES = 256
 # The float32 file's answers are Keras's to six digits or more; that takes no more images to see
 FLOAT32_SAMPLES = 1024
 
-_EPILOG = """exit codes: 0 within the limits, 1 a limit missed or not the file its manifest describes, 2 wrong usage, 3 unusable input
+_EPILOG = """examples:
+  python -m edge.validate artifacts/nano32-int8.tflite --images photos
+  python -m edge.validate artifacts/my_finetuned-int8.tflite --model my_finetuned.keras --images photos --layers
+
+exit codes: 0 within the limits, 1 a limit missed or not the file its manifest describes, 2 wrong usage, 3 unusable input
 Answers are kept (--cache), so that a run that was stopped goes on where it was, and the next recipe of a model costs only its own run.
 """
 
@@ -41,22 +45,24 @@ def parser() -> Parser:
     parser = Parser(prog="python -m edge.validate", description=__doc__, epilog=_EPILOG)
     parser.add_argument("file", type=Path, metavar="FILE", help="a .tflite with its manifest beside it")
     parser.add_argument(
-        "--images", default="builtin", help="folder or zip; LABEL/NAME in it gives accuracies; or builtin, generated ones (%(default)s)"
+        "--images",
+        default="builtin",
+        help="folder or zip; LABEL/NAME in it gives accuracies; or builtin, generated ones (default: %(default)s)",
     )
-    parser.add_argument("--samples", type=int, help=f"how many of the images (all; of builtin {BUILTIN_SAMPLES})")
-    parser.add_argument("--seed", type=int, default=0, help="which, where not all (%(default)s)")
-    parser.add_argument("--labels", type=Path, help="text file with the class names in the model's order (those of the artifact)")
+    parser.add_argument("--samples", type=int, help=f"how many of the images (default: all; of builtin {BUILTIN_SAMPLES})")
+    parser.add_argument("--seed", type=int, default=0, help="which, where not all (default: %(default)s)")
+    parser.add_argument("--labels", type=Path, help="text file with the class names in the model's order (default: those of the artifact)")
     parser.add_argument("--weights", type=Path, help="the checkpoint FILE was made from, where the manifest names a file of yours")
     parser.add_argument("--model", type=Path, help="the saved .keras model FILE was made from, where the manifest names one")
     parser.add_argument("--checkpoint", metavar="PATH", help="the checkpoint FILE was made from with --checkpoint, or hf://OWNER/NAME")
     parser.add_argument("--trust-model", action="store_true", help="run Python code in --model (lambdas): only where you trust the file")
     flags.add_import_flag(parser)
-    parser.add_argument("--model-input", choices=MODEL_INPUTS, default="auto", help="instead of what the manifest recorded (auto)")
+    parser.add_argument("--model-input", choices=MODEL_INPUTS, default="auto", help="instead of what the manifest recorded (default: auto)")
     parser.add_argument(
         "--app-preprocessing",
         choices=APP_PREPROCESSING,
         default="manifest",
-        help="; ".join(f"{name}: {words}" for name, words in APP_PREPROCESSING.items()) + " (%(default)s)",
+        help="; ".join(f"{name}: {words}" for name, words in APP_PREPROCESSING.items()) + " (default: %(default)s)",
     )
     parser.add_argument(
         "--float32-samples",
@@ -64,14 +70,16 @@ def parser() -> Parser:
         default=FLOAT32_SAMPLES,
         metavar="N|all",
         help="on how many of the images, spread over all, the float32 file runs too, to tell export from quantization; the gate and the "
-        "total difference are of all images (%(default)s)",
+        "total difference are of all images (default: %(default)s)",
     )
     parser.add_argument("--layers", action="store_true", help="where the error comes from: every dense layer beside its float one")
-    parser.add_argument("--layer-samples", type=int, default=8, help="on how many of the images (%(default)s)")
-    parser.add_argument("--max-top1-drop", type=flags.finite, help="limit in percentage points (the manifest's)")
-    parser.add_argument("--min-agreement", type=flags.finite, help="limit, fraction of images with the same top-1 (the manifest's)")
-    parser.add_argument("--min-snr", type=flags.finite, help="limit in dB (the manifest's)")
-    parser.add_argument("--jobs", "--threads", dest="jobs", type=int, metavar="N", help="images side by side (as many as cores)")
+    parser.add_argument("--layer-samples", type=int, default=8, help="on how many of the images (default: %(default)s)")
+    parser.add_argument("--max-top1-drop", type=flags.finite, help="limit in percentage points (default: the manifest's)")
+    parser.add_argument(
+        "--min-agreement", type=flags.finite, help="limit, fraction of images with the same top-1 (default: the manifest's)"
+    )
+    parser.add_argument("--min-snr", type=flags.finite, help="limit in dB (default: the manifest's)")
+    parser.add_argument("--jobs", "--threads", dest="jobs", type=int, metavar="N", help="images side by side (default: as many as cores)")
     flags.add_cache_flags(parser)
     parser.add_argument(
         "--thumbnails",
@@ -80,6 +88,10 @@ def parser() -> Parser:
         help="small pictures of the images with another answer, in JSON",
     )
     parser.add_argument("--save", type=Path, metavar="FILE.json", help="write the JSON document there as well; edge.report reads it")
+    parser.group("on what", "file", "--images", "--samples", "--seed", "--labels", "--app-preprocessing")
+    parser.group("what it was made from", "--weights", "--model", "--checkpoint", "--trust-model", "--import", "--model-input")
+    parser.group("limits", "--max-top1-drop", "--min-agreement", "--min-snr")
+    parser.group("more", "--layers", "--layer-samples", "--float32-samples", "--jobs", "--cache", "--no-cache", "--thumbnails", "--save")
     return parser
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("convert", "validate", "benchmark", "inspect", "report.__main__", "bundle", "device", "cache", "verify")
+COMMANDS = ("ship", "convert", "validate", "benchmark", "inspect", "report.__main__", "bundle", "publish", "device", "cache", "verify")
 TERMINAL = "tfvit.terminal"
 
 
@@ -162,6 +162,9 @@ def test_the_architecture_page_is_true():
 # Modules without a test file of their name, by the file whose tests go through them
 COVERED_BY = {
     "edge/test_inspect.py": "edge.inspection.command",
+    "edge/quantization/test_float16_headroom.py": "edge.inspection.float16_arithmetic",
+    "edge/test_publish.py": "edge.publishing.card edge.publishing.command",
+    "edge/test_ship.py": "edge.shipping.command edge.shipping.steps edge.shipping.summary",
     "edge/test_bundle.py": "edge.android.command",
     "edge/test_device.py": "edge.android.device_command edge.android.phone_benchmark",
     "edge/artifacts/test_artifact.py": "edge.artifacts.atomic_files edge.artifacts.strict_json",
@@ -184,7 +187,8 @@ COVERED_BY = {
     "edge/report/test_report.py": "edge.report.command edge.report.plots edge.report.sections edge.report.summary "
     "edge.report.validation_section",
     "edge/artifacts/test_self_description.py": "edge.tflite.attachments edge.tflite.metadata",
-    "edge/tflite/test_flatbuffer.py": "edge.tflite.versions",
+    "edge/tflite/test_flatbuffer.py": "edge.tflite.runtime_versions",
+    "edge/tflite/test_gpu_rules.py": "edge.tflite.delegate_operations",
     "tfvit/checkpoints/test_reading.py": "tfvit.checkpoints.checkpoint tfvit.checkpoints.names",
     "tfvit/test_weights.py": "tfvit.checkpoints.layouts tfvit.checkpoints.official",
     "tfvit/test_model.py": "tfvit.attention tfvit.blocks tfvit.dense tfvit.functional tfvit.variants tfvit.windowed",

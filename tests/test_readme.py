@@ -91,11 +91,12 @@ def test_make_knows_its_target(tmp_path):
 @pytest.mark.slow
 def test_the_main_command_runs(tmp_path):
     """Its last step, with the interpreter at hand; `make package` makes environments and installs into them."""
-    environment, install, convert = MAIN[0].split(" && ")
-    assert (environment, install) == ("python3 -m venv .venv", ".venv/bin/pip install -q '.[edge]'")
-    assert convert.startswith(".venv/bin/python -m edge.convert ")
-    assert _bash(convert.removeprefix(".venv/bin/"), tmp_path).returncode == 0
-    assert list((tmp_path / "artifacts").glob("small224-int8*.tflite"))
+    environment, install, ship = MAIN[0].split(" && ")
+    assert (environment, install) == ("python3 -m venv .venv", ".venv/bin/pip install -q '.[edge,report]'")
+    assert ship == ".venv/bin/python -m edge.ship --variant nano32"
+    assert _bash(ship.removeprefix(".venv/bin/"), tmp_path).returncode == 0
+    assert (tmp_path / "artifacts" / "nano32-int8.tflite").is_file()
+    assert (tmp_path / "artifacts" / "report.html").is_file()
 
 
 @pytest.mark.slow

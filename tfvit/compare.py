@@ -29,7 +29,9 @@ def parser() -> Parser:
     parser.add_argument("reference", type=Path, help=".npz with input and outputs of the original")
     parser.add_argument("--window-size", type=int, help=f"version 1: from the checkpoint; version 2: {V2_WINDOW}")
     parser.add_argument("--pretrained-window-sizes", help="version 2: one a stage, for example 12,12,12,6")
-    parser.add_argument("--tolerance", type=float, default=RELATIVE_TOLERANCE, help="largest difference allowed, of scale (%(default)s)")
+    parser.add_argument(
+        "--tolerance", type=float, default=RELATIVE_TOLERANCE, help="largest difference allowed, of scale (default: %(default)s)"
+    )
     return parser
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 EXIT_OK, EXIT_CHECK_FAILED, EXIT_USAGE, EXIT_UNUSABLE = 0, 1, 2, 3
 EXIT_BUG, EXIT_INTERRUPTED = 70, 130
+# As shells report a program that SIGPIPE ended: whoever read its output wanted no more
+EXIT_CLOSED_PIPE = 141
 # Characters of one part of a message: room for the name of every tensor of a large model. Longer parts, such as the words of a hostile
 # file, lose their middle.
 _LONGEST = 1 << 15

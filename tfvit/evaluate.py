@@ -51,7 +51,7 @@ def parser() -> Parser:
     parser.add_argument("--file", type=Path, help="a .tflite that takes RGB pixels 0..255, instead of the Keras model")
     parser.add_argument("--labels", type=Path, help="text file with the class names in the model's order, one per line")
     parser.add_argument("--limit", type=int, help="at most this many images")
-    parser.add_argument("--batch-size", type=int, default=16, help="of the Keras model (%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=16, help="of the Keras model (default: %(default)s)")
     return parser
 
 

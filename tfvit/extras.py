@@ -12,6 +12,7 @@ EXTRAS = {
     "report": ("jsonschema", "matplotlib", "jinja2"),
     "plots": ("matplotlib",),
     "cluster": ("distributed",),
+    "npu": ("ethosu",),
 }
 
 

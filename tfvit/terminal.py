@@ -5,22 +5,33 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import difflib
 import io
 import json
 import os
+import re
+import shutil
 import signal
 import sys
 import tempfile
+import textwrap
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO
 
-from tfvit.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_USAGE, UsageError, UserError, printable
+from tfvit.errors import EXIT_BUG, EXIT_CLOSED_PIPE, EXIT_INTERRUPTED, UsageError, UserError, printable
 from tfvit.progress import Progress, duration
 
 # Characters of a line where nobody looks: files, pipes, notebooks
 _WIDTH_OF_FILES = 200
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Lines of description and epilog stay lines, broken between words where they are too long."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(_fitted_line(indent + line, width) for line in text.strip().splitlines())
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,15 +45,64 @@ class Parser(argparse.ArgumentParser):
         script = prog.removeprefix("python -m ").replace(".", "-")
         started = os.path.splitext(os.path.basename(sys.argv[0]))[0]
         prog = script if started == script else prog
-        super().__init__(prog=prog, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+        super().__init__(prog=prog, allow_abbrev=False, formatter_class=_Help, **kwargs)
         self.add_argument("--version", action=_Version, help="print the release and exit")
         output = self.add_argument_group("output")
         output.add_argument("--json", action="store_true", help="print one JSON document on stdout instead of the table")
         output.add_argument("--quiet", action="store_true", help="no progress on stderr")
         output.add_argument("--debug", action="store_true", help="show tracebacks and what native libraries print")
 
+    def group(self, title: str, *names: str) -> None:
+        """Lists arguments that are there already under a heading of their own in the help; what is common to all commands stays last."""
+        group = self.add_argument_group(title)
+        for name in names:
+            action = next(one for one in self._actions if name in one.option_strings or name == one.dest)
+            for other in self._action_groups:
+                if action in other._group_actions:
+                    other._group_actions.remove(action)
+            group._group_actions.append(action)
+        self._action_groups.sort(key=lambda one: one.title == "output")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._given = list(sys.argv[1:] if args is None else args)
+        return super().parse_args(args, namespace)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """argparse swallows a closed pipe."""
+        (file or sys.stderr).write(message)
+
     def error(self, message: str) -> NoReturn:
+        """Raises one error of ours. A flag that does not exist is what went wrong, even where another one is missing for it."""
+        known, unknown = list(self._option_string_actions), [word.partition("=")[0] for word in self._given if word.startswith("--")]
+        unknown = [word for word in unknown if len(word) > 2 and word not in known]
+        if unknown:
+            near = _near(unknown[0], known)
+            raise UsageError(
+                "unknown flag",
+                expected=f"the flags of {self.prog} --help",
+                received=unknown[0],
+                action=f"did you mean {' or '.join(near)}?" if near else f"run {self.prog} --help",
+                near=near,
+            )
         raise UsageError("wrong usage", expected=f"the flags of {self.prog} --help", received=message, action=f"run {self.prog} --help")
+
+
+# What other tools call a flag
+_OTHER_WORDS = {
+    "--quantize": "--quant", "--quantization": "--quant", "--recipe": "--quant", "--precision": "--quant", "--model-path": "--model",
+    "--output-dir": "--out", "--outdir": "--out", "--directory": "--out", "--data": "--images", "--dataset": "--images",
+    "--representative-dataset": "--calibration", "--num-threads": "--threads", "--num-runs": "--min-runs", "--use-gpu": "--delegate",
+    "--classes": "--labels", "--project": "--app", "--verbose": "--debug", "--silent": "--quiet", "--overwrite": "--force",
+}  # fmt: skip
+
+
+def _near(word: str, known: Sequence[str]) -> list[str]:
+    """The flags that somebody may have meant: another tool's word for one, one that begins alike, or a misspelt one."""
+    other = _OTHER_WORDS.get(word)
+    if other in known:
+        return [str(other)]
+    alike = [flag for flag in known if len(flag) > 4 and (word.startswith(flag) or flag.startswith(word))]
+    return alike[:3] or difflib.get_close_matches(word, known, n=2, cutoff=0.6)
 
 
 class TerminalProgress(Progress):
@@ -154,25 +214,35 @@ class Terminal:
         if self._json:
             self.text(document, "")
             return
-        from rich.console import Console
-
-        console = Console(file=sys.stdout, highlight=False)
+        console = _console(file=sys.stdout)
         if not sys.stdout.isatty():
             console.width = _WIDTH_OF_FILES
         _print_table(console, columns, rows, closing)
 
     def text(self, document: dict[str, Any], text: str) -> None:
         """Prints the document with --json, else the text."""
-        print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) if self._json else _lines(text))
+        if self._json:
+            print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+        else:
+            print(_fitted(_lines(text), sys.stdout))
 
 
 def rendered(columns: Sequence[str], rows: Sequence[Sequence[str]], closing: Sequence[str] = ()) -> str:
     """A table and its closing lines as text."""
+    text = io.StringIO()
+    _print_table(_console(file=text, width=_WIDTH_OF_FILES), columns, rows, closing)
+    return text.getvalue().rstrip()
+
+
+def _console(**options: Any) -> Any:
+    """rich's console; one that tells a closed pipe from a failed check, which rich ends with the same exit code."""
     from rich.console import Console
 
-    text = io.StringIO()
-    _print_table(Console(file=text, highlight=False, width=_WIDTH_OF_FILES), columns, rows, closing)
-    return text.getvalue().rstrip()
+    class OurConsole(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return OurConsole(highlight=False, **options)
 
 
 def _print_table(console: Any, columns: Sequence[str], rows: Sequence[Sequence[str]], closing: Sequence[str]) -> None:
@@ -187,7 +257,7 @@ def _print_table(console: Any, columns: Sequence[str], rows: Sequence[Sequence[s
         edge = position in (0, len(columns) - 1)
         table.add_column(column, justify="left" if edge else "right", overflow="fold", no_wrap=position == 0)
     for row in rows:
-        table.add_row(*(_escaped(cell) for cell in row))
+        table.add_row(*(_coloured(cell) for cell in row))
     if console.measure(table, options=console.options.update(width=1000)).minimum <= console.width:
         console.print(table)
     else:
@@ -196,7 +266,7 @@ def _print_table(console: Any, columns: Sequence[str], rows: Sequence[Sequence[s
             figures = [f"{column} {printable(cell)}" for column, cell in zip(columns[1:], cells, strict=True) if cell]
             console.print(Padding(Text(", ".join(figures)), (0, 0, 1, 2)))
     for line in closing:
-        console.print(_lines(line), markup=False, soft_wrap=True)
+        console.print(_fitted(_lines(line), console.file), markup=False, soft_wrap=True)
 
 
 def run(parser: Parser, command: Callable[[argparse.Namespace, Terminal], int], argv: Sequence[str] | None) -> int:
@@ -209,8 +279,11 @@ def run(parser: Parser, command: Callable[[argparse.Namespace, Terminal], int], 
             try:
                 arguments = parser.parse_args(argv)
             except SystemExit as stop:  # argparse has printed its help
+                sys.stdout.flush()
                 return int(stop.code or 0)
-            return command(arguments, Terminal(arguments, stderr, interrupted))
+            code = command(arguments, Terminal(arguments, stderr, interrupted))
+            sys.stdout.flush()  # here, where a closed pipe is still heard of
+            return code
         except (Exception, KeyboardInterrupt) as error:
             if not interrupted() and not isinstance(error, KeyboardInterrupt):
                 return _report(error, stderr, native_log, debug)
@@ -223,11 +296,11 @@ def _report(error: Exception, stderr: TextIO, native_log: Callable[[], str], deb
     if isinstance(error, UserError):
         if debug:
             traceback.print_exception(error, file=stderr)
-        print(f"error: {error}", file=stderr)
+        print(_fitted(f"error: {error}", stderr), file=stderr)
         return error.exit_code
     if isinstance(error, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_USAGE
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+        return EXIT_CLOSED_PIPE
     print(native_log(), end="", file=stderr)
     traceback.print_exception(error, file=stderr)
     print("error: this is a bug; please report it with the lines above", file=stderr)
@@ -281,10 +354,35 @@ def _private_stderr(debug: bool) -> Iterator[tuple[TextIO, Callable[[], str]]]:
             os.dup2(saved, 2)
 
 
-def _escaped(cell: str) -> str:
-    from rich.markup import escape
+# The first word of a cell that says how something ended -> its colour on a terminal
+_COLOURS = {
+    **dict.fromkeys(("passed", "written", "current", "done", "ok", "valid", "whole", "equal"), "green"),
+    **dict.fromkeys(("refused", "failed", "wrong", "error", "missing", "tampered"), "bold red"),
+}
 
-    return escape(printable(cell))
+
+def _coloured(cell: str) -> Any:
+    from rich.text import Text
+
+    text = printable(cell)
+    word = re.split(r"[\s,:(]", text, maxsplit=1)[0]
+    style = "yellow" if "not valid" in text else _COLOURS.get(word, "")
+    return Text(text, style=style)
+
+
+def _fitted(text: str, stream: Any) -> str:
+    """The lines of a text broken between words where a terminal would break them inside; elsewhere as they are."""
+    if not getattr(stream, "isatty", bool)():
+        return text
+    width = shutil.get_terminal_size().columns
+    return "\n".join(_fitted_line(line, width) for line in text.split("\n"))
+
+
+def _fitted_line(line: str, width: int) -> str:
+    if len(line) <= width or line.lstrip().startswith("|"):  # the rows of a Markdown table stay whole
+        return line
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, replace_whitespace=False)
 
 
 def _lines(text: str) -> str:

@@ -68,6 +68,11 @@ def assets_folder(project: Path) -> Path:
     )
 
 
+def build_file(assets: Path) -> str:
+    """The name of the module's build file; that of Kotlin's DSL where there are both, as Gradle chooses."""
+    return next((name for name in _BUILD_FILES if (assets.parents[2] / name).is_file()), _BUILD_FILES[0])
+
+
 def save_in_assets(assets: Path, files: Mapping[str, bytes], force: bool = False) -> Changes:
     """Writes files to ASSETS/edge. Where that fails, all of the old files are there.
 

@@ -75,6 +75,20 @@ _SIGMOID = """\
         return FloatArray(logits.size) {{ 1f / (1f + exp(-logits[it])) }}"""
 
 
+# The same for a module whose build file is in Groovy
+GROOVY = f"""\
+android {{
+    defaultConfig {{ minSdk 24 }}
+    androidResources {{ noCompress 'tflite' }}  // so that the file can be mapped as it is
+}}
+
+dependencies {{
+    implementation 'com.google.ai.edge.litert:litert:{LITERT_VERSION}'
+    implementation 'com.google.ai.edge.litert:litert-gpu:{LITERT_VERSION}'  // for Accelerator.GPU
+}}
+"""
+
+
 def kotlin(model: Mapping[str, Any]) -> str:
     """A class that runs one model.
 

@@ -30,6 +30,7 @@ from edge.drift.metrics import sigmoid, softmax
 from edge.report import rules
 from edge.runtime import sandbox
 from edge.runtime.cpu import Interpreter, Tensor, runtime_package
+from tfvit import __version__
 from tfvit.errors import InputError
 from tfvit.hashing import sha256
 from tfvit.preprocessing import resize_and_crop, sides, size_words, to_rgb
@@ -104,7 +105,7 @@ def build(artifacts: Sequence[Artifact], allow_random: bool = False) -> Package:
         "models": models,
         "golden_image": {"file": GOLDEN_FILE, "sha256": sha256(png), "width": GOLDEN_WIDTH_PX, "height": GOLDEN_HEIGHT_PX},
         "recommended": recommended({artifact.name: artifact.manifest for artifact in artifacts}),
-        "tools": {tool: metadata.version(tool) for tool in ("tfvit", runtime_package(), "numpy", "pillow")},
+        "tools": {"tfvit": __version__, **{tool: metadata.version(tool) for tool in (runtime_package(), "numpy", "pillow")}},
     }
     files[PACKAGE_FILE] = (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
     return Package(document, dict(sorted(files.items())))
@@ -227,6 +228,7 @@ def _model(artifact: Artifact, golden: Image.Image) -> tuple[dict[str, Any], lis
         "labels": None if artifact.labels is None else {"file": f"{name}.labels.txt", "sha256": sha256(_label_bytes(artifact.labels))},
         "min_runtime_version": manifest["file"]["min_runtime_version"],
         "gpu": {key: manifest["delegates"]["gpu"][key] for key in ("verdict", "basis")},
+        **({"npu": {key: npu[key] for key in ("verdict", "basis")}} if (npu := manifest["delegates"].get("npu")) else {}),
         "golden": answer,
     }
     return model, refusals

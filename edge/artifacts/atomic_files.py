@@ -124,13 +124,14 @@ def save_bytes(path: Path, data: bytes, what: str) -> None:
         os.replace(stage(path.parent, data, cleanup), path)
 
 
-def save_texts(texts: Mapping[Path, str], force: bool = False) -> None:
+def save_texts(texts: Mapping[Path, str], force: bool = False, mark: str = TEXT_MARK) -> None:
     """Writes documents together, all of them or none. Only documents of ours are overwritten: JSON of the same `kind`, and a page or text
-    with `TEXT_MARK` near its start.
+    with the mark near its start.
 
     Args:
         texts: path -> JSON that names its `kind`, or text with the mark.
         force: overwrites other files too.
+        mark: what a text of ours has near its start.
 
     Raises:
         InputError: another file is in the way, and `force` is off.
@@ -138,7 +139,7 @@ def save_texts(texts: Mapping[Path, str], force: bool = False) -> None:
     """
     for path, text in texts.items():
         with writing("document", len(text), path.parent):
-            foreign = path.exists() and not force and not _is_our_text(path.read_text(encoding="utf-8", errors="replace"), text)
+            foreign = path.exists() and not force and not _is_our_text(path.read_text(encoding="utf-8", errors="replace"), text, mark)
         if foreign:
             action = "move it away, choose another name, or overwrite it with --force"
             raise in_the_way(path, "an older one of ours", "a file that edge did not write", action)
@@ -149,9 +150,9 @@ def save_texts(texts: Mapping[Path, str], force: bool = False) -> None:
             os.replace(temporary, path)
 
 
-def _is_our_text(old: str, new: str) -> bool:
-    if TEXT_MARK in new[:_MARK_WITHIN]:
-        return TEXT_MARK in old[:_MARK_WITHIN]
+def _is_our_text(old: str, new: str, mark: str) -> bool:
+    if mark in new[:_MARK_WITHIN]:
+        return mark in old[:_MARK_WITHIN]
     kind = _kind(new)
     return kind is not None and kind == _kind(old)
 

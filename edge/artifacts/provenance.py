@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.runtime import machine
+from tfvit import __version__
 
 TOOLS = ("tfvit", "tensorflow", "keras", "ai-edge-litert", "ai-edge-quantizer", "numpy", "pillow")
 _ROOT = Path(__file__).parents[2]
@@ -30,7 +31,8 @@ _KERAS = {"floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_l
 
 
 def tool_versions() -> dict[str, str]:
-    return {tool: metadata.version(tool) for tool in TOOLS}
+    """Name -> version; ours is that of this code, however it is installed."""
+    return {tool: __version__ if tool == "tfvit" else metadata.version(tool) for tool in TOOLS}
 
 
 def code_sha256(*more: str) -> str:

@@ -6,6 +6,7 @@ its graph. The provenance says what the file was made from; how good the file is
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
@@ -46,6 +47,19 @@ class SelfDescription:
     problems: tuple[str, ...] = ()
 
     @property
+    def ultralytics(self) -> dict[str, Any] | None:
+        """What Ultralytics' export says: task, image size, names of the classes; None where there is nothing of it, or nothing readable."""
+        for name in ("metadata.json", "temp_meta.txt"):
+            if name in self.files:
+                try:
+                    text = self.files[name].decode()
+                    said = json.loads(text) if text.lstrip().startswith('{"') else ast.literal_eval(text)
+                    return {str(key): value for key, value in said.items()}
+                except (ValueError, SyntaxError, AttributeError, RecursionError, MemoryError):
+                    return None
+        return None
+
+    @property
     def graph_matches(self) -> bool | None:
         """Whether the provenance was made for this graph; None without provenance."""
         if self.provenance is None:
@@ -55,6 +69,8 @@ class SelfDescription:
     @property
     def labels(self) -> tuple[str, ...] | None:
         """The class names that the metadata names for an output, or None."""
+        if self.metadata is None and isinstance((said := self.ultralytics or {}).get("names"), dict):
+            return tuple(str(name) for _, name in sorted(said["names"].items(), key=lambda item: int(item[0])))
         tensors = [
             tensor for part in (self.metadata or {}).get("subgraph_metadata", []) for tensor in part.get("output_tensor_metadata", [])
         ]

@@ -52,14 +52,14 @@ class _Candidate:
         return f"{self.words} {self.right.mean():.0%}"
 
 
-def words_of(parts: tuple[str, ...] | list[str], preprocessing: Preprocessing) -> list[str]:
+def words_of(parts: tuple[str, ...] | list[str], preprocessing: Preprocessing, meaning: str) -> list[str]:
     """A line for each assumption, with the flag that says it otherwise."""
     lines = {
         VALUES: f"its values are taken for pixels {MODEL_INPUTS[NORMALIZED]} (--model-input {'|'.join((PIXELS, *VALUE_RANGES))})",
         GEOMETRY: f"what is done to an image: {preprocessing.words()} (--resize N|squash|pad)",
         IMAGE_SIZE: f"its images are taken to be of {size_words(preprocessing.crop_px)} px (--crop N)",
         HEADS: "64 channels a head (a config.json beside the checkpoint says it)",
-        OUTPUT: "its numbers are taken for scores of classes that exclude each other; neither its last layer nor a saved loss says so "
+        OUTPUT: f"its numbers are taken for {MEANINGS[meaning]}; neither its last layer nor a saved loss says so "
         "(--output probabilities|logits|multilabel|values|features)",
     }
     return [f"assumed, {part}: {lines[part]}" for part in parts]
@@ -83,13 +83,13 @@ def check_assumptions(model: FloatModel, images: Images, gate: bool) -> None:
         InputError: another way is right on more of the labelled images, and the gate is on.
     """
     facts = model.facts
-    if facts.meaning != CLASSES:
+    if facts.meaning != CLASSES and OUTPUT not in facts.assumed:
         how = ", a sigmoid of each (multi-label)" if facts.meaning == LABELS else ""
         current().note(f"output: {MEANINGS[facts.meaning]}{how}, as the model's end or its loss say (--output says otherwise)")
     still = assumed(model, images)
     if not still:
         return
-    for line in words_of(still, facts.preprocessing):
+    for line in words_of(still, facts.preprocessing, facts.meaning):
         current().warn(line)
     if images.held_out_classes is None or facts.meaning != CLASSES or not {VALUES, GEOMETRY} & set(still):
         return

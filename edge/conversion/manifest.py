@@ -17,11 +17,15 @@ from edge.drift.meanings import activation, output_name
 from edge.export.float_model import FloatModel
 from edge.export.to_tflite import INPUT_NAME
 from edge.quantization.dense_layers import weight_bits
+from edge.quantization.float16_headroom import described, headroom
 from edge.quantization.recipes import Recipe
 from edge.runtime import cpu
-from edge.tflite import delegate_rules, flatbuffer, versions
+from edge.tflite import delegate_rules, flatbuffer, npu_rules, versions
 from tfvit import hashing
 from tfvit.preprocessing import OUTPUT
+
+# Images that the largest number of a float16 file is looked for on
+HEADROOM_IMAGES = 8
 
 
 def manifest(
@@ -80,11 +84,19 @@ def manifest(
         "graph_size_bytes": len(quantized),
         "ops": flatbuffer.operator_counts(graph_model),
         "max_rank": flatbuffer.max_rank(graph_model),
-        "min_runtime_version": versions.min_runtime_version(graph_model),
+        "min_runtime_version": (needed := versions.min_runtime_version(graph_model)),
+        "min_litert_version": versions.min_litert_version(needed),
     }
     if recipe.can_be_explained:
         document["file"]["layers"] = weight_bits(graph_model)
-    document["delegates"] = {"xnnpack": dataclasses.asdict(cpu.xnnpack_partitions(file)), "gpu": delegate_rules.gpu_summary(graph_model)}
+    document["delegates"] = {
+        "xnnpack": dataclasses.asdict(cpu.xnnpack_partitions(file)),
+        "gpu": delegate_rules.gpu_summary(graph_model),
+        "npu": npu_rules.npu_summary(graph_model),
+    }
+    if recipe.float16_constants:
+        least, *_ = headroom(quantized, (image[None] for image in images.held_out[:HEADROOM_IMAGES]), settings.threads)
+        document["float16"] = {"images": min(len(images.held_out), HEADROOM_IMAGES), "least": described(least)}
     return document, file
 
 

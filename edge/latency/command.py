@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from edge.artifacts import atomic_files
 from edge.latency import protocol
 from edge.latency.protocol import Preset
 from edge.latency.result import Turn, measured
+from edge.latency.subject import subject
 from edge.latency.table import table as table
 from edge.runtime import machine
 from edge.runtime.cpu import runtime_version
@@ -32,9 +34,14 @@ def benchmark(
     sustained: float | None,
     save: Path | None,
     plot: Path | None,
+    signature: str | None = None,
+    input_shape: Sequence[str] = (),
+    input_data: Path | None = None,
 ) -> dict[str, Any]:
     """The document of CONTRACT; the arguments are those of `edge.benchmark`."""
     turns, how_long = _turns(delegates, threads), _preset(preset, min_runs, min_seconds, sustained)
+    shapes = input_shapes(input_shape)
+    files = [regular(file) for file in files]
     for file in files:
         _require_tflite(file)
     if len(set(files)) < len(files):
@@ -43,25 +50,42 @@ def benchmark(
         _require_picture(plot)
     if save:
         atomic_files.require_replaceable(save, KIND)
-    results, courses = [], []
-    for turn in turns:
-        for result, times in measured(turn, files, how_long, sustained):
-            results.append(result)
-            courses.append(times)
+    results: list[dict[str, Any]] = []
+    courses: list[Any] = []
     document = {
         "kind": KIND,
         "environment": {**machine.environment(), "runtime": runtime_version()},
         "preset": dataclasses.asdict(how_long),
         "results": results,
     }
-    if save:
-        atomic_files.save_document(save, document)
+    with tempfile.TemporaryDirectory(prefix="edge-inputs-") as folder:
+        subjects = [subject(file, Path(folder), signature, shapes, input_data) for file in files]
+        for turn in turns:
+            for result, times in measured(turn, subjects, how_long, sustained):
+                results.append(result)
+                courses.append(times)
+            if save:  # after every turn: what stops a later one loses nothing
+                atomic_files.save_document(save, document)
     if plot:
         from edge.latency import plot as plots
 
         drawn = plots.course(results) if sustained else plots.distributions(results, courses)
         atomic_files.save_picture(plot.parent, plot.stem, drawn)
     return document
+
+
+def input_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Input -> shape of "NAME=1,224,224,3"; "" -> shape of "1,224,224,3"."""
+    found = {}
+    for text in texts:
+        name, _, sides = text.rpartition("=")
+        try:
+            found[name] = tuple(int(side) for side in sides.replace("x", ",").split(","))
+        except ValueError:
+            raise UsageError(
+                "bad shape", expected="NAME=1,224,224,3, or the sides alone", received=text, action="for example --input-shape 1,224,224,3"
+            ) from None
+    return found
 
 
 def _turns(delegates: Sequence[str], threads: str) -> list[Turn]:
@@ -106,6 +130,25 @@ def _require_tflite(file: Path) -> None:
         raise InputError(
             "not a TFLite file", expected="a flatbuffer with the identifier TFL3", received=str(file), action="pass a .tflite file"
         )
+
+
+def regular(file: Path) -> Path:
+    """The path by which other processes can read a file, again and again: that of the file behind /dev/stdin.
+
+    Raises:
+        InputError: it is a pipe.
+    """
+    is_pipe = file.exists() and not file.is_file() and not file.is_dir()
+    if not is_pipe and file.is_absolute() and file.parts[1] in ("dev", "proc"):
+        return file.resolve()
+    if is_pipe:
+        raise InputError(
+            "a pipe is no file",
+            expected="a file that several processes can read, one after the other",
+            received=str(file),
+            action="save it first, for example: cat > model.tflite",
+        )
+    return file
 
 
 def _require_picture(path: Path) -> None:

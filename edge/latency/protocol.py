@@ -54,7 +54,8 @@ class Timed(Protocol):
     """A loaded model that can time itself."""
 
     def burst(self, min_runs: int, min_seconds: float, discarded: int) -> Sequence[float]:
-        """Milliseconds of one inference each, after `discarded` untimed ones; at least so many, and for at least so long."""
+        """Milliseconds of one inference each, after `discarded` untimed ones; at least so many, and for at least so long. None where it
+        cannot go on: it is then left out, and the others go on."""
 
 
 @dataclasses.dataclass
@@ -85,6 +86,8 @@ def warm_up(timed: Timed, clock: Callable[[], float] = time.perf_counter) -> Tim
     times, bursts, start = Times(), [], clock()
     while True:
         burst = np.asarray(timed.burst(BURST_RUNS, BURST_SECONDS / 2, 0))
+        if not len(burst):
+            return times
         times.warmup_runs += len(burst)
         bursts.append(float(np.median(burst)))
         if has_settled(bursts):
@@ -111,12 +114,17 @@ def interleaved(contestants: Sequence[Timed], preset: Preset, on_round: Callable
         on_round: called after each round with the share that is done, 0 to 1.
     """
     measured = [warm_up(contestant) for contestant in contestants]
+    going_on = [bool(times.warmup_runs) for times in measured]
     # what one contestant leaves in the caches is not what the next one finds when it runs alone
     discarded = 1 if len(contestants) > 1 else 0
     while True:
-        for contestant, times in zip(contestants, measured, strict=True):
-            times.rounds.append(np.asarray(contestant.burst(BURST_RUNS, BURST_SECONDS, discarded)))
-        share = min(min(len(times.all) / preset.min_runs, times.seconds / max(preset.min_seconds, 1e-9)) for times in measured)
+        for number, (contestant, times) in enumerate(zip(contestants, measured, strict=True)):
+            burst = contestant.burst(BURST_RUNS, BURST_SECONDS, discarded) if going_on[number] else ()
+            going_on[number] = len(burst) > 0
+            if going_on[number]:
+                times.rounds.append(np.asarray(burst))
+        left = [times for times, goes_on in zip(measured, going_on, strict=True) if goes_on]
+        share = min((min(len(times.all) / preset.min_runs, times.seconds / max(preset.min_seconds, 1e-9)) for times in left), default=1.0)
         on_round(min(share, 1.0))
         if share >= 1.0:
             return measured
@@ -126,7 +134,10 @@ def sustained(timed: Timed, seconds: float, on_burst: Callable[[float], None] = 
     """One contestant alone, without a pause, for `seconds`: what a phone that grows hot does to it."""
     times, start = warm_up(timed), clock()
     while clock() - start < seconds:
-        times.rounds.append(np.asarray(timed.burst(BURST_RUNS, BURST_SECONDS, 0)))
+        burst = timed.burst(BURST_RUNS, BURST_SECONDS, 0)
+        if not len(burst):
+            break
+        times.rounds.append(np.asarray(burst))
         on_burst(min((clock() - start) / seconds, 1.0))
     return times
 
@@ -192,7 +203,8 @@ def drift_over_rounds(times: Times) -> float:
 
 def ratio(times: Times, first: Times) -> tuple[float, float, float]:
     """Latency relative to the first contestant's in the same rounds: (ratio, low, high), a 95 % bootstrap interval over rounds."""
-    return ratio_of_medians(*(np.array([np.median(burst) for burst in which.rounds]) for which in (times, first)))
+    rounds = min(len(times.rounds), len(first.rounds))  # one of them may have ended early
+    return ratio_of_medians(*(np.array([np.median(burst) for burst in which.rounds[:rounds]]) for which in (times, first)))
 
 
 def ratio_of_medians(medians: np.ndarray, references: np.ndarray) -> tuple[float, float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 from edge.runtime.process import OK
@@ -28,11 +28,12 @@ def table(document: dict[str, Any]) -> tuple[Sequence[str], Sequence[Sequence[st
         "status",
     )
     rows, closing = [], []
+    names = distinct_names([result["file"] for result in document["results"]])
     for result in document["results"]:
         ran = result["median_ms"] is not None
         rows.append(
             (
-                Path(result["file"]).name,
+                names[result["file"]] + (f" ({result['signature']})" if _one_of_several(result) else ""),
                 result["delegate"],
                 str(result["threads"] or ""),
                 _number(result["init_ms"], 0),
@@ -46,11 +47,13 @@ def table(document: dict[str, Any]) -> tuple[Sequence[str], Sequence[Sequence[st
                 result["status"] if not ran or result["valid"] else f"{result['status']}, not valid",
             )
         )
-        name = f"{Path(result['file']).name} on {result['delegate']}"
+        threads = f", {result['threads']} thread{'s' if result['threads'] != 1 else ''}" if result["threads"] else ""
+        name = f"{names[result['file']]} on {result['delegate']}{threads}"
         if result["status"] != OK:
             closing.append(f"{name}: {result['status']}: {result['reason']}")
             closing += [f"  {refused['op']}: {refused['reason']}" for refused in result["refused"][:10]]
         closing += [f"{name}: not valid: {reason}" for reason in result["invalid_reasons"]]
+        closing += [f"{name}: {remark}" for remark in result["remarks"]]
         if result.get("curve"):
             closing.append(f"{name}: {result['slowdown']:+.1%} from the first third to the last {_sparkline(result['curve'])}")
     closing += [f"ran on {ran_on}" for ran_on in dict.fromkeys(result["ran_on"] for result in document["results"] if result["ran_on"])]
@@ -63,6 +66,25 @@ def table(document: dict[str, Any]) -> tuple[Sequence[str], Sequence[Sequence[st
     if any(result["random_weights"] for result in document["results"]):
         closing.append("RANDOM weights: latency does not depend on them, answers do.")
     return columns, rows, closing
+
+
+def _one_of_several(result: dict[str, Any]) -> bool:
+    return any(remark.startswith("signature ") for remark in result["remarks"])
+
+
+def distinct_names(paths: Sequence[str]) -> dict[str, str]:
+    """Path -> the shortest end of it that no other path has."""
+    found = {}
+    for path in paths:
+        parts = PurePath(path).parts
+        ends = [PurePath(*parts[-length:]) for length in range(1, len(parts) + 1)]
+        others = [PurePath(other) for other in paths if other != path]
+        found[path] = str(next((end for end in ends if not any(_ends_with(other, end) for other in others)), path))
+    return found
+
+
+def _ends_with(path: PurePath, end: PurePath) -> bool:
+    return path.parts[-len(end.parts) :] == end.parts
 
 
 def _sparkline(curve: Sequence[dict[str, float]]) -> str:

@@ -70,6 +70,8 @@ class _Graph:
             return
         (output,) = (int(index) for index in operator.outputs)
         readers = list(self._read_by.get(output, []))
+        if flatbuffer.tensor_type(self._model, output) != "FLOAT32":
+            return  # from 8 bits to 16: before is where fewer bytes are moved
         if not readers or output in self._kept or any(self._names[id(reader)] != "QUANTIZE" for reader in readers):
             return
         results = [int(reader.outputs[0]) for reader in readers]

@@ -14,6 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 from edge.quantization import clipping, gptq
 from edge.quantization.compact_constants import store_compactly
 from edge.quantization.dense_layers import DenseLayer, dense_layers, set_constant, set_four_bits, takes_four_bits, weight_matrix
+from edge.quantization.flat_means import flatten_means
 from edge.quantization.int8_movement import move_as_bytes
 from edge.quantization.position_tables import store_tables
 from edge.quantization.ranges import Calibration, Rounded
@@ -23,6 +24,8 @@ from tfvit.graph_constants import MASK
 
 # What a mask is in files that compute on integers: exp(-16) of a share in a softmax is nothing in 8 bits
 INTEGER_MASK = -16.0
+# Of the residual stream: the sums that make it, what moves it and what normalises it, but for the root: a number a token, which 8 bits hold
+_STREAM = ("ADD", "SUB", "MUL", "MEAN", "RESHAPE", "TRANSPOSE", "STRIDED_SLICE", "CONCATENATION")
 
 
 def quantize(
@@ -65,6 +68,8 @@ def quantize(
             set_four_bits(model, layer, rounded.weights, rounded.scale)
     flatbuffer.drop_unused_buffers(model)
     move_as_bytes(model)
+    if recipe.integer_bits:
+        flatten_means(model)
     store_tables(model, recipe.tables_from_window)
     store_compactly(model, recipe.float16_constants, recipe.int8_biases_from)
     versions.set_operator_versions(model)
@@ -239,6 +244,10 @@ def _quantize_operations(float_file: bytes, recipe: Recipe, ranges: Mapping[str,
         engine.add_static_config(".*", qtyping.TFLOperationName.ALL_SUPPORTED, activation_num_bits=recipe.integer_bits, weight_num_bits=8)
         for name in () if recipe.integer_interface else ("INPUT", "OUTPUT"):
             engine.update_quantization_recipe(".*", qtyping.TFLOperationName[name], algorithm_key="no_quantize")
+        for name, operation in _stream(flatbuffer.read_model(float_file)) if recipe.wide_streams else ():
+            engine.add_static_config(
+                f"^{re.escape(name)};$", qtyping.TFLOperationName[operation], activation_num_bits=16, weight_num_bits=8
+            )
         final = _final_softmax(flatbuffer.read_model(float_file))
         if final is not None:  # probabilities of thousands of classes lie below a step of 16 bits: their softmax stays float
             engine.update_quantization_recipe(re.escape(final), qtyping.TFLOperationName.SOFTMAX, algorithm_key="no_quantize")
@@ -269,6 +278,14 @@ def _clamp_masks(model: schema.ModelT) -> None:
             values = flatbuffer.float_constant(model, index)
             clamped = np.where(values == 0.0, np.float32(0.0), np.float32(INTEGER_MASK))
             model.buffers[tensor.buffer].data = clamped.view(np.uint8)
+
+
+def _stream(model: schema.ModelT) -> list[tuple[str, str]]:
+    """(name of the output, operation) of everything in the residual stream: what stands outside attention and is no dense layer."""
+    named = [(flatbuffer.tensor_name(model, int(operator.outputs[0])), operation) for operation, operator in flatbuffer.operators(model)]
+    return [
+        (name, operation) for name, operation in named if operation in _STREAM and "attention" not in flatbuffer.scope(name.split(";")[0])
+    ]
 
 
 def _final_softmax(model: schema.ModelT) -> str | None:

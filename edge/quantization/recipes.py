@@ -35,6 +35,7 @@ class Recipe:
             `edge.quantization.position_tables`); None: none.
         integer_bits: 8 or 16: every operation computes on integers, activations of that many bits, weights of 8.
         integer_interface: integers in and out too, and logits out, whatever else is asked for: 8 bits cannot say probabilities.
+        wide_streams: where `integer_bits` is 8, what flows past the dense layers and what normalises it has 16.
         fitted_to_inputs: on samples of what the dense layers read, weights are rounded and biases corrected (see
             `edge.quantization.gptq`), and the ranges of static layers' inputs narrowed (`edge.quantization.clipping`), for the least
             error at the layers' outputs.
@@ -59,6 +60,7 @@ class Recipe:
     tables_from_window: int | None = None
     integer_bits: int | None = None
     integer_interface: bool = False
+    wide_streams: bool = False
     fitted_to_inputs: bool = False
     repairs: bool = False
     rewrites: tuple[str, ...] = REWRITES
@@ -208,6 +210,7 @@ RECIPES: dict[str, Recipe] = {
             Limits(min_snr_db=12.0, min_agreement=0.7, max_top1_drop=2.0, min_photo_agreement=0.93),
             integer_bits=8,
             integer_interface=True,
+            wide_streams=True,
             fitted_to_inputs=True,
         ),
         Recipe(

@@ -12,7 +12,11 @@ from edge.report import TOLERANCES, Comparison, report
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK
 from tfvit.terminal import Parser, Terminal, run
 
-_EPILOG = """DIR and the folders below it may hold manifests (edge.convert), the JSON of edge.benchmark, edge.validate and
+_EPILOG = """examples:
+  python -m edge.report artifacts
+  python -m edge.report --compare release-1 release-2 -o changes.md
+
+DIR and the folders below it may hold manifests (edge.convert), the JSON of edge.benchmark, edge.validate and
 calibration.inspect, and reports of the Android app (also with --device). Each document is recognised by its content.
 exit codes: 0 all checks passed, 1 a check failed (--compare: something got worse), 2 wrong usage, 3 unusable input
 """
@@ -25,7 +29,11 @@ def parser() -> Parser:
         "--device", action="append", type=Path, default=[], metavar="FILE", help="a phone's report; may be given several times"
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="the page (DIR/report.html), NAME.json beside it; with --compare a Markdown file"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the page (default: DIR/report.html), NAME.json beside it; with --compare a Markdown file",
     )
     parser.add_argument("--force", action="store_true", help="overwrite files that edge.report did not write")
     comparison = parser.add_argument_group("what changed between two folders")
@@ -33,7 +41,7 @@ def parser() -> Parser:
         "--compare", nargs=2, type=Path, metavar=("A", "B"), help="size, operations, delegates, drift, latency of B against A"
     )
     for name, default, _, words in TOLERANCES:
-        flag, said = f"--{name.replace('_', '-')}", f"{words} (%(default)g)"
+        flag, said = f"--{name.replace('_', '-')}", f"{words} (default: %(default)g)"
         comparison.add_argument(flag, type=float, default=default, metavar="N", help=said)
     return parser
 

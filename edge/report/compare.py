@@ -6,6 +6,7 @@ import dataclasses
 import html
 import re
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from edge.artifacts.atomic_files import TEXT_MARK
@@ -225,7 +226,9 @@ def _validation(old: FileFacts, new: FileFacts, tolerances: Tolerances) -> list[
 
 
 def _latency(old: FileFacts, new: FileFacts, tolerances: Tolerances) -> list[Change]:
-    """Medians of the same delegate and threads, where both are valid and from the same machine."""
+    """Latency of the same delegate and threads, where both are valid and from the same machine: as the ratio to another file measured in
+    turns where both runs have it, since a whole machine may be slower on another day. Equal bytes are not worse, whatever they took."""
+    same_bytes = old.manifest["file"]["sha256"] == new.manifest["file"]["sha256"]
     rows = [
         {(row.result["delegate"], row.result["threads"] or 0): row for row in reversed(facts.host) if row.measured} for facts in (old, new)
     ]
@@ -238,11 +241,25 @@ def _latency(old: FileFacts, new: FileFacts, tolerances: Tolerances) -> list[Cha
         if why or one is None or other is None:
             shown = _median(one), _median(other)
             found.append(Change(old.label, what, *shown, "", NOT_COMPARED, why))
-        else:
-            found.append(
-                _percent(old.label, what, one.result["median_ms"], other.result["median_ms"], tolerances.latency_percent, "{:.3f}")
-            )
+            continue
+        ratios = _ratios(one, other)
+        if ratios:
+            what = f"{what.removesuffix(', median ms')}, ratio to {one.first.removesuffix('.tflite')}"
+        before, after = ratios or (one.result["median_ms"], other.result["median_ms"])
+        change = _percent(old.label, what, before, after, tolerances.latency_percent, "{:.3f}")
+        if same_bytes and change.status == WORSE:
+            change = dataclasses.replace(change, status=NOT_COMPARED, why="the same bytes: the machine was slower, not the file")
+        found.append(change)
     return found
+
+
+def _ratios(one: HostRow, other: HostRow) -> tuple[float, float] | None:
+    """Of both rows to the same other file; None where a row is that file's own, or has no ratio."""
+    before, after = (row.result.get("ratio") for row in (one, other))
+    own = [row.first == PurePosixPath(row.result["file"].replace("\\", "/")).name for row in (one, other)]
+    if before is None or after is None or one.first != other.first or any(own):
+        return None
+    return before, after
 
 
 def _why_not(one: HostRow | None, other: HostRow | None) -> str:

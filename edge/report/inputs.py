@@ -140,10 +140,10 @@ def read_inputs(folder: Path, device_files: Sequence[Path] = ()) -> Inputs:
             found.append(read_document(path, _label(path, path.parent), demanded=documents.DEVICE_REPORT))
             known.add(path.resolve())
     of_kind = {kind: [document for document in found if document.kind == kind] for kind in documents.KINDS}
-    if not of_kind[documents.MANIFEST]:
+    if not of_kind[documents.MANIFEST] and not of_kind[documents.DEVICE_REPORT]:
         raise InputError(
             "no artifacts",
-            expected="manifests NAME.json beside NAME.tflite",
+            expected="manifests NAME.json beside NAME.tflite, or reports of phones",
             received=f"{folder} with {len(found)} JSON document{'s' if len(found) != 1 else ''}, none of them a manifest",
             action=f"python -m edge.convert --variant nano32 --quant all --out {folder}",
         )

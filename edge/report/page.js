@@ -23,3 +23,9 @@ const folded = () => document.querySelectorAll("details:not([open])");
 let opened = [];
 window.addEventListener("beforeprint", () => { opened = [...folded()]; for (const part of opened) part.open = true; });
 window.addEventListener("afterprint", () => { for (const part of opened) part.open = false; });
+
+// a table that is wider than its place says so
+const mark = () => { for (const part of document.querySelectorAll(".scroll")) part.classList.toggle("wide", part.scrollWidth > part.clientWidth + 1); };
+window.addEventListener("resize", mark);
+document.addEventListener("toggle", mark, true);
+mark();

@@ -28,6 +28,7 @@ def render(inputs: Inputs, found: Sequence[Check], recommended: Sequence[Recomme
         title=f"Report on {inputs.title}",
         version=version,
         passed=not failures(found),
+        any_files=bool(inputs.files),
         unsure=any(assumed(facts.manifest) for facts in inputs.files),
         sentences=sentences,
         failed=failures(found),

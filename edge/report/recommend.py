@@ -75,7 +75,7 @@ def _recommendation(target: str, files: Sequence[FileFacts], failed: Mapping[str
     passed = {facts.label: facts for facts in files if facts.label not in failed}
     fitting = [passed[label] for label in rules.fitting(target, {label: facts.manifest for label, facts in passed.items()})]
     group = _cpu_group(fitting) if target == CPU else None
-    runs = _cpu_runs(fitting, group) if target == CPU else _device_runs(fitting, target.lower())
+    runs = (_cpu_runs(fitting, group) if target == CPU else []) or _device_runs(fitting, target.lower())
     others = dict(failed) | {label: why for label, facts in passed.items() if (why := rules.why_not(target, facts.manifest))}
     others |= {facts.label: _why_after(facts, target, runs, group) for facts in fitting}
     chosen = runs[0].facts if runs else fitting[0] if fitting else None
@@ -125,17 +125,21 @@ def _cpu_runs(fitting: Sequence[FileFacts], group: tuple[str, str, int] | None) 
 
 
 def _device_runs(fitting: Sequence[FileFacts], backend: str) -> list[_Run]:
-    """Valid measurements on one real GPU or NPU, fastest first: this machine's, else one phone's. Two devices are never mixed."""
+    """Valid measurements on one real GPU or NPU, fastest first: this machine's, else one phone's. Of a CPU, one phone's: those of this
+    machine are `_cpu_runs`. Two devices are never mixed."""
     places: dict[tuple[int, str, str, str], list[_Run]] = {}
     for facts in fitting:
-        for row in facts.host:
+        for row in facts.host if backend != CPU.lower() else ():
             if row.usable and row.result["delegate"].startswith(backend):
                 name = row.result.get("ran_on") or row.result["delegate"]
                 run = _Run(facts, row.result, f"median {row.result['median_ms']:.2f} ms", f"{name}, {row.run}")
                 places.setdefault((0, *row.group[:2], name), []).append(run)
         for row in facts.phone:
             if row.is_phone and row.result["backend_used"] == backend and row.result["valid"] and row.answers_agree:
-                run = _Run(facts, row.result, f"median {row.result['median_ms']:.2f} ms", f"{row.device}, {row.document}")
+                where = (
+                    f"{_threads(row.result['threads'])}, {row.device}" if backend == CPU.lower() and row.result["threads"] else row.device
+                )
+                run = _Run(facts, row.result, f"median {row.result['median_ms']:.2f} ms", f"{where}, {row.document}")
                 places.setdefault((1, row.document, row.device, backend), []).append(run)
     if not places:
         return []
@@ -188,7 +192,7 @@ def _why_by_rule(target: str, chosen: FileFacts, fitting: Sequence[FileFacts]) -
 def _why_it_fits(target: str, chosen: FileFacts, measured: bool) -> list[str]:
     delegates = chosen.manifest["delegates"]
     if target == NPU:
-        return [f"integers only, int8 pixels in and int8 logits out; {_megabytes(chosen)}"]
+        return [f"{rules.FITS[NPU]}: {delegates['npu']['basis']}; {_megabytes(chosen)}"]
     if target == GPU:
         return [] if measured else [f"{rules.FITS[GPU]}: {delegates['gpu']['basis']}"]
     xnnpack = delegates["xnnpack"]

@@ -11,7 +11,7 @@ from typing import Any
 CPU, GPU, NPU = "CPU", "GPU", "NPU"
 TARGETS = (CPU, GPU, NPU)
 # What a file must be to fit
-FITS = {CPU: "whole in one XNNPACK partition", GPU: "whole on the GPU delegate", NPU: "integers only"}
+FITS = {CPU: "whole in one XNNPACK partition", GPU: "whole on the GPU delegate", NPU: "integers only, every operation on the NPU"}
 # Recipe to convert with where no file fits
 RECIPE = {CPU: "int8", GPU: "float16", NPU: "int8_full"}
 # Of the files that fit, which recipe comes first; others come last. CPU: fastest first, as measured (results/recipe_latency.csv).
@@ -34,9 +34,15 @@ def why_not(target: str, manifest: Mapping[str, Any]) -> str | None:
     if target == GPU:
         gpu = manifest["delegates"]["gpu"]
         return None if gpu["verdict"] == "whole" else f"{gpu['verdict']} by rule: {_first_refusal(gpu['refused'])}"
-    if manifest["recipe"] == RECIPE[NPU]:
+    npu = manifest["delegates"].get("npu")
+    if npu is None:
+        return "made before NPUs were looked at; convert it again"
+    if npu["verdict"] == "whole":
         return None
-    return "for NPUs that have 16-bit activations" if manifest["recipe"] == "w8a16" else "not integers only"
+    if manifest["recipe"] not in (RECIPE[NPU], "w8a16"):
+        return "not integers only"
+    left = sum(one["operations"] for one in npu["on_cpu"])
+    return f"{left} operations left to the CPU by rule: {_first_refusal(npu['on_cpu'])}"
 
 
 def fitting(target: str, manifests: Mapping[str, Mapping[str, Any]]) -> list[str]:

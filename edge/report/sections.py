@@ -17,6 +17,8 @@ from edge.report.validation_section import validation_section
 
 def sections(inputs: Inputs, found: Sequence[Check], recommended: Sequence[Recommendation]) -> list[Section]:
     plots = Plots()
+    if not inputs.files:
+        return [section for section in (_devices(inputs, plots), _sources(inputs)) if section.blocks]
     made = [
         Section(
             "files",
@@ -185,6 +187,8 @@ def _devices(inputs: Inputs, plots: Plots) -> Section:
     blocks = []
     for document in inputs.devices:
         rows = [(facts.label, row) for facts in inputs.files for row in facts.phone if row.document == document.label]
+        if not inputs.files:  # phones alone
+            rows = [(row.result["name"], row) for row in device.rows(document)]
         if not rows:
             continue
         name = rows[0][1].device

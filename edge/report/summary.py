@@ -50,6 +50,7 @@ def _file_document(facts: FileFacts, found: Sequence[Check]) -> dict[str, Any]:
         "drift": {name: drift[name] for name in ("samples", "top1_agreement", "logits_snr_db", "limits", "passed")},
         "xnnpack": {name: facts.manifest["delegates"]["xnnpack"][name] for name in ("delegated_ops", "total_ops", "partitions")},
         "gpu": facts.manifest["delegates"]["gpu"]["verdict"],
+        "npu": facts.manifest["delegates"].get("npu", {}).get("verdict"),
         "host": [
             {
                 "run": row.run,
@@ -83,7 +84,9 @@ def verdict(found: Sequence[Check], recommended: Sequence[Recommendation]) -> li
     files = {check.file for check in found}
     bad = sorted({check.file for check in failed})
     if failed:
-        sentences = [f"{len(failed)} of {len(found)} checks failed, in {len(bad)} of {len(files)} files: {', '.join(bad)}."]
+        sentences = [f"{len(failed)} of {len(found)} checks failed, in {len(bad)} of {len(files)} files: {some(bad)}."]
+    elif not files:
+        sentences = ["No artifacts are here: the page shows what phones measured, and nothing was checked."]
     else:
         sentences = [f"All {len(found)} checks of {len(files)} file{'s' if len(files) != 1 else ''} passed."]
     for model in dict.fromkeys(one.model for one in recommended):
@@ -102,26 +105,31 @@ def verdict(found: Sequence[Check], recommended: Sequence[Recommendation]) -> li
     return sentences
 
 
+def some(names: Sequence[str], most: int = 6) -> str:
+    """The first of many names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def warnings(inputs: Inputs) -> list[str]:
     """Sentences that a reader must not miss, besides failed checks."""
     found = []
     random = [facts.label for facts in inputs.files if facts.random]
     if random:
-        found.append(f"RANDOM weights: {', '.join(random)}. Size, operations and latency hold for real weights too; answers mean nothing.")
+        found.append(f"RANDOM weights: {some(random)}. Size, operations and latency hold for real weights too; answers mean nothing.")
     unsure = [f"{facts.label} ({', '.join(assumed(facts.manifest))})" for facts in inputs.files if assumed(facts.manifest)]
     if unsure:
-        found.append(f"ASSUMED, and right only where it is so: {', '.join(unsure)}. Nobody said it, and the model does not show it.")
+        found.append(f"ASSUMED, and right only where it is so: {some(unsure)}. Nobody said it, and the model does not show it.")
     if any(row.result["software_gpu"] for facts in inputs.files for row in facts.host):
         found.append("A software GPU computes on the CPU: it shows which files the delegate takes, its milliseconds mean nothing.")
     doubtful = sorted({facts.label for facts in inputs.files for row in facts.host if row.measured and not row.result["valid"]})
     if doubtful:
-        found.append(f"Measurements that are not valid, with the reasons below: {', '.join(doubtful)}.")
+        found.append(f"Measurements that are not valid, with the reasons below: {some(doubtful)}.")
     devices = sorted({row.device for facts in inputs.files for row in facts.phone if not row.is_phone})
     if devices:
         found.append(f"Not phones: {', '.join(devices)}.")
     unvalidated = [facts.label for facts in inputs.files if not facts.validations and not facts.random]
     if unvalidated:
-        found.append(f"Not validated on images, known by their drift gate alone: {', '.join(unvalidated)}.")
+        found.append(f"Not validated on images, known by their drift gate alone: {some(unvalidated)}.")
     if inputs.apart:
         found.append(f"{len(inputs.apart)} result{'s' if len(inputs.apart) != 1 else ''} for other files, listed apart.")
     return found + list(inputs.notes)

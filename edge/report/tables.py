@@ -19,6 +19,8 @@ from edge.report.plots import Plot
 
 GOOD, BAD, WARN = "good", "bad", "warn"
 NOTHING = "–"
+# Files side by side in one table
+_MOST_COLUMNS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,6 +247,7 @@ def delegates_table(inputs: Inputs) -> Table:
         Column("XNNPACK leaves", left_over),
         Column("GPU", lambda facts: _gpu_verdict(facts, good=GOOD)),
         Column("GPU refuses", lambda facts: len(facts.manifest["delegates"]["gpu"]["refused"]), ".0f"),
+        Column("Ethos-U NPU leaves", _left_by_npu),
     ]
     return table("What the delegates take", columns, inputs.files)
 
@@ -312,8 +315,11 @@ def versions_table(inputs: Inputs) -> Table:
 
 
 def operations_table(inputs: Inputs) -> Table:
-    """Operations by name, one column for each file."""
+    """Operations by name, one column for each file; of many files, a row each."""
     counts = {facts.label: Counter(facts.manifest["file"]["ops"]) for facts in inputs.files}
+    if len(counts) > _MOST_COLUMNS:
+        rows = [(label, ", ".join(f"{count} {name}" for name, count in ops.most_common())) for label, ops in counts.items()]
+        return words_table("Operations", ("file", "operations"), rows)
     columns = [Column("operation", str), *(Column(label, ops.__getitem__, ".0f") for label, ops in counts.items())]
     return table("Operations", columns, sorted({name for ops in counts.values() for name in ops}))
 
@@ -348,6 +354,14 @@ def _demoted(facts: FileFacts) -> Sequence[Mapping[str, str]]:
 def _gpu_verdict(facts: FileFacts, good: str) -> Cell:
     verdict = facts.manifest["delegates"]["gpu"]["verdict"]
     return Cell(verdict, mark=good if verdict == "whole" else WARN)
+
+
+def _left_by_npu(facts: FileFacts) -> Cell:
+    npu = facts.manifest["delegates"].get("npu")
+    if npu is None:
+        return Cell("not asked")
+    left = sum(one["operations"] for one in npu["on_cpu"])
+    return Cell(f"{left} operations" if left else "none", left, "" if left else GOOD)
 
 
 def _xnnpack(facts: FileFacts) -> Cell:

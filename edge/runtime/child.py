@@ -8,15 +8,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
 _MOST_CHARACTERS = 300
+# What libraries say while all is well, and words of what ends a process
+_MESSAGE = re.compile(r"^(INFO|VERBOSE|WARNING|Warning)\b|^[IW]\d{4} ")
+_ERROR = re.compile(r"error|fatal|invalid|check fail|assert|terminate called|what\(\)|exception|^[EF]\d{4} ", re.IGNORECASE)
 
 
 class Child:
@@ -42,7 +47,7 @@ class Child:
         """Waits for the end. Returns the exit code (minus a signal's number) and, for example, "signal SIGSEGV: last line of stderr"."""
         code = self.process.wait()
         self._log.seek(0)
-        last = (self._log.read().decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1][:_MOST_CHARACTERS]
+        last = last_error(self._log.read().decode(errors="replace"))[:_MOST_CHARACTERS]
         if code >= 0:
             return code, f"exit code {code}: {last}"
         name = signal.Signals(-code).name
@@ -61,6 +66,14 @@ class Child:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def last_error(printed: str) -> str:
+    """The line of a native log that says why a process ended: the last one that is no message, an error before others."""
+    lines = [line for line in map(str.strip, printed.splitlines()) if line]
+    errors = [line for line in lines if _ERROR.search(line) and not _MESSAGE.match(line)]
+    rest = [line for line in lines if not _MESSAGE.match(line)]
+    return (errors or rest or lines or ["it printed nothing"])[-1]
 
 
 def module(name: str, *arguments: str) -> list[str]:
@@ -87,12 +100,12 @@ def answering() -> Callable[[dict[str, Any]], None]:
 
 
 def noise(tensors: dict[str, Any]) -> dict[str, Any]:
-    """An input for each tensor, always the same: pixels 0..255 for images, 0..7 for integers, standard normal numbers for the rest."""
+    """An input for each tensor, by its name always the same: pixels 0..255 for images, 0..7 for integers, else standard normal numbers."""
     import numpy as np
 
-    generator = np.random.default_rng(0)
     values = {}
     for name, tensor in tensors.items():
+        generator = np.random.default_rng(zlib.crc32(name.encode()))
         if len(tensor.shape) == 4 and tensor.shape[-1] == 3:
             values[name] = generator.integers(0, 256, tensor.shape).astype(np.float32)
         elif tensor.dtype.kind in "iu" and not tensor.scale:

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -98,16 +99,27 @@ class Interpreter:
         threads: at least 1.
         kernels: `XNNPACK` (the default delegate of every app), `BUILTIN` (optimised kernels without XNNPACK) or `REFERENCE`.
         delegate_each_op: makes one delegate node for each operation, which shows the operations that the delegate takes.
+        signature: the name of one; by default the main graph is run.
+        shapes: input -> shape, of inputs that are to have another shape than in the file.
 
     Attributes:
         inputs, outputs: name -> `Tensor`. The names are the signature's, or the tensors' in a file without signature.
+        is_main_graph: whether the signature is of the graph that `operations` lists.
         ran_on: for example "LiteRT 2.3.0 CPU (XNNPACK)".
 
     Raises:
         EnvironmentUnusableError: the runtime cannot load the file. The reason is the last line that it printed.
     """
 
-    def __init__(self, file: bytes, threads: int = 1, kernels: str = XNNPACK, delegate_each_op: bool = False) -> None:
+    def __init__(
+        self,
+        file: bytes,
+        threads: int = 1,
+        kernels: str = XNNPACK,
+        delegate_each_op: bool = False,
+        signature: str | None = None,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
         package = runtime_package()
         if package == "ai-edge-litert":
             from ai_edge_litert import interpreter
@@ -120,17 +132,37 @@ class Interpreter:
             options["experimental_disable_delegate_node_fusion"] = True
         with captured_stderr() as log, _in_our_words("load", log):
             self._interpreter = interpreter.Interpreter(model_content=file, **options)
+            self._signature, self._graph = self._chosen(signature)
+            self.is_main_graph = self._graph == 0
+            if shapes:
+                inputs, _ = self._tensors()
+                for name, shape in shapes.items():
+                    self._native.ResizeInputTensor(inputs[name].index, np.array(shape, np.int32), False, self._graph)
             self._interpreter.allocate_tensors()
+            if not self.is_main_graph:
+                self._native.AllocateTensors(self._graph)
             self.inputs, self.outputs = self._tensors()
             self._outputs = [Tensor.of(output) for output in self._interpreter.get_output_details()]
         delegated = any(operation["op_name"] == "DELEGATE" for operation in self.operations())
         used = "XNNPACK" if delegated else "builtin kernels, XNNPACK took nothing" if kernels == XNNPACK else f"{kernels} kernels"
         self.ran_on = f"{runtime_version()} CPU ({used})"
 
+    @property
+    def _native(self) -> Any:
+        """The runtime's own object: only it takes the number of a graph."""
+        return self._interpreter._interpreter
+
+    def _chosen(self, signature: str | None) -> tuple[str | None, int]:
+        """The signature and its graph; without a name that of the main graph, or (None, 0) where it has none."""
+        for name in [signature] if signature is not None else self._interpreter.get_signature_list():
+            graph = int(getattr(self._interpreter.get_signature_runner(name), "_subgraph_index", 0))
+            if signature is not None or graph == 0:
+                return name, graph
+        return None, 0
+
     def _tensors(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        signatures = self._interpreter.get_signature_list()
-        if signatures:
-            runner = self._interpreter.get_signature_runner(next(iter(signatures)))
+        if self._signature is not None:
+            runner = self._interpreter.get_signature_runner(self._signature)  # kept, it would count as somebody who reads the tensors
             inputs, outputs = runner.get_input_details(), runner.get_output_details()
         else:
             inputs = {tensor["name"]: tensor for tensor in self._interpreter.get_input_details()}
@@ -164,22 +196,24 @@ class Interpreter:
         for name, array in values.items():
             if name not in self.inputs:
                 raise ValueError(f"inputs must be among {sorted(self.inputs)}. Received: {name!r}")
-            self._interpreter.set_tensor(self.inputs[name].index, self.inputs[name].stored(array))
+            index, stored = self.inputs[name].index, self.inputs[name].stored(array)
+            if self.is_main_graph:
+                self._interpreter.set_tensor(index, stored)
+            else:
+                self._native.SetTensor(index, stored, self._graph)
 
     def invoke(self) -> list[np.ndarray]:
         """One inference on the written inputs. Gives copies of the outputs as the file stores them, which an app waits for too."""
         with _in_our_words("run"):
-            self._interpreter.invoke()
-        return [self._interpreter.get_tensor(tensor.index) for tensor in self.outputs.values()]
+            if self.is_main_graph:
+                self._interpreter.invoke()
+            else:
+                self._native.Invoke(self._graph)
+        return [self._interpreter.get_tensor(tensor.index, self._graph) for tensor in self.outputs.values()]
 
     def operations(self) -> list[dict]:
         """The runtime's own list of operations, delegate nodes included."""
         return self._interpreter._get_ops_details()
-
-    def is_quantized(self) -> bool:
-        """Whether any weights or activations of the file are integers with a scale."""
-        details = self._interpreter.get_tensor_details()
-        return any(np.dtype(tensor["dtype"]).kind in "iu" and len(tensor["quantization_parameters"]["scales"]) for tensor in details)
 
 
 def real_outputs(model: Any, raw: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -247,23 +281,40 @@ def _in_our_words(what: str, log: _Log | None = None) -> Iterator[None]:
 
 
 class _Log:
-    def __init__(self, file) -> None:
-        self._file = file
+    """What was written to a file from an offset on."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor, self._start = descriptor, os.fstat(descriptor).st_size
 
     def text(self) -> str:
-        self._file.flush()
-        self._file.seek(0)
-        return self._file.read().decode(errors="replace")
+        end = os.fstat(self._descriptor).st_size
+        return os.pread(self._descriptor, end - self._start, self._start).decode(errors="replace")
 
 
 @contextlib.contextmanager
 def captured_stderr() -> Iterator[_Log]:
-    """Catches what native code writes to file descriptor 2: only there do runtimes give their reasons."""
+    """Catches what native code writes to file descriptor 2: only there do runtimes give their reasons.
+
+    Where it is a file that can be read, as in our own processes, it stays what it is: of a process that dies the last words are there.
+    """
+    if _is_readable_file(2):
+        yield _Log(2)
+        return
     with tempfile.TemporaryFile() as file:
         saved = os.dup(2)
         os.dup2(file.fileno(), 2)
         try:
-            yield _Log(file)
+            yield _Log(file.fileno())
         finally:
             os.dup2(saved, 2)
             os.close(saved)
+
+
+def _is_readable_file(descriptor: int) -> bool:
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return False
+        os.pread(descriptor, 1, 0)
+        return True
+    except (OSError, AttributeError):  # closed, only for writing, or a system without pread
+        return False

@@ -11,11 +11,12 @@ import dataclasses
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from edge.runtime.child import last_error
 from edge.runtime.cpu import Tensor, captured_stderr, runtime_version
 from tfvit.errors import EnvironmentUnusableError
 from tfvit.extras import install_command
@@ -26,6 +27,8 @@ _ADAPTER = re.compile(r"Selected adapter: ([^\n]+)")
 _SHADER_ERROR = re.compile(r"Validation error: ([^\n]+)")
 _REFUSED_LIST = re.compile(r"not supported by GPU delegate:\n(.*?)(?:^(?:\d+|No) operations? will run on|\Z)", re.DOTALL | re.MULTILINE)
 _REFUSED_LINE = re.compile(r"^([A-Z0-9_]+): (.+)$", re.MULTILINE)
+# How LiteRT says that it cannot read a file, on whatever accelerator; and that the delegate wants sizes beforehand
+_UNREADABLE, _DYNAMIC = "Failed to load model", "a graph that has dynamic-sized tensors"
 # How a driver that computes on the CPU gives itself away
 _SOFTWARE = re.compile(r"adapterType=CPU|llvmpipe|lavapipe|SwiftShader|arch=software", re.IGNORECASE)
 
@@ -57,6 +60,8 @@ class GpuModel:
     Args:
         file: the bytes of a `.tflite`.
         precision: `F16` (the default of apps) or `F32`.
+        signature: the name of one; the first by default.
+        shapes: input -> shape, of inputs that are to have another shape than in the file.
 
     Attributes:
         inputs, outputs: as in `edge.runtime.cpu.Interpreter`.
@@ -69,7 +74,13 @@ class GpuModel:
         GpuRefusedError: the delegate does not take the whole file.
     """
 
-    def __init__(self, file: bytes, precision: str = F16) -> None:
+    def __init__(
+        self,
+        file: bytes,
+        precision: str = F16,
+        signature: str | None = None,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
         try:
             from ai_edge_litert.compiled_model import CompiledModel
             from ai_edge_litert.hardware_accelerator import HardwareAccelerator
@@ -87,11 +98,17 @@ class GpuModel:
         with captured_stderr() as log:
             try:
                 self._model = CompiledModel.from_buffer(file, options=options)
-                self._signature = next(iter(self._model.get_signature_list()))
-                self._buffers = self._model.create_input_buffers(0), self._model.create_output_buffers(0)
+                self._signature = signature or next(iter(self._model.get_signature_list()))
+                self._number = self._model.get_signature_index(self._signature)
+                for name, shape in (shapes or {}).items():
+                    self._model.resize_input_tensor_by_name(self._signature, name, list(shape))
+                self._buffers = self._model.create_input_buffers(self._number), self._model.create_output_buffers(self._number)
             except (RuntimeError, StopIteration) as error:
                 failure = error
             messages = log.text()
+        # the file is read before a device is looked for
+        if failure is not None and _UNREADABLE in str(failure):
+            raise GpuRefusedError([], last_error(messages)) from failure
         self.adapter = _first(_ADAPTER, messages)
         if self.adapter is None:
             raise GpuUnavailableError(
@@ -102,13 +119,16 @@ class GpuModel:
             ) from failure
         refused, shader = refusals(messages), _first(_SHADER_ERROR, messages)
         if failure is not None or refused or shader or not self._model.is_fully_accelerated():
-            received = "; ".join(f"{operation}: {reason}" for operation, reason in refused[:3]) or shader or _last_error(messages, failure)
+            dynamic = "the size of a tensor is only known when the file is run" if _DYNAMIC in messages else None
+            received = "; ".join(f"{operation}: {reason}" for operation, reason in refused[:3]) or shader or dynamic
+            received = received or _last_error(messages, failure)
             raise GpuRefusedError(refused, received) from failure
         self.is_software = bool(_SOFTWARE.search(self.adapter))
         names = self._model.get_signature_list()[self._signature]
         inputs, outputs = self._model.get_input_tensor_details(self._signature), self._model.get_output_tensor_details(self._signature)
-        self.inputs = {name: _tensor(file, inputs[name]) for name in names["inputs"]}
-        self.outputs = {name: _tensor(file, outputs[name]) for name in names["outputs"]}
+        view = _graph_of(file, self._signature)
+        self.inputs = {name: _tensor(view, inputs[name]) for name in names["inputs"]}
+        self.outputs = {name: _tensor(view, outputs[name]) for name in names["outputs"]}
         device = f"{self.adapter.split(', arch=')[0]}{', a software GPU' if self.is_software else ''}"
         self.ran_on = f"{runtime_version()} GPU alone, {precision}: {device}"
 
@@ -132,7 +152,7 @@ class GpuModel:
             GpuRefusedError: the driver could not run the compiled model.
         """
         try:
-            self._model.run_by_index(0, *self._buffers)
+            self._model.run_by_index(self._number, *self._buffers)
             return [
                 buffer.read(int(np.prod(tensor.shape)), tensor.dtype).reshape(tensor.shape)
                 for tensor, buffer in zip(self.outputs.values(), self._buffers[1], strict=True)
@@ -147,12 +167,20 @@ def refusals(messages: str) -> list[tuple[str, str]]:
     return list(dict.fromkeys((operation, reason.strip()) for operation, reason in found))
 
 
-def _tensor(file: bytes, details: Mapping[str, Any]) -> Tensor:
-    """A tensor from the compiled model's details, with the scale of integers, which they lack, from the file."""
+def _graph_of(file: bytes, signature: str) -> Any:
+    """The file with the graph of a signature as its only one."""
     from edge.tflite import flatbuffer  # needs ai-edge-litert, which this module says is missing in words of its own
 
+    model = flatbuffer.read_model(file)
+    return flatbuffer.graph(model, flatbuffer.signatures(model).get(signature, 0))
+
+
+def _tensor(view: Any, details: Mapping[str, Any]) -> Tensor:
+    """A tensor from the compiled model's details, with the scale of integers, which they lack, from the file."""
+    from edge.tflite import flatbuffer
+
     tensor = Tensor.of(details)
-    parameters = flatbuffer.quantization(flatbuffer.read_model(file), tensor.index) if tensor.dtype.kind in "iu" else None
+    parameters = flatbuffer.quantization(view, tensor.index) if tensor.dtype.kind in "iu" else None
     if parameters is None:
         return tensor
     return dataclasses.replace(tensor, scale=float(parameters["scale"]), zero_point=int(parameters["zero_point"]))

@@ -14,11 +14,12 @@ import base64
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,39 @@ OK, UNAVAILABLE, REFUSED = "ok", "unavailable", "refused"
 
 
 @dataclasses.dataclass(frozen=True)
+class Run:
+    """What is run of a file, the same in every process.
+
+    Attributes:
+        signature: its name; None for the main graph's.
+        shapes: input -> shape, of inputs that have other sides in the file.
+        inputs: an `.npz` with the values of every input, each by its name after "_"; None for numbers that `noise` draws.
+    """
+
+    signature: str | None = None
+    shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    inputs: Path | None = None
+
+    def to_json(self) -> str:
+        return json.dumps({"signature": self.signature, "shapes": dict(self.shapes), "inputs": str(self.inputs) if self.inputs else None})
+
+    @classmethod
+    def of_json(cls, text: str) -> Run:
+        read = json.loads(text)
+        shapes = {name: tuple(shape) for name, shape in read["shapes"].items()}
+        return cls(read["signature"], shapes, Path(read["inputs"]) if read["inputs"] else None)
+
+    def values(self, tensors: dict[str, Any]) -> dict[str, Any]:
+        """Name -> values of every input."""
+        if self.inputs is None:
+            return noise(tensors)
+        import numpy as np
+
+        with np.load(self.inputs) as stored:
+            return {name: stored[f"_{name}"] for name in tensors if f"_{name}" in stored.files}
+
+
+@dataclasses.dataclass(frozen=True)
 class Loaded:
     """How loading went.
 
@@ -49,6 +83,7 @@ class Loaded:
         ran_on: runtime, version, delegate and device that run the file.
         software_gpu: whether the GPU is a CPU; None without a GPU.
         init_ms, first_inference_ms: milliseconds of loading, delegate included, and of the first inference.
+        sha256, size_bytes: of the bytes that were loaded; None where none were read.
     """
 
     status: str
@@ -58,6 +93,8 @@ class Loaded:
     software_gpu: bool | None = None
     init_ms: float | None = None
     first_inference_ms: float | None = None
+    sha256: str | None = None
+    size_bytes: int | None = None
 
 
 class LatencyProcess:
@@ -68,11 +105,13 @@ class LatencyProcess:
         delegate: one of `DELEGATES`.
         threads: for delegates on the CPU.
         command: another program that speaks the same lines and takes the same three arguments, for runtimes of other environments.
+        run: which signature, on which inputs.
     """
 
-    def __init__(self, file: Path, delegate: str, threads: int, command: Sequence[str] | None = None) -> None:
+    def __init__(self, file: Path, delegate: str, threads: int, command: Sequence[str] | None = None, run: Run | None = None) -> None:
         self._file = file
-        self._child = Child([*(command or module("edge.runtime.process")), str(file), delegate, str(threads)])
+        further = [run.to_json()] if run else []
+        self._child = Child([*(command or module("edge.runtime.process")), str(file), delegate, str(threads), *further])
         self.loaded = self._read_loaded()
 
     @property
@@ -99,7 +138,7 @@ class LatencyProcess:
         return {name: np.frombuffer(base64.b64decode(data), np.float32).reshape(shape) for name, (shape, data) in answer.items()}
 
     def finish(self) -> dict[str, Any]:
-        """`peak_mem_mb`, `delegated_ops`, `total_ops`, `partitions` (each None if not known), and `quantized`: holds integers with a scale.
+        """`peak_mem_mb`, `delegated_ops`, `total_ops` and `partitions`, each None if not known.
 
         Raises:
             EnvironmentUnusableError: the process died or failed.
@@ -155,9 +194,9 @@ def main(arguments: Sequence[str]) -> None:
     """The child's side."""
     from tfvit.errors import first_line
 
-    path, delegate, threads = arguments
-    say = answering()
-    model = _load_and_say(Path(path), delegate, int(threads), say)
+    path, delegate, threads, *further = arguments
+    say, run = answering(), Run.of_json(further[0]) if further else Run()
+    model = _load_and_say(Path(path), delegate, int(threads), run, say)
     if model is not None:
         for line in sys.stdin:
             try:
@@ -167,24 +206,27 @@ def main(arguments: Sequence[str]) -> None:
     os._exit(0)  # GPU drivers crash when Python takes them down
 
 
-def _load_and_say(path: Path, delegate: str, threads: int, say: Any) -> Any:
+def _load_and_say(path: Path, delegate: str, threads: int, run: Run, say: Any) -> Any:
     from tfvit.errors import EnvironmentUnusableError
 
+    read: dict[str, Any] = {}
     try:
         data = path.read_bytes()
-        load = _loader(delegate, threads)
+        read = {"sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)}
+        load = _loader(delegate, threads, run)
         start = time.perf_counter()
         model = load(data)
         init = time.perf_counter()
-        model.write(noise(model.inputs))
+        model.write(run.values(model.inputs))
         written = time.perf_counter()
         model.invoke()
         first = time.perf_counter()
     except (OSError, EnvironmentUnusableError, RuntimeError, ValueError, MemoryError) as error:
-        say(_failure(error))
+        say({**_failure(error), **read})
         return None
     say(
         {
+            **read,
             "status": OK,
             "ran_on": model.ran_on,
             "software_gpu": getattr(model, "is_software", None),
@@ -201,14 +243,15 @@ def _failure(error: Exception) -> dict[str, Any]:
     return {"status": UNAVAILABLE if unavailable else REFUSED, "reason": reason, "refused": list(getattr(error, "refused", []))}
 
 
-def _loader(delegate: str, threads: int) -> Callable[[bytes], Any]:
+def _loader(delegate: str, threads: int, run: Run) -> Callable[[bytes], Any]:
+    what = {"signature": run.signature, "shapes": run.shapes}
     if delegate.startswith("gpu"):
         from edge.runtime.gpu import F16, F32, GpuModel
 
-        return functools.partial(GpuModel, precision=F16 if delegate == "gpu" else F32)
+        return functools.partial(GpuModel, precision=F16 if delegate == "gpu" else F32, **what)
     from edge.runtime.cpu import XNNPACK, Interpreter
 
-    return functools.partial(Interpreter, threads=threads, kernels=XNNPACK if delegate == "cpu" else delegate)
+    return functools.partial(Interpreter, threads=threads, kernels=XNNPACK if delegate == "cpu" else delegate, **what)
 
 
 def _answer(question: dict[str, Any], model: Any, path: Path, delegate: str) -> dict[str, Any]:
@@ -222,7 +265,7 @@ def _answer(question: dict[str, Any], model: Any, path: Path, delegate: str) -> 
     from tfvit import memory
 
     peak = memory.peak_bytes()  # before anything else is loaded
-    return {"peak_mem_mb": None if peak is None else round(peak / 2**20, 1), **_share(path, delegate)}
+    return {"peak_mem_mb": None if peak is None else round(peak / 2**20, 1), **_share(path, delegate, model)}
 
 
 def coded(values: Any) -> list[Any]:
@@ -242,31 +285,24 @@ def burst(model: Any, min_runs: int, min_seconds: float, discarded: int) -> list
     return milliseconds
 
 
-def _share(path: Path, delegate: str) -> dict[str, Any]:
-    """How much of the graph the delegate runs."""
+def _share(path: Path, delegate: str, model: Any) -> dict[str, Any]:
+    """How much of the main graph the delegate runs; a graph that cannot be asked costs nothing else."""
     from edge.runtime.cpu import BUILTIN, Interpreter, runtime_package, xnnpack_partitions
+    from tfvit.errors import EnvironmentUnusableError
 
-    data = path.read_bytes()
-    plain = Interpreter(data, kernels=BUILTIN)
-    total, whole = len(plain.operations()), delegate.startswith("gpu")  # a GPU alone takes all or nothing
-    share = {"delegated_ops": total if whole else 0, "total_ops": total, "partitions": 1 if whole else 0, "quantized": plain.is_quantized()}
-    if delegate == "cpu" and runtime_package() == "ai-edge-litert":
-        taken = xnnpack_partitions(data)
-        share |= {"delegated_ops": taken.delegated_ops, "total_ops": taken.total_ops, "partitions": taken.partitions}
-    elif delegate == "cpu":  # older runtimes cannot be asked
-        share |= {"delegated_ops": None, "partitions": None}
-    return share
-
-
-def difference_from(delegate: str, process: Any, file: Path) -> float | None:
-    """|difference| / |output| between the outputs of a process and of another delegate; None if that delegate cannot run the file."""
-    import numpy as np
-
-    with LatencyProcess(file, delegate, 1) as reference:
-        if reference.loaded.status != OK:
-            return None
-        expected, received = reference.outputs(), process.outputs()
-    return max(float(np.linalg.norm(received[name] - expected[name]) / (np.linalg.norm(expected[name]) + 1e-30)) for name in expected)
+    unknown = {"delegated_ops": None, "total_ops": None, "partitions": None}
+    if not getattr(model, "is_main_graph", True):
+        return unknown
+    with contextlib.suppress(EnvironmentUnusableError):
+        data = path.read_bytes()
+        if delegate == "cpu" and runtime_package() == "ai-edge-litert":
+            taken = xnnpack_partitions(data)
+            return {"delegated_ops": taken.delegated_ops, "total_ops": taken.total_ops, "partitions": taken.partitions}
+        total, whole = len(Interpreter(data, kernels=BUILTIN).operations()), delegate.startswith("gpu")  # a GPU alone takes all or nothing
+        if delegate == "cpu":  # older runtimes cannot be asked
+            return {**unknown, "total_ops": total}
+        return {"delegated_ops": total if whole else 0, "total_ops": total, "partitions": 1 if whole else 0}
+    return unknown
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Rules for what two delegates take, without running them: LiteRT's GPU delegate (ML Drift) and XNNPACK, of one release.
 
-tests/edge/tflite/test_gpu_rules.py checks every GPU rule with a small graph on the real delegate, over a software Vulkan driver. Operations
-and forms that were not tried count as refused. A file that the rules call whole should compile whole; only a GPU can prove it
+tests/edge/tflite/test_gpu_rules.py checks every GPU rule with a small graph on the real delegate, over a software Vulkan driver. `REFUSED`
+was tried and refused; what nobody tried is `UNKNOWN`. A file that the rules call whole should compile whole; only a GPU can prove it
 (`python -m edge.benchmark FILE --delegate gpu`).
 """
 
@@ -14,39 +14,23 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edge.tflite import flatbuffer
+from edge.tflite import delegate_operations, flatbuffer
 
 GPU_RULES = "litert-gpu 2.3.0"
 
-# What XNNPACK's delegate takes in float32 (or dequantized float16): tests/edge/tflite/test_delegate_rules.py asks it
-XNNPACK_OPERATIONS = frozenset((
-    "ABS", "ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONCATENATION", "CONV_2D", "COS", "DEPTHWISE_CONV_2D", "DEPTH_TO_SPACE", "DEQUANTIZE",
-    "DIV", "ELU", "EXP", "FLOOR", "FULLY_CONNECTED", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC", "MAXIMUM", "MAX_POOL_2D",
-    "MEAN", "MINIMUM", "MUL", "NEG", "PAD", "QUANTIZE", "REDUCE_MAX", "RELU", "RELU6", "RESHAPE", "RESIZE_BILINEAR", "ROUND", "RSQRT",
-    "SIN", "SLICE", "SOFTMAX", "SPACE_TO_DEPTH", "SPLIT", "SQRT", "SQUARE", "SQUARED_DIFFERENCE", "STRIDED_SLICE", "SUB", "SUM", "TANH",
-    "TRANSPOSE",
-))  # fmt: skip
-# They were seen to compile, and to compute what the CPU computes: all of XNNPACK's and more
-GPU_OPERATIONS = XNNPACK_OPERATIONS | frozenset((
-    "ADD_N", "ARG_MAX", "CAST", "GATHER", "GREATER", "MIRROR_PAD", "PACK", "POW", "REVERSE_V2", "SELECT", "SELECT_V2", "TILE", "TOPK_V2",
-    "UNPACK",
-))  # fmt: skip
-# They compile, and compute something else
-GPU_WRONG_OPERATIONS = frozenset(("ONE_HOT",))
-# Operations that XNNPACK's delegate takes in 8 bits
-XNNPACK_INTEGER_OPERATIONS = frozenset((
-    "ADD", "BATCH_MATMUL", "CONCATENATION", "CONV_2D", "DEQUANTIZE", "FULLY_CONNECTED", "MEAN", "MUL", "QUANTIZE", "RESHAPE", "SLICE",
-    "SPACE_TO_DEPTH", "SPLIT", "STRIDED_SLICE", "SUB", "SUM", "TRANSPOSE",
-))  # fmt: skip
+# Which input of an operation says how large its output is
+_SIZES = {"RESHAPE": 1, "TOPK_V2": 1, "BROADCAST_TO": 1, "TILE": 1, "RESIZE_BILINEAR": 1, "RESIZE_NEAREST_NEIGHBOR": 1}
+_SIZE_REASON = "the size of its output is computed; make it a constant"
+_BLOCKWISE = 2  # QuantizationDetails.BlockwiseQuantization
 # XNNPACK's delegate, CheckAddOpQuantization: scale of an input over that of the output
 _LEAST_SCALE_RATIO, _MOST_SCALE_RATIO = 2.0**-10, 2.0**8
-REFUSED, WRONG, CAUTION = "refused", "wrong", "caution"
+REFUSED, WRONG, CAUTION, UNKNOWN = "refused", "wrong", "caution", "unknown"
 _MAX_RANK = 4
 _INTEGER_QUANTIZED = ("INT4", "INT8", "UINT8")
 # Errors of a rule on a malformed operation: too few inputs or dimensions, options of another operation, integers without a scale
 _MALFORMED = (IndexError, AttributeError, TypeError, ValueError, ZeroDivisionError)
 _MALFORMED_REASON = "not as this operation is defined: another number of inputs, another shape, or another operation's options"
-_UNKNOWN_TYPES = ("INT16", "INT64", "FLOAT64", "STRING")
+_REFUSED_TYPES, _UNTRIED_TYPES = ("INT16", "INT64"), ("FLOAT64", "STRING", "COMPLEX64", "RESOURCE", "VARIANT", "UINT16", "UINT32", "UINT64")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +42,8 @@ class Refusal:
         tensor: the name of its output.
         layer: the Keras layer that made it.
         reason: a sentence, with a remedy.
-        outcome: `REFUSED` (not compiled), `WRONG` (compiled, computes something else) or `CAUTION` (right on the delegate of `GPU_RULES`,
-            wrong on other GPU back ends).
+        outcome: `REFUSED` (not compiled), `WRONG` (compiled, computes something else), `CAUTION` (right on the delegate of `GPU_RULES`,
+            wrong on other GPU back ends) or `UNKNOWN` (never tried).
     """
 
     op: str
@@ -75,10 +59,9 @@ def gpu_refusals(model: schema.ModelT) -> list[Refusal]:
 
 
 def gpu_verdict(refusals: Sequence[Refusal]) -> str:
-    """ "whole", `REFUSED`, or `WRONG` for a file that would compile and compute something else."""
-    if not refusals:
-        return "whole"
-    return REFUSED if any(refusal.outcome == REFUSED for refusal in refusals) else WRONG
+    """ "whole", `REFUSED`, `WRONG` for a file that would compile and compute something else, or `UNKNOWN` where that is not known."""
+    outcomes = {refusal.outcome for refusal in refusals}
+    return next((outcome for outcome in (REFUSED, WRONG, UNKNOWN) if outcome in outcomes), "whole")
 
 
 def gpu_summary(model: schema.ModelT) -> dict[str, Any]:
@@ -92,11 +75,16 @@ def gpu_summary(model: schema.ModelT) -> dict[str, Any]:
 
 
 def gpu_findings(model: schema.ModelT) -> list[Refusal]:
-    """Refusals and cautions, in the order of execution."""
+    """Refusals and cautions of every graph, in the order of execution."""
+    return [found for number in range(len(model.subgraphs)) for found in _gpu_findings(flatbuffer.graph(model, number))]
+
+
+def _gpu_findings(model: schema.ModelT) -> list[Refusal]:
     findings = []
-    if len(model.subgraphs) > 1:
-        reason = f"{len(model.subgraphs)} graphs in one file, of which the rules know the first; make a file of each"
-        findings.append(Refusal("SUBGRAPH", flatbuffer.tensor_name(model, int(model.subgraphs[0].outputs[0])), "", reason))
+    for index in flatbuffer.variables(model):
+        name = flatbuffer.tensor_name(model, index)
+        reason = "a tensor that keeps its value from run to run, which LiteRT's compiled models cannot load; make it an input and an output"
+        findings.append(Refusal("VARIABLE", name, flatbuffer.keras_layer(name), reason))
     readers = _readers(model)
     for name, operator in flatbuffer.operators(model):
         try:
@@ -104,9 +92,15 @@ def gpu_findings(model: schema.ModelT) -> list[Refusal]:
         except _MALFORMED:
             outcome, reason = REFUSED, _MALFORMED_REASON
         if reason:
-            output = flatbuffer.tensor_name(model, int(operator.outputs[0]))
+            output = _output_name(model, operator)
             findings.append(Refusal(name, output, flatbuffer.keras_layer(output), reason, outcome))
     return findings
+
+
+def _output_name(model: schema.ModelT, operator: schema.OperatorT) -> str:
+    """The name of what an operation makes; of what it reads where it makes nothing, such as the assignment of a variable."""
+    indices = [int(index) for index in (*operator.outputs, *operator.inputs) if index >= 0]
+    return flatbuffer.tensor_name(model, indices[0]) if indices else ""
 
 
 def _gpu_reason(model: schema.ModelT, name: str, operator: schema.OperatorT, readers: dict[int, list]) -> tuple[str, str | None]:
@@ -117,13 +111,24 @@ def _gpu_reason(model: schema.ModelT, name: str, operator: schema.OperatorT, rea
     too_deep = next((shape for shape in shapes.values() if len(shape) > _MAX_RANK), None)
     if too_deep is not None:
         return REFUSED, f"tensor of rank {len(too_deep)} {list(too_deep)}; reshape so that no tensor has more than {_MAX_RANK} dimensions"
-    if name in GPU_WRONG_OPERATIONS:
+    if name in delegate_operations.GPU_WRONG:
         return WRONG, "computed wrongly; express it with supported operations"
-    if name not in GPU_OPERATIONS:
-        return REFUSED, "operation not supported, or never tried; express it with supported operations"
-    unknown = next((index for index in computed if flatbuffer.tensor_type(model, index) in _UNKNOWN_TYPES), None)
-    if unknown is not None:
-        return REFUSED, f"{flatbuffer.tensor_type(model, unknown)} tensor; use float32, int8 or int32"
+    if name in delegate_operations.GPU_REFUSED:
+        return REFUSED, "operation not supported; express it with supported operations"
+    if name not in delegate_operations.GPU:
+        return UNKNOWN, "operation never tried; --gpu tries it"
+    types = {flatbuffer.tensor_type(model, index) for index in computed}
+    for outcome, kinds in ((REFUSED, _REFUSED_TYPES), (UNKNOWN, _UNTRIED_TYPES)):
+        if types & {*kinds}:
+            return outcome, f"{sorted(types & {*kinds})[0]} tensor; use float32, int8 or int32"
+    if name in _SIZES and len(operator.inputs) > _SIZES[name] and int(operator.inputs[_SIZES[name]]) in computed:
+        return REFUSED, _SIZE_REASON
+    if any(_is_blockwise(model, index) for index in tensors):
+        return UNKNOWN, "weights with a scale for each block, on some of which the delegate dies; --gpu tries it"
+    if name == "CONV_2D" and shapes[int(operator.inputs[0])][-1] != shapes[int(operator.inputs[1])][-1]:
+        return REFUSED, "convolution in groups; split the channels, or use a depthwise convolution"
+    if name == "MIRROR_PAD" and options is not None and options.mode != schema.MirrorPadMode.REFLECT:
+        return REFUSED, "padding that repeats the edge; only REFLECT is supported"
     if name == "BATCH_MATMUL":
         left, right = (shapes[int(index)] for index in operator.inputs[:2])
         if left[:-2] != right[:-2]:
@@ -138,9 +143,16 @@ def _gpu_reason(model: schema.ModelT, name: str, operator: schema.OperatorT, rea
         return REFUSED, f"indices of rank {len(shapes[int(operator.inputs[1])])}; gather with a vector of indices, or slice and reshape"
     if name == "ADD_N" and len(operator.inputs) > 2:
         return REFUSED, f"sum of {len(operator.inputs)} tensors at once; add two at a time"
+    if name == "FULLY_CONNECTED" and flatbuffer.tensor_type(model, int(operator.inputs[1])) == "UINT8":
+        return REFUSED, "dense layer with uint8 weights; convert again to int8"
     if name == "FULLY_CONNECTED":
         return REFUSED, _flattening(model, operator, readers)
     return REFUSED, None
+
+
+def _is_blockwise(model: schema.ModelT, index: int) -> bool:
+    parameters = model.subgraphs[0].tensors[index].quantization
+    return parameters is not None and parameters.detailsType == _BLOCKWISE
 
 
 def _flattening(model: schema.ModelT, operator: schema.OperatorT, readers: dict[int, list]) -> str | None:
@@ -166,12 +178,14 @@ _COMPUTED_ONCE = {"CONCATENATION", "GATHER"}
 
 
 def xnnpack_left_over(model: schema.ModelT) -> list[Refusal]:
-    """Every operation that XNNPACK leaves to the runtime's own kernels, in the order of execution."""
+    """Every operation of the main graph that XNNPACK leaves to the runtime's own kernels, in the order of execution; `UNKNOWN` are those
+    that it was never given."""
     found, known = [], set()
     for name, operator in flatbuffer.operators(model):
         inputs = {int(index) for index in operator.inputs}
+        outcome = REFUSED
         try:
-            reason = _xnnpack_reason(model, name, operator)
+            outcome, reason = _xnnpack_reason(model, name, operator)
             if (
                 reason
                 and name in _COMPUTED_ONCE
@@ -182,8 +196,8 @@ def xnnpack_left_over(model: schema.ModelT) -> list[Refusal]:
         except _MALFORMED:
             reason = _MALFORMED_REASON
         if reason:
-            output = flatbuffer.tensor_name(model, int(operator.outputs[0]))
-            found.append(Refusal(name, output, flatbuffer.keras_layer(output), reason))
+            output = _output_name(model, operator)
+            found.append(Refusal(name, output, flatbuffer.keras_layer(output), reason, outcome))
     return found
 
 
@@ -197,7 +211,7 @@ def partitions(model: schema.ModelT, left_over: Sequence[Refusal]) -> int:
     left = {refusal.tensor for refusal in left_over}
     waiting = [
         (
-            flatbuffer.tensor_name(model, int(operator.outputs[0])) not in left,
+            _output_name(model, operator) not in left,
             set(map(int, operator.inputs)),
             set(map(int, operator.outputs)),
         )
@@ -222,17 +236,29 @@ def partitions(model: schema.ModelT, left_over: Sequence[Refusal]) -> int:
     return pieces
 
 
-def _xnnpack_reason(model: schema.ModelT, name: str, operator: schema.OperatorT) -> str | None:
+def _xnnpack_reason(model: schema.ModelT, name: str, operator: schema.OperatorT) -> tuple[str, str | None]:
+    if name not in delegate_operations.XNNPACK | delegate_operations.XNNPACK_LEFT:
+        return UNKNOWN, "operation never tried"
+    # what comes before the data is an axis, or the shape of the output
+    data = list(operator.inputs)[{"SPLIT": 1, "TRANSPOSE_CONV": 2}.get(name, 0) :][:1]
+    types = {flatbuffer.tensor_type(model, int(index)) for index in (*data, *operator.outputs)}
+    tried = delegate_operations.XNNPACK_INTEGER | delegate_operations.XNNPACK_LEFT_INTEGER | delegate_operations.XNNPACK_LEFT
+    if types & {"INT8", "UINT8"} and name not in tried:
+        return UNKNOWN, "operation never tried in 8 bits"
+    return REFUSED, _xnnpack_refusal(model, name, operator, types)
+
+
+def _xnnpack_refusal(model: schema.ModelT, name: str, operator: schema.OperatorT, types: set[str]) -> str | None:
     options = operator.builtinOptions
-    data = operator.inputs[1] if name == "SPLIT" else operator.inputs[0]  # what comes before it is an axis
-    types = {flatbuffer.tensor_type(model, int(index)) for index in (data, *operator.outputs)}
     unknown = types - {"FLOAT32", "FLOAT16", "INT8", "UINT8"}
     if unknown:
         return f"{sorted(unknown)[0]} tensor"
-    if types & {"INT8", "UINT8"} and name not in XNNPACK_INTEGER_OPERATIONS:
+    if types & {"INT8", "UINT8"} and name not in delegate_operations.XNNPACK_INTEGER:
         return "no 8-bit kernel"
-    if name not in XNNPACK_OPERATIONS:
+    if name not in delegate_operations.XNNPACK:
         return "no kernel"
+    if name in _SIZES and len(operator.inputs) > _SIZES[name] and flatbuffer.constant(model, int(operator.inputs[_SIZES[name]])) is None:
+        return _SIZE_REASON
     if name == "STRIDED_SLICE" and options is not None and options.shrinkAxisMask:
         return "slice that drops a dimension"
     if name == "STRIDED_SLICE" and any(step != 1 for step in _integers(model, int(operator.inputs[3]))):

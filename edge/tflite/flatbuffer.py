@@ -6,6 +6,7 @@ The schema is TFLite's (`schema.fbs`, version 3), with the object API that ai-ed
 from __future__ import annotations
 
 import collections
+import copy
 import functools
 import re
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ FILE_IDENTIFIER = b"TFL3"
 BUFFER_ALIGNMENT = 16
 # A flatbuffer's own offsets are 32-bit and signed in readers
 MAX_FLATBUFFER_BYTES = 2**31 - 1
+# schema.fbs, PLACEHOLDER_FOR_GREATER_OP_CODES: what the 8-bit field of an operation's code holds for every number beyond it
+_LAST_DEPRECATED_CODE = schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES
 
 OPERATOR_NAMES = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 _TYPE_NAMES = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
@@ -67,22 +70,36 @@ def read_model(data: bytes | bytearray | memoryview) -> schema.ModelT:
 
 
 def _require_consistent(model: schema.ModelT) -> None:
-    """Checks every reference in the main graph, so that the functions below can rely on them, and fills in empty lists.
+    """Checks every reference in every graph, so that the functions below can rely on them, and fills in empty lists.
 
     Raises:
         ValueError: a reference leads nowhere.
     """
-    graph = (model.subgraphs or [None])[0]
-    if graph is None or not graph.tensors or not model.operatorCodes:
-        raise ValueError("no graph, or one without tensors or operations")
+    graphs = model.subgraphs or []
+    if not graphs or not graphs[0].tensors:
+        raise ValueError("no graph, or one without tensors")
+    model.operatorCodes = model.operatorCodes or []  # a graph that gives back its input
     for code in model.operatorCodes:
-        _require(max(code.builtinCode, code.deprecatedBuiltinCode) in OPERATOR_NAMES, "an operation that no version of TFLite has")
+        _require(builtin_operation(code) in OPERATOR_NAMES, "an operation that no version of TFLite has")
+    for number, graph in enumerate(graphs):
+        graph.tensors, graph.operators = graph.tensors or [], graph.operators or []
+        _require_consistent_graph(model, graph, is_main=number == 0)
+    for signature in model.signatureDefs or []:
+        signature.inputs, signature.outputs = signature.inputs or [], signature.outputs or []
+        _require(signature.subgraphIndex < len(graphs), f"a signature of graph {signature.subgraphIndex} of {len(graphs)}")
+        number = len(graphs[signature.subgraphIndex].tensors)
+        for entry in (*signature.inputs, *signature.outputs):
+            _require(entry.tensorIndex < number, f"tensor {entry.tensorIndex} of {number} in a signature")
+    for entry in model.metadata or []:
+        _require(entry.buffer < len(model.buffers), f"metadata in buffer {entry.buffer} of {len(model.buffers)}")
+
+
+def _require_consistent_graph(model: schema.ModelT, graph: schema.SubGraphT, is_main: bool) -> None:
     for tensor in graph.tensors:
         _require(tensor.type in _TYPE_NAMES, f"a tensor of type {tensor.type}")
         _require(tensor.buffer < len(model.buffers), f"a tensor in buffer {tensor.buffer} of {len(model.buffers)}")
         _require(tensor.shape is None or all(side >= 0 for side in tensor.shape), "a tensor with a negative side")
     number = len(graph.tensors)
-    graph.operators = graph.operators or []
     for lists in (graph, *graph.operators):
         for name in ("inputs", "outputs"):
             setattr(lists, name, np.asarray([] if getattr(lists, name) is None else getattr(lists, name), np.int32))
@@ -90,20 +107,15 @@ def _require_consistent(model: schema.ModelT) -> None:
         # -1 is an input that is left out
         _require(all(-1 <= index < number for index in indices), f"tensor {max(indices, default=0, key=abs)} of {number}")
         _require(all(index >= 0 for index in lists.outputs), "an output that is no tensor")
-    _require(len(graph.outputs) > 0 and all(index >= 0 for index in graph.inputs), "a graph without outputs, or with an input left out")
+    # what sets variables up, and what a loop runs, may give nothing
+    _require(len(graph.outputs) > 0 or not is_main, "a graph without outputs")
+    _require(all(index >= 0 for index in graph.inputs), "a graph with an input left out")
     not_yet = {int(index) for operator in graph.operators for index in operator.outputs}
     for operator in graph.operators:
         _require(operator.opcodeIndex < len(model.operatorCodes), f"operation code {operator.opcodeIndex} of {len(model.operatorCodes)}")
-        _require(len(operator.outputs) > 0, "an operation without an output")
         _require(not not_yet & set(map(int, operator.inputs)), "an operation before one that it needs")
         _require(not_yet >= set(map(int, operator.outputs)), "a tensor that two operations make")
         not_yet -= set(map(int, operator.outputs))
-    for signature in model.signatureDefs or []:
-        signature.inputs, signature.outputs = signature.inputs or [], signature.outputs or []
-        for entry in (*signature.inputs, *signature.outputs):
-            _require(entry.tensorIndex < number or signature.subgraphIndex != 0, f"tensor {entry.tensorIndex} of {number} in a signature")
-    for entry in model.metadata or []:
-        _require(entry.buffer < len(model.buffers), f"metadata in buffer {entry.buffer} of {len(model.buffers)}")
 
 
 def _require(holds: bool, received: str) -> None:
@@ -112,7 +124,8 @@ def _require(holds: bool, received: str) -> None:
 
 
 def write_model(model: schema.ModelT) -> bytes:
-    """Serialises a model. All constants lie inside the flatbuffer and 16-byte aligned, so that every runtime reads them.
+    """Serialises a model. All constants lie inside the flatbuffer and 16-byte aligned, and every operation's code stands in both of its
+    fields, so that every reader understands them.
 
     Raises:
         InputError: the model is larger than a flatbuffer can be (2 GiB).
@@ -125,6 +138,8 @@ def write_model(model: schema.ModelT) -> bytes:
             received=f"{constant_bytes / 1e9:.2f} GB",
             action="use the float16 or an int8 recipe, or a smaller variant",
         )
+    for code in model.operatorCodes:
+        _state_twice(code)
     for buffer in model.buffers:
         buffer.Pack = functools.partial(_pack_buffer, buffer)
     try:
@@ -134,6 +149,19 @@ def write_model(model: schema.ModelT) -> bytes:
         for buffer in model.buffers:
             del buffer.Pack
     return bytes(builder.Output())
+
+
+def builtin_operation(code: schema.OperatorCodeT) -> int:
+    """The number of an operation. Files from before 2020 have it in the deprecated field alone, files of ai-edge-quantizer in the other."""
+    return max(code.builtinCode, code.deprecatedBuiltinCode)
+
+
+def _state_twice(code: schema.OperatorCodeT) -> None:
+    """Schema: up to 127 both fields hold the number, beyond it the deprecated one holds 127. LiteRT reads the larger one; other readers
+    take the deprecated one, and a 0 there for an addition.
+    """
+    code.builtinCode = builtin_operation(code)
+    code.deprecatedBuiltinCode = min(code.builtinCode, _LAST_DEPRECATED_CODE)
 
 
 class _SharingBuilder(flatbuffers.Builder):
@@ -169,7 +197,7 @@ def operator_name(model: schema.ModelT, operator: schema.OperatorT) -> str:
     code = model.operatorCodes[operator.opcodeIndex]
     if code.customCode:
         return text_of(code.customCode)
-    return OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+    return OPERATOR_NAMES[builtin_operation(code)]
 
 
 def operators(model: schema.ModelT) -> Iterator[tuple[str, schema.OperatorT]]:
@@ -206,8 +234,32 @@ def tensor_shape(model: schema.ModelT, index: int) -> tuple[int, ...]:
     return tuple(int(side) for side in shape) if shape is not None else ()
 
 
+def dynamic_shape(model: schema.ModelT, index: int) -> tuple[int, ...]:
+    """The shape with -1 for every side that is only known when the file is run."""
+    signature, shape = model.subgraphs[0].tensors[index].shapeSignature, tensor_shape(model, index)
+    return tuple(int(side) for side in signature) if signature is not None and len(signature) == len(shape) else shape
+
+
+def variables(model: schema.ModelT) -> list[int]:
+    """Tensors that keep their values from one run to the next."""
+    return [index for index, tensor in enumerate(model.subgraphs[0].tensors) if tensor.isVariable]
+
+
+def graph(model: schema.ModelT, number: int) -> schema.ModelT:
+    """The model with one of its graphs as the only one: every function here then speaks of that graph."""
+    view = copy.copy(model)
+    view.subgraphs = [model.subgraphs[number]]
+    view.signatureDefs = [signature for signature in model.signatureDefs or [] if signature.subgraphIndex == number]
+    return view
+
+
+def signatures(model: schema.ModelT) -> dict[str, int]:
+    """Name -> graph of every signature, in the file's order."""
+    return {text_of(signature.signatureKey): int(signature.subgraphIndex) for signature in model.signatureDefs or []}
+
+
 def signature_inputs(model: schema.ModelT) -> dict[str, int]:
-    """Name -> tensor index of the inputs. The names are the signature's, or the tensors' in a file without signature."""
+    """Name -> tensor index of the main graph's inputs. The names are its signature's, or the tensors' where it has none."""
     return _signature(model, "inputs")
 
 
@@ -217,8 +269,9 @@ def signature_outputs(model: schema.ModelT) -> dict[str, int]:
 
 
 def _signature(model: schema.ModelT, kind: str) -> dict[str, int]:
-    if model.signatureDefs:
-        return {text_of(entry.name): int(entry.tensorIndex) for entry in getattr(model.signatureDefs[0], kind)}
+    for signature in model.signatureDefs or []:
+        if signature.subgraphIndex == 0 or len(model.subgraphs) == 1:
+            return {text_of(entry.name): int(entry.tensorIndex) for entry in getattr(signature, kind)}
     return {tensor_name(model, int(index)): int(index) for index in getattr(model.subgraphs[0], kind)}
 
 
@@ -300,12 +353,11 @@ def drop_unused_buffers(model: schema.ModelT) -> None:
 def operator_code(model: schema.ModelT, builtin: int, version: int) -> int:
     """The index of an operation in the model, added if missing, with its version raised to `version` if lower."""
     for index, code in enumerate(model.operatorCodes):
-        if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
+        if builtin_operation(code) == builtin:
             code.version = max(code.version, version)
             return index
     code = schema.OperatorCodeT()
-    code.builtinCode = builtin
-    code.deprecatedBuiltinCode = min(builtin, 127)
-    code.version = version
+    code.builtinCode, code.version = builtin, version
+    _state_twice(code)
     model.operatorCodes.append(code)
     return len(model.operatorCodes) - 1

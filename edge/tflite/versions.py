@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edge.tflite.flatbuffer import OPERATOR_NAMES, operators, tensor_type, text_of
+from edge.tflite.flatbuffer import OPERATOR_NAMES, builtin_operation, operators, tensor_type, text_of
+from edge.tflite.runtime_versions import MIN_RUNTIME
 
 # First TensorFlow Lite runtime that knows a version of an operation.
 # Source: LiteRT, tflite/tools/versioning/runtime_version.cc, the operations this project's graphs use.
@@ -62,16 +63,54 @@ _INTEGER_VERSIONS = {
 }  # fmt: skip
 
 
+# First TensorFlow whose interpreter computes an operation rightly on integers, by the type of its first input, where that is later than the
+# one that knows its version: older ones load the file and fail at an inference, or answer something else.
+# Source: results/operator_runtimes.csv, by running them.
+_COMPUTES_SINCE = {
+    ("FULLY_CONNECTED", "INT16"): "2.19.0",
+    ("GELU", "INT16"): "2.20.0",
+    ("SUM", "INT8"): "2.14.0",
+    ("SUM", "INT16"): "2.20.0",
+}
+# TensorFlow -> the first LiteRT that runs what it runs, from the same table
+_LITERT = (((2, 20), "1.3.0"), ((2, 19), "1.1.2"), ((0,), "1.0.1"))
+
+
 def min_runtime_version(model: schema.ModelT) -> str | None:
-    """The oldest TensorFlow Lite that knows every operation version in the file; None if an operation is not in the table."""
-    newest = (0,)
+    """The oldest TensorFlow Lite that runs the file, in TensorFlow's numbers; None if no release is known to."""
+    return None if any(code.customCode for code in model.operatorCodes) else builtin_runtime_version(model)
+
+
+def builtin_runtime_version(model: schema.ModelT) -> str | None:
+    """The same of the builtin operations alone: no release brings the custom ones."""
+    newest = max((_numbers(_COMPUTES_SINCE.get(key, "0")) for key in _operations_by_type(model)), default=(0,))
+    newest = max(newest, (1, 5))  # the first release
     for code in model.operatorCodes:
-        name = OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
-        versions = _MIN_RUNTIME.get(name, ())
-        if code.customCode or not 1 <= code.version <= len(versions):
+        if code.customCode:
+            continue
+        name = OPERATOR_NAMES[builtin_operation(code)]
+        versions = max(_MIN_RUNTIME.get(name, ()), MIN_RUNTIME.get(name, ()), key=len)
+        if not 1 <= code.version <= len(versions) or versions[code.version - 1] == "-":
             return None
-        newest = max(newest, tuple(int(part) for part in versions[code.version - 1].split(".")))
-    return ".".join(str(part) for part in newest)
+        newest = max(newest, _numbers(versions[code.version - 1]))
+    return ".".join(str(part) for part in (*newest, 0)[:3])
+
+
+def min_litert_version(min_runtime: str | None) -> str | None:
+    """The oldest LiteRT (the runtime's name and numbers since 2024) for a `min_runtime_version`; None for None."""
+    return None if min_runtime is None else next(version for since, version in _LITERT if _numbers(min_runtime) >= since)
+
+
+def _operations_by_type(model: schema.ModelT) -> set[tuple[str, str]]:
+    """(name, type of the first input) of the operations of the main graph."""
+    found = operators(model) if model.subgraphs else ()
+    return {
+        (name, tensor_type(model, int(operator.inputs[0]))) for name, operator in found if len(operator.inputs) and operator.inputs[0] >= 0
+    }
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
 
 
 def set_operator_versions(model: schema.ModelT) -> None:

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from benchmarks import foreign_kinds
+
 _GENERATOR = np.random.default_rng(0)
 
 
@@ -122,6 +124,8 @@ PROBES = {
     "one-hot": (lambda tf, x: tf.one_hot(tf.cast(x, "int32"), 5), [(1, 4, 6)]),
     "sum of three": (lambda tf, x: tf.add_n([x, x * 2.0, x * 3.0]), [GRID]),
     "largest five": (lambda tf, x: tf.math.top_k(x, 5).values, [GRID]),
+    # what files of others hold besides
+    **foreign_kinds.PROBES,
 }
 
 # The forms a rule is about: refused, wrong, or taken where a rule of thumb says they are not. Asked about more often than the rest.

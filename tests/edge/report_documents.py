@@ -85,6 +85,11 @@ def manifest(recipe: str, name: str | None = None, variant: str = "nano32", rand
                 "partitions": 1 if whole else 7,
                 "left_over": {} if whole else {"GELU": 8, "RSQRT": 31},
             },
+            "npu": {
+                "verdict": {"int8_full": "whole", "w8a16": "partly"}.get(recipe, "nothing"),
+                "basis": "rules for ethos-u-vela 5.2.0, not compiled",
+                "on_cpu": [] if recipe == "int8_full" else [{"op": "GELU", "operations": 8, "reason": "16-bit GELU"}],
+            },
             "gpu": {
                 "verdict": gpu,
                 "basis": "rules for litert-gpu 2.3.0, not run on a GPU",

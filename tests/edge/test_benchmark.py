@@ -2,12 +2,20 @@
 
 import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks import foreign_kinds
 from edge import benchmark
+from edge.latency.agreement import Judgement
+from edge.latency.protocol import Preset
+from edge.latency.result import Turn, _Contestant, _in_turns, _result
+from edge.latency.subject import Subject
+from edge.latency.table import distinct_names
 from edge.quantization import quantize
 from edge.quantization.recipes import RECIPES
 from edge.runtime.cpu import Interpreter
@@ -263,3 +271,107 @@ def test_inputs_are_set_by_name_and_refused_by_name_and_shape(micro_files):
         interpreter.write({"nonsense": image})
     with pytest.raises(ValueError, match="input must have the shape"):
         interpreter.write({name: image[:, 1:]})
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory):
+    """The path of a foreign file of a kind."""
+    folder = tmp_path_factory.mktemp("foreign")
+
+    def path(kind: str) -> Path:
+        found = folder / f"{kind.replace(' ', '_')}.tflite"
+        if not found.exists():
+            found.write_bytes(foreign_kinds.make(kind))
+        return found
+
+    return path
+
+
+def test_a_signature_is_named_and_chosen(measured, foreign):
+    for arguments, name in (((), None), (("--signature", "encode"), "encode"), (("--signature", "decode"), "decode")):
+        code, out, _ = measured(foreign("two signatures"), *SHORT, "--json", *arguments)
+        (result,) = json.loads(out)["results"]
+        assert (code, result["status"]) == (EXIT_OK, OK)
+        assert name in (None, result["signature"])
+        assert [remark for remark in result["remarks"] if f"signature {result['signature']}; the file has " in remark]
+    code, _, err = measured(foreign("two signatures"), *SHORT, "--signature", "encod")
+    assert (code, "did you mean encode" in err) == (EXIT_USAGE, True)
+
+
+def test_dynamic_sides_need_a_size(measured, foreign):
+    code, out, err = measured(foreign("image of any size"), *SHORT)
+    assert (code, out) == (EXIT_USAGE, "")
+    assert "[1, any, any, 3]" in err
+    code, out, _ = measured(foreign("image of any size"), *SHORT, "--json", "--input-shape", "1,40,30,3")
+    assert (code, json.loads(out)["results"][0]["status"]) == (EXIT_OK, OK)
+
+
+def test_rows_of_one_name_are_told_apart_and_threads_are_named(measured, foreign, tmp_path):
+    paths = [tmp_path / version / "model.tflite" for version in ("v1", "v2")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(foreign("with a signature").read_bytes())
+    code, out, _ = measured(*paths, *SHORT, "--threads", "1,99")
+    print(out)
+    assert code == EXIT_OK
+    assert "v1/model.tflite" in out
+    assert "v2/model.tflite on cpu, 99 threads: 99 threads on " in out
+    assert "v2/model.tflite on cpu, 1 thread: 1 thread" not in out
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["a/x.tflite", "b/y.tflite"], ["x.tflite", "y.tflite"]),
+        (["a/x.tflite", "b/x.tflite"], ["a/x.tflite", "b/x.tflite"]),
+        (["x.tflite", "b/x.tflite"], ["x.tflite", "b/x.tflite"]),
+        (["/r/a/1/x.tflite", "/r/b/1/x.tflite"], ["a/1/x.tflite", "b/1/x.tflite"]),
+    ],
+)
+def test_the_shortest_distinct_names(paths, names):
+    assert list(distinct_names(paths).values()) == names
+
+
+def test_a_file_on_stdin_is_measured_and_a_pipe_is_refused(foreign):
+    command = [sys.executable, "-m", "edge.benchmark", "/dev/stdin", *SHORT]
+    with foreign("with a signature").open("rb") as file:
+        done = subprocess.run(command, stdin=file, capture_output=True, text=True, timeout=300)
+    print(done.stdout, done.stderr)
+    assert done.returncode == EXIT_OK
+    with subprocess.Popen(["cat", foreign("with a signature")], stdout=subprocess.PIPE) as pipe:
+        done = subprocess.run(command, stdin=pipe.stdout, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, "a pipe is no file" in done.stderr) == (EXIT_UNUSABLE, True)
+
+
+def test_what_was_measured_before_a_failure_is_kept(micro_files, tmp_path):
+    """One process dies while it is timed: the other row is as if nothing had been, and its own says what happened."""
+    child = (
+        """echo '{"status": "ok"}'; for i in 1 2; do read q; echo '{"milliseconds": [1.0, 1.0]}'; done; echo it broke >&2; kill -SEGV $$"""
+    )
+    with (
+        LatencyProcess(tmp_path / "bad.tflite", "cpu", 1, command=["sh", "-c", child]) as dying,
+        LatencyProcess(micro_files["int8"], "cpu", 1) as lasting,
+    ):
+        pair = [
+            _Contestant(Subject(path), process, Judgement())
+            for path, process in ((tmp_path / "bad.tflite", dying), (micro_files["int8"], lasting))
+        ]
+        times, _ = _in_turns(pair, Turn("cpu", 1), Preset(3, 0.0))
+        (tmp_path / "bad.tflite").write_bytes(b"gone")
+        rows = [_result(one, Turn("cpu", 1), times.get(one.file.path), Preset(3, 0.0), None) for one in pair]
+    print(rows[0])
+    assert (rows[0]["status"], rows[0]["valid"]) == ("refused", False)
+    assert "SIGSEGV: it broke" in rows[0]["reason"]
+    assert rows[1]["status"] == OK
+    assert rows[1]["num_runs"] >= 3
+    assert rows[1]["sha256"] == hashing.sha256(micro_files["int8"].read_bytes())
+
+
+def test_many_files_take_turns_with_the_first_a_few_at_a_time(measured, foreign, monkeypatch):
+    kinds = ("with a signature", "float16 constants", "no operation", "two inputs in another order", "variables")
+    monkeypatch.setattr("edge.latency.result.MOST_AT_ONCE", 2)
+    code, out, _ = measured(*map(foreign, kinds), *SHORT, "--json")
+    results = json.loads(out)["results"]
+    assert code == EXIT_OK
+    assert [result["file"] for result in results] == [str(foreign(kind)) for kind in kinds]
+    assert all(result["ratio"] is not None for result in results)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.whole
 ROOT = Path(__file__).parents[2]
 FEW = {"calibration_samples": 4, "drift_samples": 4, "no_cache": True, "quiet": True}
 QUICK = {"min_runs": 1, "min_seconds": 0.0, "quiet": True}
-COMMANDS = ("benchmark", "bundle", "convert", "inspect", "report", "validate")
+COMMANDS = ("benchmark", "bundle", "convert", "inspect", "publish", "report", "ship", "validate")
 HEAVY = ("tensorflow", "keras", "numpy", "PIL", "rich", "argparse", "inspect")
 
 _EVERY_WAY_IN = """

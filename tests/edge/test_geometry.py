@@ -37,12 +37,18 @@ def _open_model() -> keras.Model:
     return keras.Model(image, keras.layers.Softmax()(backbone(preprocess_input(image))))
 
 
+PADDED = Preprocessing((24, 48), (24, 48), "bilinear", pad=0)
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Wide and tall ones, in the folder of the class that the padded one is given."""
-    folder, model = tmp_path_factory.mktemp("geometry") / "pictures", _open_model()
-    preprocessing = Preprocessing((24, 48), (24, 48), "bilinear", pad=0)
-    for index in range(24):
+    return _pictures(tmp_path_factory.mktemp("geometry") / "pictures", PADDED, 24)
+
+
+def _pictures(folder, preprocessing, number):
+    """Wide and tall ones, in the folder of the class that the model gives them when they are fed so."""
+    model = _open_model()
+    for index in range(number):
         scene = builtin.generate(index, 120)
         image = Image.fromarray(scene[:30] if index % 2 else scene[:, :25])
         answer = np.asarray(model(resize_and_crop(image, preprocessing)[None].astype("float32"))).argmax()
@@ -104,16 +110,23 @@ def test_what_is_assumed_of_a_wide_input(cli, tmp_path):
     assert preprocessing_of(manifest) == Preprocessing((27, 54), (24, 48))
 
 
-def test_labelled_images_tell_a_padded_training(cli, pictures, tmp_path):
-    """An assumed crop loses against the margin that the model was trained with, which the message names."""
-    model = _open_model()
-    model.save(tmp_path / "wide.keras")
-    asked = ("--model", tmp_path / "wide.keras", "--image-size", "24x48", *FEW, "--drift-samples", "22", "--calibration", pictures)
-    asked += ("--labels", pictures.parent / "labels.txt")
+@pytest.mark.parametrize("resize", ["pad", "squash"])
+def test_labelled_images_tell_how_a_model_was_fed(cli, validated, tmp_path, resize):
+    """An assumed crop loses against what the model was trained with, which the message names; with it, every image is right everywhere."""
+    photos = _pictures(tmp_path / "pictures", PADDED if resize == "pad" else PADDED.squashed(), 80)
+    _open_model().save(tmp_path / "wide.keras")
+    asked = ("--model", tmp_path / "wide.keras", "--image-size", "24x48", *FEW, "--drift-samples", "70", "--calibration", photos)
+    asked += ("--labels", tmp_path / "labels.txt")
     ran = cli(*asked, "--out", tmp_path / "out")
     assert ran.code == EXIT_UNUSABLE, ran.err
-    assert "--resize pad --interpolation bilinear" in ran.err
+    assert "not trained with what is assumed" in ran.err
+    assert f"--resize {resize} --interpolation bilinear" in ran.err
     assert not (tmp_path / "out").exists()
+    assert cli(*asked, "--out", tmp_path / "out", "--resize", resize, "--interpolation", "bilinear").code == EXIT_OK
+    file = tmp_path / "out" / "wide-float32.tflite"
+    ran = validated(file, "--model", tmp_path / "wide.keras", "--images", photos, "--no-cache", "--json")
+    accuracy = json.loads(ran.out)["accuracy"]
+    assert [accuracy[side]["top1"]["value"] for side in ("reference", "target")] == [1.0, 1.0]
 
 
 def test_what_is_attached_of_a_wide_model(cli, tmp_path):

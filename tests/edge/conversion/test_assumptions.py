@@ -92,6 +92,33 @@ def _right(file, folder) -> float:
     return right / number
 
 
+def test_an_augmentation_in_front_of_a_model_of_normalized_images(cli, tmp_path):
+    """The file is as right as Keras, on labelled images that the model was fed normalized; they find nothing better than that."""
+    model = _wrapped(_augmentation())
+    model.save(tmp_path / "own.keras")
+    (tmp_path / "labels.txt").write_text("\n".join(NAMES))
+    images = np.concatenate([pixels(SIDE, 60), 255 - pixels(SIDE, 60)])
+    classes = np.asarray(model((images - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD), training=False)).argmax(axis=1)
+    for number, (image, index) in enumerate(zip(images, classes, strict=True)):
+        folder = tmp_path / "photos" / NAMES[index]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{number}.png")
+    asked = (
+        "--model",
+        tmp_path / "own.keras",
+        "--quant",
+        "float32",
+        "--labels",
+        tmp_path / "labels.txt",
+        "--calibration",
+        tmp_path / "photos",
+    )
+    ran = cli(*asked, *FEW, "--resize", SIDE, "--out", tmp_path / "out")
+    assert ran.code == EXIT_OK, ran.err
+    assert "normalized 100%" in ran.err
+    assert _right(tmp_path / "out" / "own-float32.tflite", tmp_path / "photos") > 0.97
+
+
 def test_an_assumption_is_said_and_stays_in_the_manifest(cli, own):
     ran = cli("--model", own / "own.keras", "--quant", "float32", "--out", own / "out", *FEW, "--no-gate")
     assert ran.code == EXIT_OK
@@ -197,7 +224,7 @@ def test_a_geometry_the_model_cannot_take(said):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--resize", "fit"), "a number of pixels, or squash"),
+        (("--resize", "fit"), "a number of pixels, HEIGHTxWIDTH, squash or pad"),
         (("--mean", "1,x,2", "--std", "1,1,1"), "three numbers like"),
         (("--model-input", "unit"), "no --model"),
     ],

@@ -10,11 +10,14 @@ from PIL import Image
 from calibration import builtin
 from edge import convert, validate
 from edge.artifacts.artifact import load
+from edge.conversion.assumptions import words_of
 from edge.export import to_tflite
 from edge.export.outputs import loss_of, meaning_of
 from edge.runtime.cpu import Interpreter
+from tests.edge.small_models import MICRO
 from tfvit.errors import UsageError
 from tfvit.imagenet import preprocess_input
+from tfvit.preprocessing import OUTPUT
 
 pytestmark = pytest.mark.whole
 
@@ -154,6 +157,8 @@ def test_scores_of_a_map_are_those_of_each_place(micro_model):
     assert to_tflite.exportable(logits).meaning == "features"
     for output in ("probabilities", "logits"):
         assert to_tflite.exportable(logits, output=output).meaning == "class_map"
+    assumed = words_of([OUTPUT], MICRO.preprocessing, to_tflite.exportable(logits).meaning)
+    assert "taken for features" in assumed[0]
     logits.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     assert to_tflite.exportable(logits, loss=loss_of(logits)).meaning == "class_map"
 

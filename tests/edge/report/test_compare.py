@@ -9,6 +9,7 @@ from edge.report.compare import Tolerances, comparison, markdown
 from edge.report.inputs import read_inputs
 from tests.edge import report_documents as made
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE
+from tfvit.hashing import sha256
 
 
 @pytest.fixture
@@ -91,10 +92,42 @@ def test_other_weights_are_said(folders):
     assert (changes["weights"]["status"], changes["weights"]["after"]) == ("changed", "cifar10 abababab")
 
 
+def test_equal_bytes_are_not_worse(folders):
+    """The machine was slower."""
+    folder, write = folders
+    write("b", row=made.row(made.manifest("int8"), median_ms=1.5))
+    found, changes = compared(folder)
+    assert found["passed"]
+    assert changes["cpu, median ms"]["why"] == "the same bytes: the machine was slower, not the file"
+
+
+@pytest.mark.parametrize(("milliseconds", "passed"), [((2.4, 1.0), True), ((1.2, 0.7), False)])
+def test_files_that_took_turns_are_compared_by_ratio(folders, milliseconds, passed):
+    """A day on which everything takes twice as long, and a file that lost on the other one."""
+    folder, _ = folders
+    for side, (first, second) in (("a", (1.2, 0.5)), ("b", milliseconds)):
+        documents = made.manifest("float32"), made.changed(made.manifest("int8"), "file.size_bytes", 500 if side == "a" else 501)
+        rows = [made.row(document, median_ms=median) for document, median in zip(documents, (first, second), strict=True)]
+        for document, row in zip(documents, rows, strict=True):
+            made.save_artifact(folder / side, document)
+            row["ratio"] = row["median_ms"] / first
+            row["sha256"] = document["file"]["sha256"]
+            row["size_bytes"] = document["file"]["size_bytes"]
+        documents[1]["file"]["sha256"] = rows[1]["sha256"] = ("aa" if side == "a" else "bb") * 32
+        made.save_artifact(folder / side, documents[1])
+        made.save(folder / side / "benchmark.json", made.benchmark(rows))
+    document = comparison(read_inputs(folder / "a"), read_inputs(folder / "b"), Tolerances())
+    (change,) = [one for one in document["changes"] if one["file"] == "nano32-int8" and one["what"].startswith("cpu")]
+    print(change)
+    assert change["what"] == "cpu, ratio to nano32-float32"
+    assert (change["status"] != "worse") == passed
+
+
 def test_slower(folders):
     folder, write = folders
-    document = made.manifest("int8")
-    write("b", row=made.row(document, median_ms=1.5))
+    document = made.changed(made.manifest("int8"), "file.size_bytes", made.manifest("int8")["file"]["size_bytes"] + 1)
+    document["file"]["sha256"] = sha256(made.content(document["name"], document["file"]["size_bytes"]))
+    write("b", document, row=made.row(document, median_ms=1.5))
     found, changes = compared(folder)
     assert not found["passed"]
     assert changes["cpu, median ms"]["status"] == "worse"

@@ -108,6 +108,22 @@ def test_without_a_file_that_fits_the_command_that_makes_one_is_named(tmp_path):
     }
 
 
+def test_a_phones_cpu_counts_as_its_gpu_does(tmp_path):
+    """Where this machine has measured nothing."""
+    documents = [made.manifest(recipe) for recipe in ("int8", "dynamic")]
+    for document in documents:
+        made.save_artifact(tmp_path, document)
+    made.save(tmp_path / "emulator.json", made.device_report([made.device_row(documents[0])], "emulator"))
+    assert chosen(tmp_path, "CPU").basis == BY_RULE
+    rows = [made.device_row(document, median_ms=median) for document, median in zip(documents, (3.0, 2.0), strict=True)]
+    made.save(tmp_path / "phone.json", made.device_report(rows))
+    found = chosen(tmp_path, "CPU")
+    assert (found.file, found.basis) == ("nano32-dynamic", MEASURED)
+    assert found.reasons[0] == "median 2.00 ms: the fastest of 2; 4 threads, Example Nine, phone.json"
+    made.save(tmp_path / "benchmark.json", made.benchmark([made.row(documents[0])]))
+    assert chosen(tmp_path, "CPU").file == "nano32-int8"
+
+
 def test_the_gpu_is_by_rule_until_one_is_measured(tmp_path):
     float16, int8, w8a16 = (made.manifest(recipe) for recipe in ("float16", "int8", "w8a16"))
     for document in (float16, int8, w8a16):

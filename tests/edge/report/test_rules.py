@@ -69,8 +69,18 @@ def test_npus_get_integers():
     assert [rules.why_not(rules.NPU, manifest) for manifest in manifests[3:]] == [
         "not integers only",
         None,
-        "for NPUs that have 16-bit activations",
+        "8 operations left to the CPU by rule: GELU: 16-bit GELU",
     ]
+
+
+def test_an_integer_file_that_the_compiler_would_cut_is_not_for_npus():
+    left = {"verdict": "partly", "basis": "", "on_cpu": [{"op": "MEAN", "operations": 34, "reason": "a grid"}]}
+    cut = made.changed(made.manifest("int8_full"), "delegates.npu", left)
+    assert _fitting(rules.NPU, cut) == []
+    assert rules.why_not(rules.NPU, cut) == "34 operations left to the CPU by rule: MEAN: a grid"
+    old = made.manifest("int8_full")
+    del old["delegates"]["npu"]
+    assert rules.why_not(rules.NPU, old) == "made before NPUs were looked at; convert it again"
 
 
 def test_of_one_recipe_the_smallest_then_the_most_exact():

@@ -28,7 +28,7 @@ def test_a_clean_graph_is_taken(small_graph):
         ("rank", lambda tf, x: tf.transpose(x, (0, 3, 1, 2, 4)), [(1, 2, 3, 4, 5)], "TRANSPOSE", "rank 5 [1, 2, 3, 4, 5]"),
         ("broadcast", lambda tf, x, y: tf.matmul(x, y), [(1, 6, 4, 4), (1, 1, 4, 4)], "BATCH_MATMUL", "broadcast batch [1, 6] x [1, 1]"),
         ("gather", lambda tf, x: tf.gather(x, [[2, 0], [1, 1]], axis=1), [(1, 3, 3)], "GATHER", "indices of rank 2"),
-        ("unknown", lambda tf, x: tf.cumsum(x, 1), [(1, 3, 3, 2)], "CUMSUM", "not supported, or never tried"),
+        ("unknown", lambda tf, x: tf.cumsum(x, 1), [(1, 3, 3, 2)], "CUMSUM", "operation not supported"),
         ("wrong", lambda tf, x: tf.one_hot(tf.cast(x, "int32"), 3), [(1, 3, 3)], "ONE_HOT", "computed wrongly"),
         ("many", lambda tf, x: tf.add_n([x, x * 2.0, x * 3.0]), [(1, 3, 3, 2)], "ADD_N", "sum of 3 tensors"),
         ("shrink", lambda tf, x: x[:, 0] * 2.0, [(1, 3, 3, 2)], "STRIDED_SLICE", "drops a dimension"),
@@ -111,5 +111,18 @@ def test_a_file_of_several_graphs_is_not_called_whole(tmp_path):
     model = flatbuffer.read_model(file)
     assert len(model.subgraphs) == 2
     (refusal,) = delegate_rules.gpu_refusals(model)
-    assert "2 graphs" in refusal.reason
+    assert refusal.op == "L2_NORMALIZATION"
     assert delegate_rules.gpu_verdict([refusal]) == "refused"
+
+
+def test_what_was_never_tried_is_unknown_and_counted(small_graph):
+    model = flatbuffer.read_model(small_graph(lambda x: x * 2.0, (1, 4)))
+    for code in model.operatorCodes:
+        code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+        code.customCode = b"MyOperation"
+    (found,) = delegate_rules.gpu_refusals(model)
+    assert (found.op, found.outcome) == ("MyOperation", delegate_rules.UNKNOWN)
+    assert delegate_rules.gpu_verdict([found]) == "unknown"
+    assert delegate_rules.gpu_verdict([found, *refusals(small_graph(lambda x: tf.cumsum(x, 1), (1, 3, 3, 2)))]) == "refused"
+    (left,) = delegate_rules.xnnpack_left_over(model)
+    assert left.outcome == delegate_rules.UNKNOWN

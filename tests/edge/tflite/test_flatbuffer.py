@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from benchmarks import foreign_kinds
 from edge.runtime.cpu import Interpreter
-from edge.tflite import flatbuffer, versions
+from edge.tflite import flatbuffer, runtime_versions, versions
 from tfvit.errors import InputError
 
 
@@ -104,8 +105,11 @@ def test_random_bytes_behind_a_right_identifier():
         ([("TRANSPOSE", 7), ("GELU", 1)], "2.14.4"),
         ([("FULLY_CONNECTED", 99)], None),
         ([("FULLY_CONNECTED", 0)], None),
-        ([("NON_MAX_SUPPRESSION_V4", 1)], None),
-        ([], "0"),
+        ([("NON_MAX_SUPPRESSION_V4", 1)], "2.1.0"),
+        ([("BROADCAST_TO", 1)], None),
+        ([("GATHER", 7)], "2.15.0"),
+        ([("STABLEHLO_SORT", 1)], None),  # no runtime has a kernel
+        ([], "1.5.0"),
     ],
 )
 def test_min_runtime_version(operations, expected):
@@ -164,6 +168,24 @@ def test_versions_are_those_of_the_types(operation, types, scales, version):
     assert code.version == 99
 
 
+@pytest.mark.parametrize(
+    ("operation", "fields", "written"),
+    [
+        ("QUANTIZE", (114, 0), (114, 114)),  # as ai-edge-quantizer writes it: LiteRT reads 114, other readers an addition
+        ("FULLY_CONNECTED", (0, 9), (9, 9)),  # as files from before 2020 have it
+        ("ADD", (0, 0), (0, 0)),
+        ("GELU", (150, 0), (150, 127)),
+    ],
+)
+def test_the_number_of_an_operation_is_written_twice(micro_float, operation, fields, written):
+    model = flatbuffer.read_model(micro_float)
+    (code,) = (code for code in model.operatorCodes if flatbuffer.builtin_operation(code) == schema.BuiltinOperator.GELU)
+    code.builtinCode, code.deprecatedBuiltinCode = fields
+    after = schema.ModelT.InitFromPackedBuf(flatbuffer.write_model(model), 0).operatorCodes[model.operatorCodes.index(code)]
+    assert (after.builtinCode, after.deprecatedBuiltinCode) == written
+    assert getattr(schema.BuiltinOperator, operation) == after.builtinCode
+
+
 def test_custom_operations_have_their_own_name():
     model = schema.ModelT()
     code, operator = schema.OperatorCodeT(), schema.OperatorT()
@@ -207,3 +229,50 @@ def test_equal_vectors_are_written_once(tiny):
     print(same, "vectors of", len(longest), "zeros; in the file", file.count(pattern))
     assert same > 1
     assert 1 <= file.count(pattern) < same  # bytes of a constant may look like it
+
+
+# They are in the schema, and no runtime runs them by themselves
+_WITHOUT_A_KERNEL = {"CALL", "CONCAT_EMBEDDINGS", "CUSTOM", "DELEGATE", "PLACEHOLDER_FOR_GREATER_OP_CODES"}
+
+
+def test_the_minimum_runtime_of_every_operation_is_known():
+    known = {*versions._MIN_RUNTIME, *runtime_versions.MIN_RUNTIME}
+    names = set(flatbuffer.OPERATOR_NAMES.values())
+    assert known <= names
+    assert {name for name in names - known if not name.startswith("STABLEHLO_")} == _WITHOUT_A_KERNEL
+
+
+@pytest.mark.parametrize("kind", ["variables", "two signatures", "no operation", "memory in a variable tensor", "custom operation", "loop"])
+def test_valid_files_of_others_are_read(kind):
+    model = flatbuffer.read_model(foreign_kinds.make(kind))
+    for number in range(len(model.subgraphs)):
+        view = flatbuffer.graph(model, number)
+        assert len(view.subgraphs) == 1
+        assert flatbuffer.max_rank(view) <= 4
+        assert len(flatbuffer.operator_counts(view)) <= 10
+    if kind == "variables":
+        assert "ASSIGN_VARIABLE" in flatbuffer.operator_counts(model)
+        assert any(not len(operator.outputs) for _, operator in flatbuffer.operators(model))
+    if kind == "two signatures":
+        graphs = flatbuffer.signatures(model)
+        assert sorted(graphs.values()) == [0, 1]
+        shapes = {
+            name: [flatbuffer.tensor_shape(view, index) for index in flatbuffer.signature_inputs(view).values()]
+            for name, view in ((name, flatbuffer.graph(model, number)) for name, number in graphs.items())
+        }
+        assert shapes == {"encode": [(1, 64)], "decode": [(1, 16)]}
+    assert bool(flatbuffer.variables(model)) == (kind == "memory in a variable tensor")
+
+
+def test_references_of_every_graph_are_checked():
+    model = flatbuffer.read_model(foreign_kinds.make("two signatures"))
+    model.subgraphs[1].operators[0].inputs = np.array([99], np.int32)
+    with pytest.raises(InputError, match="tensor 99 of"):
+        flatbuffer.read_model(flatbuffer.write_model(model))
+
+
+def test_dynamic_sides_are_said():
+    model = flatbuffer.read_model(foreign_kinds.make("image of any size"))
+    (index,) = flatbuffer.signature_inputs(model).values()
+    assert flatbuffer.dynamic_shape(model, index) == (1, -1, -1, 3)
+    assert flatbuffer.tensor_shape(model, index) == (1, 1, 1, 3)

@@ -1,0 +1,1 @@
+"""Artifacts on a hub: their model card, and the upload."""
