@@ -210,6 +210,43 @@ def training_table() -> str:
     return "\n".join(lines)
 
 
+def gate_table() -> str:
+    """What 256 unlabelled images say of a file, beside what all labelled ones say."""
+    rows = [row for row in _rows("gate_record.csv") if row["variant"] == "nano32"]
+    (number,) = {row["test_images"] for row in rows}
+    (few,) = {row["images_a_draw"] for row in rows}
+    lines = [
+        f"| nano32, file | changed of {number}, % | top-1 lost, points | counted on {few}, % (error) | estimated on {few}, % (error) |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    lines += [
+        f"| {row['file']} | {row['changed_percent']} | {row['top1_lost_points']} | {row['counted_mean']} ({row['counted_rms_error']}) "
+        f"| {row['estimated_mean']} ({row['estimated_rms_error']}) |"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def outlier_table() -> str:
+    """Top-1 lost by recipe, of the shipped models and of those with outliers."""
+    rows = _rows("outliers.csv")
+    ratios = list(dict.fromkeys(row["outliers"] for row in rows))
+    (number,) = {row["test_images"] for row in rows}
+    lines = ["| model, recipe | " + " | ".join("shipped" if ratio == "1" else f"outliers x{ratio}" for ratio in ratios) + " |"]
+    lines.append("|---|" + "--:|" * len(ratios))
+    for variant, recipe in dict.fromkeys((row["variant"], row["recipe"]) for row in rows):
+        found = {row["outliers"]: row for row in rows if (row["variant"], row["recipe"]) == (variant, recipe)}
+        cells = [_lost(found[ratio]) if ratio in found else "" for ratio in ratios]
+        lines.append(f"| {variant} {recipe} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", f"Points of top-1 lost to the same model's float32 file, {number} test images."])
+
+
+def _lost(row: dict[str, str]) -> str:
+    if row["status"] == "refused":
+        return "refused"
+    return row["lost_points"] + (f" (repaired, {row['demoted_layers']} layers)" if row["demoted_layers"] != "0" else "")
+
+
 def gpu_table() -> str:
     """Milliseconds on a real GPU beside the CPU's."""
     rows = _rows("gpu_latency.csv")
@@ -254,7 +291,9 @@ def npu_table() -> str:
 TABLES = {
     "npu": npu_table,
     "int4": int4_table,
+    "gate": gate_table,
     "gpu": gpu_table,
+    "outliers": outlier_table,
     "headline": headline_table,
     "reference": reference_table,
     "conversion": conversion_table,

@@ -177,8 +177,17 @@ def _command(arguments: argparse.Namespace, terminal: Terminal) -> int:
     found = called(_converted, arguments, terminal)
     seconds = [f"{line}; peak memory {found.document['peak_memory_mb']} MB" for line in terminal.progress.seconds_line()]
     columns, rows, closing = found.table()
-    terminal.result(found.document, columns, rows, [*closing, *seconds, *found.counts])
+    terminal.result(found.document, columns, rows, [*closing, *seconds, *found.counts, *_next(found.document)])
     return found.exit_code
+
+
+def _next(document: dict[str, Any]) -> list[str]:
+    """Where the files are, and what one does with them."""
+    there = [one["name"] for one in document["artifacts"] if one["status"] in ("written", "current")]
+    if not there:
+        return []
+    folder = Path(document["folder"])
+    return [f"in {folder.resolve()}", f"next: python -m edge.validate {folder / there[-1]}.tflite --images DIR"]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -27,6 +27,13 @@ from tfvit.progress import Progress, duration
 _WIDTH_OF_FILES = 200
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Lines of description and epilog stay lines, broken between words where they are too long."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(_fitted_line(indent + line, width) for line in text.strip().splitlines())
+
+
 class Parser(argparse.ArgumentParser):
     """argparse with our errors: one to four lines, exit code 2, no usage dump.
 
@@ -38,7 +45,7 @@ class Parser(argparse.ArgumentParser):
         script = prog.removeprefix("python -m ").replace(".", "-")
         started = os.path.splitext(os.path.basename(sys.argv[0]))[0]
         prog = script if started == script else prog
-        super().__init__(prog=prog, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+        super().__init__(prog=prog, allow_abbrev=False, formatter_class=_Help, **kwargs)
         self.add_argument("--version", action=_Version, help="print the release and exit")
         output = self.add_argument_group("output")
         output.add_argument("--json", action="store_true", help="print one JSON document on stdout instead of the table")

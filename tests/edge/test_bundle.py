@@ -108,6 +108,15 @@ def _change(folder, recipe, **blocks):
     path.write_text(json.dumps(manifest))
 
 
+@pytest.mark.parametrize(("name", "line"), [("build.gradle.kts", 'noCompress += "tflite"'), ("build.gradle", "noCompress 'tflite'")])
+def test_what_to_paste_is_in_the_language_of_the_build_file(bundled, made, project, name, line):
+    (project / "app" / "build.gradle.kts").rename(project / "app" / name)
+    code, out, _ = bundled(_file(made, RECIPES[0]), "--app", project)
+    assert code == EXIT_OK
+    assert f"\n{name} of the module:\n" in out
+    assert line in out
+
+
 def test_a_bundle_in_an_app(bundled, made, project):
     code, out, _ = bundled(*(_file(made, recipe) for recipe in RECIPES), "--app", project, "--json")
     document = json.loads(out)

@@ -5,6 +5,7 @@ import json
 import pytest
 import tensorflow as tf
 
+from benchmarks import foreign_kinds
 from edge import inspect
 from edge.inspection import command
 from edge.quantization.recipes import RECIPES
@@ -134,3 +135,43 @@ def test_the_gpu_is_not_tested_without_one(inspected, tiny_v1, monkeypatch):
     code, out, _ = inspected(tiny_v1.folder / f"{tiny_v1.name('int8')}.tflite", "--gpu")
     assert code == EXIT_UNUSABLE
     assert "on the delegate itself: not tested" in out
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory):
+    """The path of a foreign file of a kind."""
+    folder = tmp_path_factory.mktemp("foreign")
+
+    def path(kind: str):
+        found = folder / f"{kind.replace(' ', '_')}.tflite"
+        found.write_bytes(foreign_kinds.make(kind))
+        return found
+
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("variables", ["ASSIGN_VARIABLE", "needs TensorFlow Lite 2.6.0", "GPU delegate: refused"]),
+        ("two signatures", ["signature encode: x0 -> y", "signature decode: x0 -> y", "the one shown here"]),
+        ("image of any size", ["[1, any, any, 3]", "--input-shape"]),
+        ("custom operation", ["and MyOperation", "GPU delegate: unknown, 1 x MyOperation never tried", "not known by rule"]),
+        ("memory in a variable tensor", ["keeps its value from run to run"]),
+        ("Ultralytics' metadata", ["Ultralytics: description Ultralytics YOLOv8n model, task detect", "2 labels: person, bicycle"]),
+        ("no operation", ["operations (0)"]),
+    ],
+)
+def test_files_of_others(inspected, foreign, kind, words):
+    code, out, _ = inspected(foreign(kind))
+    assert code == EXIT_OK
+    assert [word for word in words if word not in out] == []
+
+
+def test_the_gpu_is_asked_about_a_file_that_no_accelerator_loads(inspected, foreign, monkeypatch):
+    """It says so of the file, on a machine without a GPU too."""
+    monkeypatch.setenv("VK_ICD_FILENAMES", "/no/such/driver.json")
+    code, out, _ = inspected(foreign("memory in a variable tensor"), "--gpu")
+    assert code == EXIT_OK
+    assert "on the delegate itself: refused" in out
+    assert "Variable tensors not yet supported" in out

@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import yaml
 
 from edge import publish
 from edge.artifacts import artifact
@@ -48,6 +49,9 @@ class _Hub(http.server.BaseHTTPRequestHandler):
         elif self.path == "/api/repos/create":
             self.server.repositories.append(json.loads(body))
             self._say({"url": f"{base}/me/model"})
+        elif self.path == "/api/validate-yaml":
+            self.server.cards.append(json.loads(body)["content"])
+            self._say({"errors": [], "warnings": []})
         elif "/preupload/" in self.path:
             files = json.loads(body)["files"]
             modes = [
@@ -82,7 +86,7 @@ class _Hub(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def hub():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
-    server.asked, server.repositories, server.files, server.objects = [], [], {}, {}
+    server.asked, server.repositories, server.cards, server.files, server.objects = [], [], [], {}, {}
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
@@ -112,11 +116,14 @@ def test_a_hub_gets_the_files_and_the_card(folder, hub):
     assert done.returncode == EXIT_OK
     document = json.loads(done.stdout)
     assert document["url"].endswith("/me/model")
-    assert [(one["name"], one.get("organization"), one["private"]) for one in hub.repositories] == [("model", "me", True)]
+    (asked,) = hub.repositories
+    assert (asked["name"], asked["organization"]) == ("model", "me")
+    assert asked.get("private") is True or asked.get("visibility") == "private"  # as the client's release says it
     assert set(hub.files) == set(document["files"])
     assert hub.files == {name: (folder / name).read_bytes() for name in document["files"]}
     assert sum(name.endswith(".tflite") for name in hub.files) == 3
     assert hub.files["README.md"].startswith(b"---\n")
+    assert [card.encode() for card in hub.cards] == [hub.files["README.md"]]
 
 
 def test_a_hub_that_refuses_is_one_error(folder, hub):
@@ -165,6 +172,9 @@ def test_the_card_says_what_the_manifests_say(folder):
     text = card(artifacts, "micro|<b>", {})
     print(text)
     front = text.split("---")[1]
+    fields = yaml.safe_load(front)
+    assert (fields["library_name"], fields["pipeline_tag"]) == ("litert", "image-classification")
+    assert {"tflite", "int8"} <= set(fields["tags"])
     assert "license: other" in front or "license: apache-2.0" in front
     assert "pipeline_tag: image-classification" in front
     assert "<b>" not in text

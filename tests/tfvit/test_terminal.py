@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tfvit.errors import EXIT_CLOSED_PIPE
+from tfvit.errors import EXIT_CLOSED_PIPE, UsageError
 from tfvit.progress import Progress, duration
-from tfvit.terminal import Terminal, TerminalProgress
+from tfvit.terminal import Parser, Terminal, TerminalProgress, _fitted
 
 ROOT = Path(__file__).parents[2]
 
@@ -142,3 +142,50 @@ sys.exit(run(parser, command, ["--help"] if sys.argv[1] == "help" else []))
     done = subprocess.run([sys.executable, "-c", code, what], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE)
     os.close(writing)
     assert (done.returncode, done.stderr) == (EXIT_CLOSED_PIPE, b"")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--quantize", "int8"], "did you mean --quant?"),
+        (["--quan", "int8"], "did you mean --quant?"),
+        (["--imagse", "x"], "did you mean --images?"),
+        (["--output-dir=x"], "did you mean --out?"),
+        (["--nothing-like-it"], "--help"),
+    ],
+)
+def test_a_wrong_flag_gets_the_likely_right_one(given, words):
+    """Even where a flag that is needed is missing for it."""
+    parser = Parser(prog="python -m example")
+    for flag in ("--quant", "--images", "--out"):
+        parser.add_argument(flag, required=flag == "--quant")
+    with pytest.raises(UsageError) as caught:
+        parser.parse_args(given)
+    assert words in caught.value.action
+    assert caught.value.received == given[0].partition("=")[0]
+
+
+def test_groups_hold_what_they_are_given_and_the_common_flags_come_last():
+    parser = Parser(prog="python -m example", description="word " * 40, epilog="  python -m example\n" + "word " * 40)
+    parser.add_argument("file")
+    parser.add_argument("--quant", default="int8", help="recipe (default: %(default)s)")
+    parser.group("into what", "file", "--quant")
+    text = parser.format_help()
+    print(text)
+    headings = re.findall(r"^([a-z ]+):$", text, re.MULTILINE)
+    assert headings == ["options", "into what", "output"]
+    assert "recipe (default: int8)" in text[text.index("into what:") : text.index("output:")]
+    assert max(map(len, text.splitlines())) <= int(os.environ.get("COLUMNS", "80"))
+
+
+def test_lines_for_a_terminal_are_broken_between_words(stream):
+    line = "  reason: " + "word " * 30 + "artifacts/a-very-long-path/" + "x" * 90
+    fitted = _fitted(f"{line}\n| {line} |", stream)
+    print(fitted)
+    if not stream.isatty():
+        assert fitted == f"{line}\n| {line} |"
+    else:
+        *lines, table = fitted.split("\n")
+        assert all(len(one) <= 80 or " " not in one.strip() for one in lines)
+        assert " ".join(" ".join(lines).split()) == " ".join(line.split())
+        assert table == f"| {line} |"  # a Markdown table stays a table

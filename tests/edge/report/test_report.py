@@ -261,3 +261,42 @@ def test_the_module_runs(one):
     done = subprocess.run([sys.executable, "-m", "edge.report", str(one[0]), "--quiet"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == EXIT_OK, done.stderr
     assert json.loads((one[0] / "report.json").read_text())["schema_version"] == summary.SCHEMA_VERSION
+
+
+def test_phones_alone_make_a_page(tmp_path, reported):
+    rows = [made.device_row(made.manifest("int8")), made.device_row(made.manifest("int8"), "gpu")]
+    made.save(tmp_path / "phone.json", made.device_report(rows))
+    code, out, _ = reported(tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert code == EXIT_OK
+    assert "No artifacts are here" in out
+    assert "What phones measured" in page
+    assert page.count("nano32-int8") >= 2
+    assert 'id="ship"' not in page
+
+
+def test_names_from_outside_are_isolated(tmp_path, reported):
+    """A label that turns the direction of writing must not turn the number beside it."""
+    document, evil = made.manifest("int8"), "\u202eevil 1"
+    content = made.validation(document)
+    content["flipped"]["shown"][0]["reference"] = {"answer": evil, "probability": 0.4}
+    made.save_artifact(tmp_path, document)
+    made.save(tmp_path / "validation.json", content)
+    reported(tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"<bdi>{evil}</bdi> 0.40" in page
+    assert not re.search(r"<td[^>]*>(?!<bdi>|<span)", page)
+
+
+def test_many_files_fit(tmp_path, reported):
+    """The verdict comes first and names a few; the operations are a row a file."""
+    for number in range(72):
+        document = made.manifest("int8", name=f"model-{number:02}")
+        made.save_artifact(tmp_path, document)
+    code, out, _ = reported(tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert code == EXIT_OK
+    assert "and 66 more" in out
+    assert max(len(line) for line in page[: page.index('id="ship"')].splitlines() if "<li>" in line or "<p>" in line) < 2000
+    operations = page[page.index("<caption>Operations</caption>") :]
+    assert operations[: operations.index("</thead>")].count("<th ") == 2
