@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench bench-peers rounding int4 coverage lint matrix scale fidelity checkpoints accuracy runtimes vulkan gpu training example-report android package docs guides apk android-screens mediapipe fuzz kill npu
+.PHONY: check test slow bench bench-peers rounding int4 coverage lint matrix scale fidelity checkpoints accuracy runtimes vulkan gpu training example-report android package docs guides apk android-screens mediapipe fuzz kill npu readers
 
 # before every push, under three minutes on two idle cores: everything but the tests that go the whole way through commands, which `make test`
 # runs too
@@ -128,6 +128,11 @@ runtimes: $(INSTALLED)
 	command -v chromium >/dev/null || apt-get install -y -q --no-install-recommends chromium || true
 	$(BIN)/python benchmarks/runtimes/run.py --data $(CIFAR10)
 	$(BIN)/python benchmarks/runtimes/operators.py
+
+# our files in readers other than TensorFlow's: OpenVINO, tf2onnx with ONNX Runtime, MNN, TVM, each in its own environment (2 GB):
+# results/readers.csv, about ten minutes
+readers: $(INSTALLED)
+	$(BIN)/python benchmarks/readers/run.py
 
 # what Arm's compiler for Ethos-U takes of integer files, and its estimates: results/npu.csv, minutes a variant, 4 GB
 npu: $(INSTALLED)
