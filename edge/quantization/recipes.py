@@ -71,9 +71,13 @@ class Recipe:
     without_dynamic: bool = False
 
     def for_runtime(self, version: tuple[int, ...]) -> Recipe:
-        """The recipe as a runtime can run it: before `DYNAMIC_SINCE`, layers that would be dynamic beside static ones stay in float."""
+        """The recipe as a runtime of TensorFlow's numbers can run it.
+
+        Before `DYNAMIC_SINCE`, layers that would be dynamic beside static ones stay in float. No such runtime widens int8 to int16.
+        """
         has_both = self.needs_calibration and DYNAMIC4 not in self.modes
-        return dataclasses.replace(self, without_dynamic=True) if has_both and version < DYNAMIC_SINCE else self
+        narrow = self.wide_streams or (has_both and version < DYNAMIC_SINCE)
+        return dataclasses.replace(self, without_dynamic=True, wide_streams=False) if narrow else self
 
     def with_written_out_biases(self) -> Recipe:
         """The recipe without position tables, which a GPU looks up at every inference."""

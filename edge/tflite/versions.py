@@ -72,6 +72,8 @@ _COMPUTES_SINCE = {
     ("SUM", "INT8"): "2.14.0",
     ("SUM", "INT16"): "2.20.0",
 }
+# int8 widened to int16 is in no TensorFlow up to 2.21 and no LiteRT up to 2.0.3, by running a file with it: the first that ran it
+_WIDENS_SINCE = "2.1.6"
 # TensorFlow -> the first LiteRT that runs what it runs, from the same table
 _LITERT = (((2, 20), "1.3.0"), ((2, 19), "1.1.2"), ((0,), "1.0.1"))
 
@@ -83,6 +85,8 @@ def min_runtime_version(model: schema.ModelT) -> str | None:
 
 def builtin_runtime_version(model: schema.ModelT) -> str | None:
     """The same of the builtin operations alone: no release brings the custom ones."""
+    if _widens(model):
+        return None
     newest = max((_numbers(_COMPUTES_SINCE.get(key, "0")) for key in _operations_by_type(model)), default=(0,))
     newest = max(newest, (1, 5))  # the first release
     for code in model.operatorCodes:
@@ -96,9 +100,21 @@ def builtin_runtime_version(model: schema.ModelT) -> str | None:
     return ".".join(str(part) for part in (*newest, 0)[:3])
 
 
-def min_litert_version(min_runtime: str | None) -> str | None:
-    """The oldest LiteRT (the runtime's name and numbers since 2024) for a `min_runtime_version`; None for None."""
-    return None if min_runtime is None else next(version for since, version in _LITERT if _numbers(min_runtime) >= since)
+def min_litert_version(model: schema.ModelT) -> str | None:
+    """The oldest LiteRT (the runtime's name and numbers since 2024) that runs the builtin operations; None if none is known to."""
+    if _widens(model):
+        return _WIDENS_SINCE
+    needed = builtin_runtime_version(model)
+    return None if needed is None else next(version for since, version in _LITERT if _numbers(needed) >= since)
+
+
+def _widens(model: schema.ModelT) -> bool:
+    """Whether a QUANTIZE makes int16 of int8."""
+    return any(
+        (tensor_type(model, int(operator.inputs[0])), tensor_type(model, int(operator.outputs[0]))) == ("INT8", "INT16")
+        for name, operator in (operators(model) if model.subgraphs else ())
+        if name == "QUANTIZE"
+    )
 
 
 def _operations_by_type(model: schema.ModelT) -> set[tuple[str, str]]:
