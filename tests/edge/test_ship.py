@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,7 +72,7 @@ def test_the_last_lines(shipped, tmp_path):
     """What was made, what it is worth, what to paste, what to do next: at most ten lines."""
     found = shipped("--variant", "nano32", "--quant", "float16", "--out", tmp_path / "out")
     print(found.out)
-    closing = found.out.strip().split("\n\n")[-1].splitlines()
+    closing = re.split(r"\n\s*\n", found.out.strip())[-1].splitlines()
     beginnings = [line.split()[0] for line in closing]
     assert len(closing) <= summary.MOST_LINES
     assert [word for word in ("made", "answers", "page", "paste", "next") if word not in beginnings] == []
@@ -169,6 +170,6 @@ def test_a_terminal_of_80_columns(tmp_path):
             break
         shown += part
     assert process.wait() == EXIT_OK
-    lines = __import__("re").sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r", "").splitlines()
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r", "").splitlines()
     print("\n".join(lines))
     assert [line for line in lines if len(line) > 80 and " " in line.strip()] == []
