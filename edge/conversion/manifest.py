@@ -84,8 +84,8 @@ def manifest(
         "graph_size_bytes": len(quantized),
         "ops": flatbuffer.operator_counts(graph_model),
         "max_rank": flatbuffer.max_rank(graph_model),
-        "min_runtime_version": (needed := versions.min_runtime_version(graph_model)),
-        "min_litert_version": versions.min_litert_version(needed),
+        "min_runtime_version": versions.min_runtime_version(graph_model),
+        "min_litert_version": versions.min_litert_version(graph_model),
     }
     if recipe.can_be_explained:
         document["file"]["layers"] = weight_bits(graph_model)

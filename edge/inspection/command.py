@@ -99,8 +99,8 @@ def description(data: bytes, ask_runtime: bool = True) -> dict[str, Any]:
         "contents": contents(data),
         "constant_bytes": dict(by_type.most_common()),
         "largest_constants": [{**_tensor(model, index), "bytes": sizes[index]} for index in largest],
-        "min_runtime_version": (needed := versions.min_runtime_version(model)),
-        "min_litert_version": versions.min_litert_version(needed),
+        "min_runtime_version": versions.min_runtime_version(model),
+        "min_litert_version": versions.min_litert_version(model),
         "builtin_runtime_version": versions.builtin_runtime_version(model),
         "custom_ops": sorted({flatbuffer.text_of(code.customCode) for code in model.operatorCodes if code.customCode}),
         "self_description": _self_description(data),
@@ -230,8 +230,8 @@ def page(document: dict[str, Any]) -> str:
 
 def needs(document: dict[str, Any]) -> str:
     """The oldest runtime, and what no runtime brings by itself."""
-    version, custom = document["builtin_runtime_version"], document["custom_ops"]
-    words = f"TensorFlow Lite {version}, LiteRT {versions.min_litert_version(version)}" if version else "TensorFlow Lite (unknown)"
+    version, litert, custom = document["builtin_runtime_version"], document["min_litert_version"], document["custom_ops"]
+    words = f"TensorFlow Lite {version or '(unknown)'}{f', LiteRT {litert}' if litert else ''}"
     return f"{words} and {', '.join(custom)}" if custom else words
 
 

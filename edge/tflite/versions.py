@@ -65,7 +65,7 @@ _INTEGER_VERSIONS = {
 
 # First TensorFlow whose interpreter computes an operation rightly on integers, by the type of its first input, where that is later than the
 # one that knows its version: older ones load the file and fail at an inference, or answer something else.
-# Source: results/operator_runtimes.csv, by running them.
+# Source: results/operator_runtimes.csv, by running them, like those below.
 _COMPUTES_SINCE = {
     ("FULLY_CONNECTED", "INT16"): "2.19.0",
     ("GELU", "INT16"): "2.20.0",
@@ -74,6 +74,8 @@ _COMPUTES_SINCE = {
 }
 # TensorFlow -> the first LiteRT that runs what it runs, from the same table
 _LITERT = (((2, 20), "1.3.0"), ((2, 19), "1.1.2"), ((0,), "1.0.1"))
+# What no TensorFlow's interpreter does, up to 2.21: 8-bit integers made 16-bit ones. The first LiteRT that was seen to
+_WIDENS_SINCE = "2.1.6"
 
 
 def min_runtime_version(model: schema.ModelT) -> str | None:
@@ -83,6 +85,8 @@ def min_runtime_version(model: schema.ModelT) -> str | None:
 
 def builtin_runtime_version(model: schema.ModelT) -> str | None:
     """The same of the builtin operations alone: no release brings the custom ones."""
+    if _widens(model):
+        return None
     newest = max((_numbers(_COMPUTES_SINCE.get(key, "0")) for key in _operations_by_type(model)), default=(0,))
     newest = max(newest, (1, 5))  # the first release
     for code in model.operatorCodes:
@@ -96,9 +100,20 @@ def builtin_runtime_version(model: schema.ModelT) -> str | None:
     return ".".join(str(part) for part in (*newest, 0)[:3])
 
 
-def min_litert_version(min_runtime: str | None) -> str | None:
-    """The oldest LiteRT (the runtime's name and numbers since 2024) for a `min_runtime_version`; None for None."""
-    return None if min_runtime is None else next(version for since, version in _LITERT if _numbers(min_runtime) >= since)
+def min_litert_version(model: schema.ModelT) -> str | None:
+    """The oldest LiteRT (the runtime's name and numbers since 2024) that runs the builtin operations of a file; None if none is known to."""
+    if _widens(model):
+        return _WIDENS_SINCE
+    needed = builtin_runtime_version(model)
+    return None if needed is None else next(version for since, version in _LITERT if _numbers(needed) >= since)
+
+
+def _widens(model: schema.ModelT) -> bool:
+    found = operators(model) if model.subgraphs else ()
+    return any(
+        name == "QUANTIZE" and [tensor_type(model, int(index)) for index in (operator.inputs[0], operator.outputs[0])] == ["INT8", "INT16"]
+        for name, operator in found
+    )
 
 
 def _operations_by_type(model: schema.ModelT) -> set[tuple[str, str]]:
