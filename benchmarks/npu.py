@@ -26,7 +26,7 @@ from tfvit.variants import VARIANTS  # noqa: E402
 
 CSV = ROOT / "results" / "npu.csv"
 VARIANTS_SHOWN = ("nano32", "v2_nano32", "vit_nano32", "tiny224", "v2_tiny256", "base224", "vit_tiny16_224")
-RECIPES = ("int8_full", "w8a16")
+RECIPES = ("int8_full", "int8_wide", "w8a16")
 ACCELERATORS = ("ethos-u55-256", "ethos-u65-512", "ethos-u85-1024")
 _SAMPLES = ("--calibration-samples", "4", "--drift-samples", "1", "--no-gate")
 
@@ -47,14 +47,14 @@ def main() -> int:
             if not arguments.files:
                 command = [sys.executable, "-m", "edge.convert", "--variant", variant, "--quant", ",".join(recipes), *_SAMPLES, "--quiet"]
                 command += ["--weights", "cifar10" if trained else "random:0", "--out", scratch]
-                subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+                subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.DEVNULL)  # 1: ranges of four images miss the gate
             for recipe in recipes:
                 file = (folder / f"{variant}-{recipe}{'' if trained else '.random'}.tflite").read_bytes()
                 rows += [row_of(variant, recipe, file, accelerator) for accelerator in ACCELERATORS]
                 print(*(", ".join(row.values()) for row in rows[-len(ACCELERATORS) :]), sep="\n", flush=True)
     order = {variant: number for number, variant in enumerate(VARIANTS_SHOWN)}
     write_rows(CSV, sorted(rows, key=lambda row: (order.get(row["variant"], len(order)), row["recipe"], row["accelerator"])))
-    return int(any(row["on_cpu"] != "0" for row in rows if row["recipe"] == "int8_full"))
+    return int(any(row["on_cpu"] != "0" for row in rows if row["recipe"] != "w8a16"))
 
 
 def row_of(variant: str, recipe: str, file: bytes, accelerator: str) -> dict[str, str]:

@@ -230,9 +230,8 @@ def page(document: dict[str, Any]) -> str:
 
 def needs(document: dict[str, Any]) -> str:
     """The oldest runtime, and what no runtime brings by itself."""
-    version, custom = document["builtin_runtime_version"], document["custom_ops"]
-    litert = document["min_litert_version"]
-    words = f"TensorFlow Lite {version}, LiteRT {litert}" if version else f"LiteRT {litert or '(unknown)'}"
+    version, litert, custom = document["builtin_runtime_version"], document["min_litert_version"], document["custom_ops"]
+    words = f"TensorFlow Lite {version or '(unknown)'}{f', LiteRT {litert}' if litert else ''}"
     return f"{words} and {', '.join(custom)}" if custom else words
 
 

@@ -71,13 +71,9 @@ class Recipe:
     without_dynamic: bool = False
 
     def for_runtime(self, version: tuple[int, ...]) -> Recipe:
-        """The recipe as a runtime of TensorFlow's numbers can run it.
-
-        Before `DYNAMIC_SINCE`, layers that would be dynamic beside static ones stay in float. No such runtime widens int8 to int16.
-        """
+        """The recipe as a runtime can run it: before `DYNAMIC_SINCE`, layers that would be dynamic beside static ones stay in float."""
         has_both = self.needs_calibration and DYNAMIC4 not in self.modes
-        narrow = self.wide_streams or (has_both and version < DYNAMIC_SINCE)
-        return dataclasses.replace(self, without_dynamic=True, wide_streams=False) if narrow else self
+        return dataclasses.replace(self, without_dynamic=True) if has_both and version < DYNAMIC_SINCE else self
 
     def with_written_out_biases(self) -> Recipe:
         """The recipe without position tables, which a GPU looks up at every inference."""
@@ -212,6 +208,14 @@ RECIPES: dict[str, Recipe] = {
             "int8_full",
             "integers only, int8 pixels in and int8 logits out: for NPUs",
             Limits(min_snr_db=12.0, min_agreement=0.7, max_top1_drop=2.0, min_photo_agreement=0.93),
+            integer_bits=8,
+            integer_interface=True,
+            fitted_to_inputs=True,
+        ),
+        Recipe(
+            "int8_wide",
+            "int8_full with 16 bits in the residual stream: far more exact, for NPUs that have both",
+            _EIGHT_BITS,
             integer_bits=8,
             integer_interface=True,
             wide_streams=True,

@@ -16,7 +16,11 @@ FITS = {CPU: "whole in one XNNPACK partition", GPU: "whole on the GPU delegate",
 RECIPE = {CPU: "int8", GPU: "float16", NPU: "int8_full"}
 # Of the files that fit, which recipe comes first; others come last. CPU: fastest first, as measured (results/recipe_latency.csv).
 # GPU: they compute in float16.
-ORDER: dict[str, tuple[str, ...]] = {CPU: ("int8", "dynamic", "int4", "smallest", "float16", "float32"), GPU: ("float16",), NPU: ()}
+ORDER: dict[str, tuple[str, ...]] = {
+    CPU: ("int8", "dynamic", "int4", "smallest", "float16", "float32"),
+    GPU: ("float16",),
+    NPU: ("int8_wide", "int8_full"),
+}
 # Position tables: the runtime computes them once, when it loads the file, and XNNPACK's partition stays one (docs/decisions/0022)
 _COMPUTED_ONCE = {"GATHER", "CONCATENATION"}
 
@@ -39,7 +43,7 @@ def why_not(target: str, manifest: Mapping[str, Any]) -> str | None:
         return "made before NPUs were looked at; convert it again"
     if npu["verdict"] == "whole":
         return None
-    if manifest["recipe"] not in (RECIPE[NPU], "w8a16"):
+    if manifest["recipe"] not in (*ORDER[NPU], "w8a16"):
         return "not integers only"
     left = sum(one["operations"] for one in npu["on_cpu"])
     return f"{left} operations left to the CPU by rule: {_first_refusal(npu['on_cpu'])}"

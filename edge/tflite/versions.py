@@ -65,17 +65,17 @@ _INTEGER_VERSIONS = {
 
 # First TensorFlow whose interpreter computes an operation rightly on integers, by the type of its first input, where that is later than the
 # one that knows its version: older ones load the file and fail at an inference, or answer something else.
-# Source: results/operator_runtimes.csv, by running them.
+# Source: results/operator_runtimes.csv, by running them, like those below.
 _COMPUTES_SINCE = {
     ("FULLY_CONNECTED", "INT16"): "2.19.0",
     ("GELU", "INT16"): "2.20.0",
     ("SUM", "INT8"): "2.14.0",
     ("SUM", "INT16"): "2.20.0",
 }
-# int8 widened to int16 is in no TensorFlow up to 2.21 and no LiteRT up to 2.0.3, by running a file with it: the first that ran it
-_WIDENS_SINCE = "2.1.6"
 # TensorFlow -> the first LiteRT that runs what it runs, from the same table
 _LITERT = (((2, 20), "1.3.0"), ((2, 19), "1.1.2"), ((0,), "1.0.1"))
+# What no TensorFlow's interpreter does, up to 2.21: 8-bit integers made 16-bit ones. The first LiteRT that was seen to
+_WIDENS_SINCE = "2.1.6"
 
 
 def min_runtime_version(model: schema.ModelT) -> str | None:
@@ -101,7 +101,7 @@ def builtin_runtime_version(model: schema.ModelT) -> str | None:
 
 
 def min_litert_version(model: schema.ModelT) -> str | None:
-    """The oldest LiteRT (the runtime's name and numbers since 2024) that runs the builtin operations; None if none is known to."""
+    """The oldest LiteRT (the runtime's name and numbers since 2024) that runs a file's builtin operations; None if none is known to."""
     if _widens(model):
         return _WIDENS_SINCE
     needed = builtin_runtime_version(model)
@@ -109,11 +109,10 @@ def min_litert_version(model: schema.ModelT) -> str | None:
 
 
 def _widens(model: schema.ModelT) -> bool:
-    """Whether a QUANTIZE makes int16 of int8."""
+    found = operators(model) if model.subgraphs else ()
     return any(
-        (tensor_type(model, int(operator.inputs[0])), tensor_type(model, int(operator.outputs[0]))) == ("INT8", "INT16")
-        for name, operator in (operators(model) if model.subgraphs else ())
-        if name == "QUANTIZE"
+        name == "QUANTIZE" and [tensor_type(model, int(index)) for index in (operator.inputs[0], operator.outputs[0])] == ["INT8", "INT16"]
+        for name, operator in found
     )
 
 

@@ -71,7 +71,7 @@ def test_integer_files_reach_their_limits(tiny):
         assert drift["logits_snr_db"] >= RECIPES[recipe].limits.min_snr_db
     graph = tiny.graph("int8_full")
     kinds = {flatbuffer.tensor_type(graph, int(index)) for _, operator in flatbuffer.operators(graph) for index in operator.outputs}
-    assert kinds == {"INT8", "INT16"}
+    assert kinds == {"INT8"}
 
 
 def test_the_graph_has_nothing_but_its_arithmetic(tiny):

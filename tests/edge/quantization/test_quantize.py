@@ -248,4 +248,5 @@ def test_recipes_are_data():
         assert recipe.name == name
         assert recipe.summary
         assert all(np.isfinite(value) for value in dataclasses.astuple(recipe.limits))
-    assert [recipe.name for recipe in RECIPES.values() if recipe.needs_calibration] == ["int8", "int4", "smallest", "int8_full", "w8a16"]
+    integers = ["int8_full", "int8_wide", "w8a16"]
+    assert [recipe.name for recipe in RECIPES.values() if recipe.needs_calibration] == ["int8", "int4", "smallest", *integers]

@@ -34,13 +34,13 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['operation']} {row['types']}")
 def test_no_runtime_is_promised_that_fails(row):
-    needed = versions.min_runtime_version(_model(row))
-    assert needed is not None
+    needed, litert = versions.min_runtime_version(_model(row)), versions.min_litert_version(_model(row))
+    assert litert is not None
     for column, status in row.items():
         if column.startswith(TENSORFLOW) and status != "runs":
-            assert _numbers(column.removeprefix(TENSORFLOW)) < _numbers(needed), column
+            assert needed is None or _numbers(column.removeprefix(TENSORFLOW)) < _numbers(needed), column
         if column.startswith(LITERT) and status != "runs":
-            assert _numbers(column.removeprefix(LITERT)) < _numbers(versions.min_litert_version(_model(row))), column
+            assert _numbers(column.removeprefix(LITERT)) < _numbers(litert), column
 
 
 def test_the_table_was_filled_by_running():
@@ -54,9 +54,7 @@ def test_integers_of_16_bits_need_a_later_runtime_than_their_version_says():
     (gelu,) = (row for row in ROWS if row["operation"] == "GELU" and row["types"].startswith("INT16"))
     assert versions.min_runtime_version(_model(gelu)) == "2.20.0"
     assert versions.min_litert_version(_model(gelu)) == "1.3.0"
-
-
-def test_widening_int8_needs_a_new_litert():
-    """As in int8_full: LiteRT 2.1.6 ran such a file, 2.0.3 and every TensorFlow refused it."""
-    widening = _model({"operation": "QUANTIZE", "types": "INT8 -> INT16", "operator_version": "2"})
-    assert (versions.min_runtime_version(widening), versions.min_litert_version(widening)) == (None, "2.1.6")
+    (widens,) = (row for row in ROWS if (row["operation"], row["types"]) == ("QUANTIZE", "INT8 -> INT16"))
+    assert (versions.min_runtime_version(_model(widens)), versions.min_litert_version(_model(widens))) == (None, "2.1.6")
+    (dynamic, *_) = (row for row in ROWS if row["operation"] == "FULLY_CONNECTED" and row["types"].startswith("FLOAT32, INT8"))
+    assert (versions.min_runtime_version(_model(dynamic)), versions.min_litert_version(_model(dynamic))) == ("2.17.0", "1.0.1")
