@@ -227,26 +227,6 @@ def gate_table() -> str:
     return "\n".join(lines)
 
 
-def outlier_table() -> str:
-    """Top-1 lost by recipe, of the shipped models and of those with outliers."""
-    rows = _rows("outliers.csv")
-    ratios = list(dict.fromkeys(row["outliers"] for row in rows))
-    (number,) = {row["test_images"] for row in rows}
-    lines = ["| model, recipe | " + " | ".join("shipped" if ratio == "1" else f"outliers x{ratio}" for ratio in ratios) + " |"]
-    lines.append("|---|" + "--:|" * len(ratios))
-    for variant, recipe in dict.fromkeys((row["variant"], row["recipe"]) for row in rows):
-        found = {row["outliers"]: row for row in rows if (row["variant"], row["recipe"]) == (variant, recipe)}
-        cells = [_lost(found[ratio]) if ratio in found else "" for ratio in ratios]
-        lines.append(f"| {variant} {recipe} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", f"Points of top-1 lost to the same model's float32 file, {number} test images."])
-
-
-def _lost(row: dict[str, str]) -> str:
-    if row["status"] == "refused":
-        return "refused"
-    return row["lost_points"] + (f" (repaired, {row['demoted_layers']} layers)" if row["demoted_layers"] != "0" else "")
-
-
 def gpu_table() -> str:
     """Milliseconds on a real GPU beside the CPU's."""
     rows = _rows("gpu_latency.csv")
@@ -278,7 +258,6 @@ TABLES = {
     "npu": npu_table,
     "gate": gate_table,
     "gpu": gpu_table,
-    "outliers": outlier_table,
     "headline": headline_table,
     "reference": reference_table,
     "conversion": conversion_table,
