@@ -89,8 +89,8 @@ def test_int8_wide_says_which_runtime_it_needs(converted):
 @pytest.mark.whole
 def test_a_stream_of_16_bits_is_more_exact(cli, tmp_path):
     """On trained weights: random ones spread evenly, and 8 bits serve them."""
-    arguments = ("--variant", "v2_nano32", "--weights", "cifar10", "--quant", "int8_wide,int8_full", "--calibration-samples", "16")
-    ran = cli(*arguments, "--drift-samples", "8", "--out", tmp_path, "--no-gate", "--json")
+    arguments = ("--variant", "v2_nano32", "--weights", "cifar10", "--quant", "int8_wide,int8_full", "--calibration-samples", "64")
+    ran = cli(*arguments, "--drift-samples", "32", "--out", tmp_path, "--no-gate", "--json")
     wide, narrow = (artifact["manifest"]["drift"]["logits_snr_db"] for artifact in json.loads(ran.out)["artifacts"])
     print(wide, narrow)
     assert wide > narrow + 3.0
