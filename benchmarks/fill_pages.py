@@ -260,20 +260,6 @@ def gpu_table() -> str:
     return "\n".join(lines)
 
 
-def int4_table() -> str:
-    """Bytes, drift and accuracy of the 4-bit recipes beside those of 8 bits."""
-    columns = ("variant", "recipe", "calibration images", "bytes a parameter", "layers in 4/8/32 bits", "logits SNR dB")
-    columns += ("top-1 lost, points", "same top-1 as Keras %", "latency, ratio to dynamic")
-    lines = [f"| {' | '.join(columns)} |", "|---|---" + "|--:" * (len(columns) - 2) + "|"]
-    for row in _rows("int4.csv"):
-        spread = [f"{row[name]} ± {row[f'{name}_sd']}" if row[f"{name}_sd"] else row[name] for name in ("drop", "agreement")]
-        ratio = f"{row['ratio_to_dynamic']} ({row['ratio_low']} to {row['ratio_high']})" if row["ratio_to_dynamic"] else ""
-        variant = row["variant"] if row["drop"] else f"{row['variant']}, random weights"
-        cells = (variant, row["recipe"], row["calibration_images"], row["bytes_per_parameter"], row["layers_4_8_32"], row["snr_db"])
-        lines.append(f"| {' | '.join((*cells, *spread, ratio))} |")
-    return "\n".join(lines)
-
-
 def npu_table() -> str:
     """What Arm's compiler takes of integer files, and its estimates."""
     rows: dict[tuple[str, str], list[dict[str, str]]] = {}
@@ -290,7 +276,6 @@ def npu_table() -> str:
 
 TABLES = {
     "npu": npu_table,
-    "int4": int4_table,
     "gate": gate_table,
     "gpu": gpu_table,
     "outliers": outlier_table,

@@ -36,12 +36,12 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder with train.zip and test.zip")
     parser.add_argument("--variants", default=",".join(SHIPPED))
     parser.add_argument("--recipes", default=",".join(RECIPES))
-    parser.add_argument("--images", type=int, help="of the test images, at most (all)")
+    parser.add_argument("--every", type=int, default=1, help="take each N-th test image (%(default)s)")
     parser.add_argument("--csv", type=Path, default=CSV)
     arguments = parser.parse_args()
     rows: list[dict[str, str]] = []
     for variant in arguments.variants.split(","):
-        pixels, labels = (values[: arguments.images] for values in test_images(variant, arguments.data / "test.zip"))
+        pixels, labels = (values[:: arguments.every] for values in test_images(variant, arguments.data / "test.zip"))
         lost: dict[str, float] = {}
         for ratio in RATIOS:
             for row in _rows(variant, ratio, arguments.recipes.split(","), arguments.data / "train.zip", pixels, labels):

@@ -437,7 +437,7 @@ def test_manifest_says_what_is_so(tiny):
         assert manifest["drift"]["source"] == "builtin"
         assert manifest["drift"]["samples"] == 8
         assert manifest["drift"]["top1_reference"] is manifest["drift"]["top1_target"] is None
-        assert set(manifest["drift"]["limits"]) == {"min_snr_db", "min_agreement", "max_top1_drop"}
+        assert set(manifest["drift"]["limits"]) == {"min_snr_db", "min_agreement", "max_top1_drop", "min_photo_agreement"}
         assert manifest["tools"] == tool_versions()
     calibration = tiny.manifest("int8")["calibration"]
     assert (calibration["source"], calibration["samples"], calibration["seed"]) == ("builtin", 8, 0)

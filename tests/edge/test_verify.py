@@ -309,7 +309,7 @@ def test_labels_that_are_not_at_hand(verified, converted, tmp_path):
     ("changes", "words"),
     [
         ({"variant": "micro2"}, ("cannot follow", "micro2")),
-        ({"recipe": "int4"}, ("cannot follow", "int4")),
+        ({"recipe": "int3"}, ("cannot follow", "int3")),
         ({"settings": None}, ("$.settings: None is not of type 'object'",)),
         ({"weights": {"source": "../../x", "sha256": "", "random": True}}, ("cannot follow",)),
         ({"tools": []}, ("$.tools: [] is not of type 'object'",)),

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import functools
 
 import numpy as np
 import pytest
@@ -180,11 +179,15 @@ def test_four_bit_weights_are_the_ones_given(small_graph):
         np.testing.assert_allclose(Interpreter(made).run(one)[0], steps[:, position] * scale, rtol=2e-2, atol=1e-6)
 
 
+def _times(weights):
+    return lambda x: tf.matmul(x, weights)
+
+
 def test_layers_that_have_no_4_bit_kernel_stay_in_8(small_graph):
     taken = []
     for inputs in (16, 15):
         weights = np.random.default_rng(0).standard_normal((inputs, 6)).astype(np.float32)
-        model = flatbuffer.read_model(small_graph(functools.partial(tf.matmul, b=weights), (1, inputs)))
+        model = flatbuffer.read_model(small_graph(_times(weights), (1, inputs)))
         (layer,) = dense_layers(model)
         taken.append(takes_four_bits(model, layer))
         assert quantize.layer_modes(model, RECIPES["smallest"]) == {layer.name: DYNAMIC4 if taken[-1] else DYNAMIC}

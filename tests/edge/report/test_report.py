@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.quantization.recipes import RECIPES
 from edge.report import __main__ as command
 from edge.report import summary
 from tests.edge import report_documents as made
@@ -69,7 +70,7 @@ def test_a_folder_of_real_artifacts(tiny, reported, tmp_path):
     print(f"too small for its gate: {missed}")
     assert code == (EXIT_CHECK_FAILED if missed else EXIT_OK)
     assert [(problem["file"], problem["name"]) for problem in document["problems"]] == [(name, "drift gate") for name in missed]
-    assert len(document["files"]) == 6
+    assert len(document["files"]) == len(RECIPES)
     assert all(file["random_weights"] and file["state"] == "intact" for file in document["files"])
     assert not any(one["ships"] for one in document["recommendations"])
     assert document == json.loads((tmp_path / "tiny.json").read_text(encoding="utf-8"))
