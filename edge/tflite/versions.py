@@ -101,11 +101,7 @@ def builtin_runtime_version(model: schema.ModelT) -> str | None:
 
 
 def min_litert_version(model: schema.ModelT) -> str | None:
-<<<<<<< HEAD
-    """The oldest LiteRT, the runtime's name and numbers since 2024, that runs a file's builtin operations; None if none is known to."""
-=======
     """The oldest LiteRT (the runtime's name and numbers since 2024) that runs a file's builtin operations; None if none is known to."""
->>>>>>> main
     if _widens(model):
         return _WIDENS_SINCE
     needed = builtin_runtime_version(model)
