@@ -22,7 +22,7 @@ def _notebook() -> list[str]:
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path):
     """Cell by cell, each one's last expression shown, as a notebook does it."""
     code = """

@@ -68,6 +68,7 @@ def test_from_a_variant_to_an_app_and_again(shipped, project, tmp_path):
     assert (again["convert"], again["bundle"]) == ("current", "current")
 
 
+@pytest.mark.slow
 def test_the_last_lines(shipped, tmp_path):
     """What was made, what it is worth, what to paste, what to do next: at most ten lines."""
     found = shipped("--variant", "nano32", "--quant", "float16", "--out", tmp_path / "out")
@@ -78,6 +79,7 @@ def test_the_last_lines(shipped, tmp_path):
     assert [word for word in ("made", "answers", "page", "paste", "next") if word not in beginnings] == []
 
 
+@pytest.mark.slow
 def test_on_a_fine_tuned_model_with_images(shipped, tmp_path):
     model = build(MICRO, SEED)
     model.save(tmp_path / "mine.keras")
@@ -90,6 +92,7 @@ def test_on_a_fine_tuned_model_with_images(shipped, tmp_path):
     assert (tmp_path / "out" / "mine-float32.validation.json").is_file()
 
 
+@pytest.mark.slow
 def test_on_a_checkpoint(shipped, tmp_path):
     found = shipped(
         "--checkpoint", ROOT / "tfvit" / "cifar10" / "nano32.safetensors", "--quant", "float32", "--out", tmp_path / "out", "--json"
@@ -99,6 +102,7 @@ def test_on_a_checkpoint(shipped, tmp_path):
     assert len(json.loads(found.out)["files"]) == 1
 
 
+@pytest.mark.slow
 def test_a_step_that_fails_stops_nothing_else(shipped, tmp_path):
     found = shipped("--variant", "nano32", "--quant", "float32", "--images", tmp_path / "nothing", "--out", tmp_path / "out", "--json")
     print(found.out)
@@ -116,6 +120,7 @@ def test_nothing_goes_on_without_a_file(shipped, tmp_path):
     assert "no.keras" in json.loads(found.out)["closing"][2]
 
 
+@pytest.mark.slow
 def test_random_weights_are_not_bundled(shipped, project, tmp_path):
     arguments = ("--variant", MICRO.id, "--weights", f"random:{SEED}", "--quant", "float32", "--app", project)
     found = shipped(*arguments, "--out", tmp_path / "out", "--json")
@@ -139,6 +144,7 @@ def test_wrong_usage_makes_nothing(shipped, tmp_path, arguments, code, words):
     assert (found.code, words in found.err, (tmp_path / "out").exists()) == (code, True, False)
 
 
+@pytest.mark.slow
 def test_in_python(tmp_path):
     found = edge.ship("nano32", quant=["float32"], out=tmp_path / "out", quiet=True)
     print(found)
@@ -153,6 +159,7 @@ def test_a_measurement_of_other_files_is_not_current(tmp_path):
     assert not steps._is_measured(tmp_path / "bad.json", [])
 
 
+@pytest.mark.slow
 def test_a_terminal_of_80_columns(tmp_path):
     """No line is longer, so no number and no word is cut."""
     parent, child = pty.openpty()

@@ -88,7 +88,7 @@ def test_int8_wide_says_which_runtime_it_needs(converted):
     assert (manifest["file"]["min_runtime_version"], manifest["file"]["min_litert_version"]) == ("2.9.0", "1.0.1")
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.skipif(not CIFAR10.exists(), reason="needs the CIFAR-10 images")
 def test_a_stream_of_16_bits_is_more_exact(cli, tmp_path):
     """On trained weights and photographs: random weights and generated images spread evenly, and 8 bits serve them."""
