@@ -44,11 +44,13 @@ def mnn(model):
 
     with tempfile.TemporaryDirectory() as folder:
         made = str(Path(folder) / "made.mnn")
-        command = [sys.executable, "-m", "MNN.tools.mnnconvert", "-f", "TFLITE", "--modelFile", model, "--MNNModel", made, "--bizCode", "x"]
+        # not MNN.tools.mnnconvert: that runs `pip install` with whichever pip is found first, and sends usage logs
+        arguments = ["mnnconvert", "-f", "TFLITE", "--modelFile", model, "--MNNModel", made, "--bizCode", "x"]
+        command = [sys.executable, "-c", f"import _tools; _tools.mnnconvert({arguments!r})"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if not Path(made).exists():
-            said = [line for line in (done.stdout + done.stderr).splitlines() if "rror" in line or "support" in line.lower()]
-            raise RuntimeError(said[-1] if said else "no file")
+            said = [line for line in (done.stdout + done.stderr).splitlines() if "rror" in line or "NOT_SUPPORTED" in line]
+            raise RuntimeError("; ".join(said[:2]) if said else "no file")
         interpreter = MNN.Interpreter(made)
     session = interpreter.createSession({})
     source = interpreter.getSessionInput(session)
@@ -76,7 +78,8 @@ def tvm(model):
     module = frontend.from_tflite(tflite.Model.GetRootAsModel(Path(model).read_bytes(), 0))
     machine = tvm.relax.VirtualMachine(tvm.compile(module, target="llvm"), tvm.cpu())
     (parameter,) = module["main"].params
-    shape, kind = tuple(int(side) for side in parameter.struct_info.shape), np.dtype(parameter.struct_info.dtype)
+    about = getattr(parameter, "struct_info", None) or parameter.ty
+    shape, kind = tuple(int(side) for side in about.shape), np.dtype(str(about.dtype))
 
     def run(pixels):
         found = machine["main"](tvm.runtime.tensor(pixels))

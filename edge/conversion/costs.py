@@ -45,16 +45,9 @@ MEASURED = {
 _OTHERS = Cost(1200, 1200, 12, 12)
 # Recipe -> its seconds / int8's
 _SHARES = {
-    "float32": 0.16,
-    "float16": 0.14,
-    "int8": 1.0,
-    "dynamic": 0.1,
-    "int4": 2.0,
-    "smallest": 2.0,
-    "int8_full": 0.85,
-    "int8_wide": 0.85,
+    "float32": 0.16, "float16": 0.14, "int8": 1.0, "dynamic": 0.1, "int4": 2.0, "smallest": 2.0, "int8_full": 0.85, "int8_wide": 0.85,
     "w8a16": 2.5,
-}
+}  # fmt: skip
 
 
 def cost(source: Source) -> Cost:
