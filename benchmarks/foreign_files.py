@@ -2,8 +2,9 @@
 
     VK_ICD_FILENAMES=build/vulkan/lavapipe.json python benchmarks/foreign_files.py
 
-Writes results/foreign_files.csv, a row at a time; rows that are there are kept, so that a run that was stopped goes on. Without a Vulkan driver the column of the GPU delegate says "not tested". Nothing is timed. On a software
-GPU a compile proves acceptance and the answer, not speed. Exit code 1 where a verdict is wrong: a good file called wrong, a rule that
+Writes results/foreign_files.csv, a row at a time; rows that are there are kept, so that a run that was stopped goes on. Without a Vulkan
+driver the column of the GPU delegate says "not tested". Nothing is timed. On a software GPU a compile proves acceptance and the answer, not
+speed. Exit code 1 where a verdict is wrong: a good file called wrong, a rule that
 calls whole what the delegate refuses, or refused what it takes whole.
 """
 
