@@ -2,14 +2,16 @@
 
     VK_ICD_FILENAMES=build/vulkan/lavapipe.json python benchmarks/foreign_files.py
 
-Writes results/foreign_files.csv. Without a Vulkan driver the column of the GPU delegate says "not tested". Nothing is timed. On a software
-GPU a compile proves acceptance and the answer, not speed. Exit code 1 where a verdict is wrong: a good file called wrong, a rule that
+Writes results/foreign_files.csv, a row at a time; rows that are there are kept, so that a run that was stopped goes on. Without a Vulkan
+driver the column of the GPU delegate says "not tested". Nothing is timed. On a software GPU a compile proves acceptance and the answer, not
+speed. Exit code 1 where a verdict is wrong: a good file called wrong, a rule that
 calls whole what the delegate refuses, or refused what it takes whole.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import sys
 import tempfile
@@ -80,19 +82,21 @@ def problems(found: dict[str, str]) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kinds", help="a few of them, separated by semicolons (default: all)")
+    parser.add_argument("--kinds", help="a few of them, separated by semicolons (default: all that are not there)")
     parser.add_argument("--no-gpu", action="store_true", help="ask the rules and the CPU alone")
     parser.add_argument("--csv", type=Path, default=CSV)
     arguments = parser.parse_args()
-    kinds = arguments.kinds.split(";") if arguments.kinds else [*foreign_kinds.FILES, *foreign_kinds.PROBES]
-    rows, failed = [], False
+    kinds = [*foreign_kinds.FILES, *foreign_kinds.PROBES]
+    asked = set(arguments.kinds.split(";")) if arguments.kinds else set(kinds)
+    known = {one["kind"]: one for one in csv.DictReader(arguments.csv.open(encoding="utf-8"))} if arguments.csv.exists() else {}
+    failed = False
     with tempfile.TemporaryDirectory() as folder:
-        for kind in kinds:
-            rows.append(row(kind, Path(folder), not arguments.no_gpu))
-            wrong = problems(rows[-1])
+        for kind in (kind for kind in kinds if kind in asked and (arguments.kinds or kind not in known)):
+            known[kind] = row(kind, Path(folder), not arguments.no_gpu)
+            wrong = problems(known[kind])
             failed |= bool(wrong)
-            print(", ".join([*list(rows[-1].values())[:1], *list(rows[-1].values())[4:11], *wrong]), flush=True)
-    write_rows(arguments.csv, rows)
+            print(", ".join([*list(known[kind].values())[:1], *list(known[kind].values())[4:11], *wrong]), flush=True)
+            write_rows(arguments.csv, [known[name] for name in kinds if name in known])
     return int(failed)
 
 

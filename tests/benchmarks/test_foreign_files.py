@@ -29,6 +29,7 @@ def test_what_is_said_of_an_operation_is_what_happens(tmp_path, kind):
     assert foreign_files.problems(found) == []
 
 
+@pytest.mark.slow  # of the measured table, which `python benchmarks/foreign_files.py` writes
 def test_the_table_has_every_kind_and_nothing_wrong():
     rows = list(csv.DictReader(foreign_files.CSV.open(encoding="utf-8")))
     assert [row["kind"] for row in rows] == KINDS
