@@ -48,7 +48,9 @@ def test_our_files(inspected, tiny, recipe):
     assert left_over == xnnpack["left_over"]
     assert rule["partitions"] == xnnpack["partitions"]
     assert document["delegates"]["gpu"]["verdict"] == ("refused" if recipe in ("w8a16", "int8_wide") else "whole")
-    assert document["delegates"]["npu"]["verdict"] == {"int8_full": "whole", "int8_wide": "whole", "int8": "partly", "w8a16": "partly"}.get(recipe, "nothing")
+    assert document["delegates"]["npu"]["verdict"] == {"int8_full": "whole", "int8_wide": "whole", "int8": "partly", "w8a16": "partly"}.get(
+        recipe, "nothing"
+    )
     assert {name: document["delegates"]["npu"][name] for name in ("verdict", "basis", "on_cpu")} == manifest["delegates"]["npu"]
     assert document["delegates"]["gpu"]["measured"] is None
     said = document["self_description"]
