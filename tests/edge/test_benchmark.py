@@ -306,6 +306,7 @@ def test_dynamic_sides_need_a_size(measured, foreign):
     assert (code, json.loads(out)["results"][0]["status"]) == (EXIT_OK, OK)
 
 
+@pytest.mark.slow
 def test_rows_of_one_name_are_told_apart_and_threads_are_named(measured, foreign, tmp_path):
     paths = [tmp_path / version / "model.tflite" for version in ("v1", "v2")]
     for path in paths:
@@ -367,6 +368,7 @@ def test_what_was_measured_before_a_failure_is_kept(micro_files, tmp_path):
     assert rows[1]["sha256"] == hashing.sha256(micro_files["int8"].read_bytes())
 
 
+@pytest.mark.slow
 def test_many_files_take_turns_with_the_first_a_few_at_a_time(measured, foreign, monkeypatch):
     kinds = ("with a signature", "float16 constants", "no operation", "two inputs in another order", "variables")
     monkeypatch.setattr("edge.latency.result.MOST_AT_ONCE", 2)

@@ -506,6 +506,7 @@ def test_changed_answers_are_counted_on_further_images(cli, tmp_path):
     assert_one_error(ran, EXIT_USAGE, "--agreement-samples of at least 0", "received: -1")
 
 
+@pytest.mark.slow
 def test_an_answer_that_changes_among_further_images_is_refused(cli, tmp_path):
     """dynamic changes none of 4 answers of nano32 and some of 512."""
     ran = cli(

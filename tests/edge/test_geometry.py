@@ -111,6 +111,7 @@ def test_what_is_assumed_of_a_wide_input(cli, tmp_path):
 
 
 @pytest.mark.parametrize("resize", ["pad", "squash"])
+@pytest.mark.slow
 def test_labelled_images_tell_how_a_model_was_fed(cli, validated, tmp_path, resize):
     """An assumed crop loses against what the model was trained with, which the message names; with it, every image is right everywhere."""
     photos = _pictures(tmp_path / "pictures", PADDED if resize == "pad" else PADDED.squashed(), 80)

@@ -65,7 +65,9 @@ def test_from_a_variant_to_an_app_and_again(shipped, project, tmp_path):
     assert {name.removesuffix(".tflite") for name in bundled if name.endswith(".tflite")} == recommended
     again = statuses(shipped(*arguments).out)
     print(again)
-    assert (again["convert"], again["bundle"]) == ("current", "current")
+    assert again["convert"] == "current"
+    # an invalid measurement is taken again, and what is recommended then may be another file
+    assert again["bundle"] == "current" or again["benchmark"] == "done", again
 
 
 @pytest.mark.slow

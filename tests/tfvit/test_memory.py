@@ -69,6 +69,7 @@ def test_the_peak_is_of_this_process_alone():
     assert memory.peak_bytes() > len(held) > 2 * int(child.stdout) > 2 * MIB
 
 
+@pytest.mark.slow
 def test_a_model_larger_than_the_memory(tmp_path):
     """A few kB that declare 1.6 GB of weights, where there is 1 GiB; in a process of its own, which has nothing to give back."""
     inputs, saved, path = keras.Input((3,)), tmp_path / "small.keras", tmp_path / "large.keras"

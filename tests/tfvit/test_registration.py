@@ -23,6 +23,7 @@ def test_in_whatever_order(order):
 
 
 @pytest.mark.parametrize("module", ["windows", "attention", "blocks", "plain_layers", "model", "imagenet", "checkpoints.official"])
+@pytest.mark.slow
 def test_any_module_may_come_first(module):
     """Keras is then imported in the middle of it."""
     assert _run(f"import tfvit.{module}\nprint('imported')").strip() == "imported"

@@ -92,6 +92,7 @@ def _right(file, folder) -> float:
     return right / number
 
 
+@pytest.mark.slow
 def test_an_augmentation_in_front_of_a_model_of_normalized_images(cli, tmp_path):
     """The file is as right as Keras, on labelled images that the model was fed normalized; they find nothing better than that."""
     model = _wrapped(_augmentation())

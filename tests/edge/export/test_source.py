@@ -43,6 +43,7 @@ SIZES = {
 
 
 @pytest.mark.parametrize(("variant", "size", "window"), SIZES.values(), ids=SIZES)
+@pytest.mark.slow
 def test_a_variant_of_another_size(converted, tmp_path, variant, size, window):
     height, width = sides(size)
     size, written = size_of(height, width), size if isinstance(size, int) else f"{height}x{width}"

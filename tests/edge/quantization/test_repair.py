@@ -237,6 +237,7 @@ def test_explain_shows_and_draws(cli, tmp_path):
     assert picture.read_bytes() == kept
 
 
+@pytest.mark.slow
 def test_the_most_exact_file_of_a_size(cli, tmp_path):
     arguments = ("--variant", "micro", "--weights", "random:1", "--quant", "smallest", "--min-snr", "0", "--json")
     made = {}
