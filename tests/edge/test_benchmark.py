@@ -287,6 +287,7 @@ def foreign(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_signature_is_named_and_chosen(measured, foreign):
     for arguments, name in (((), None), (("--signature", "encode"), "encode"), (("--signature", "decode"), "decode")):
         code, out, _ = measured(foreign("two signatures"), *SHORT, "--json", *arguments)

@@ -295,6 +295,7 @@ def numbers(tmp_path_factory):
     return {name: artifact.load(folder / f"{name}-float32.tflite") for name in made}
 
 
+@pytest.mark.slow
 def test_values_and_features_are_bundled_as_they_are(bundled, numbers, tmp_path):
     shapes = {"values": [1, 2], "embedding": [1, 16], "map": [1, 8, 8, 16]}
     code, out, _ = bundled(*(one.path for one in numbers.values()), "--zip", tmp_path / "a.zip", "--json")

@@ -18,6 +18,7 @@ def _run(code: str) -> str:
 
 
 @pytest.mark.parametrize("order", ["import tfvit, keras", "import keras, tfvit"])
+@pytest.mark.slow
 def test_in_whatever_order(order):
     assert _run(f"{order}\n{_ASK}").strip() == "known"
 

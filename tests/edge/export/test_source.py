@@ -65,6 +65,7 @@ def test_a_variant_of_another_size(converted, tmp_path, variant, size, window):
     assert validate.main([str(artifact.path), "--samples", "8", "--quiet"]) == EXIT_OK  # rebuilt from the manifest
 
 
+@pytest.mark.slow
 def test_a_model_of_any_size(converted, tmp_path):
     backbone = build_variant(find_variant("nano32"), weights="cifar10", input_shape=(None, None, 3), classifier_activation="softmax")
     image = keras.Input((None, None, 3))

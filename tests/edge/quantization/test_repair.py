@@ -258,6 +258,7 @@ def test_the_most_exact_file_of_a_size(cli, tmp_path):
         assert verify.main([str(tmp_path / "fits" / "micro-smallest.random.tflite"), "--quiet"]) == EXIT_OK
 
 
+@pytest.mark.slow
 def test_no_file_is_as_small(cli, tmp_path):
     ran = cli("--variant", "micro", "--weights", "random:1", "--quant", "smallest", "--max-size", "0.001", "--out", tmp_path)
     assert ran.code == EXIT_CHECK_FAILED
