@@ -69,10 +69,10 @@ def convert(model: FloatModel, recipe: Recipe, images: Images, settings: Setting
     verdict = checked(candidate, file)
     most_bytes, repair = settings.most_bytes(recipe), None
     repairs = bool(verdict.failures) and settings.repair and recipe.repairs and not most_bytes
-    layers = sensitivities(candidate) if repairs or most_bytes or (settings.explain and recipe.can_be_explained) else ()
-    if most_bytes:
-        around = len(_described_file(model, recipe, images, settings, file, verdict)) - len(file)
-        file, verdict = of_size(candidate, layers, most_bytes - around)
+    spare = most_bytes - len(_described_file(model, recipe, images, settings, file, verdict)) if most_bytes else 0
+    layers = sensitivities(candidate) if repairs or spare > 0 or (settings.explain and recipe.can_be_explained) else ()
+    if spare > 0:
+        file, verdict = of_size(candidate, layers, len(file) + spare)
     if repairs:
         file, verdict, repair = repaired(candidate, file, verdict, layers)
     artifact = _described(model, recipe, images, settings, file, verdict, repair)
