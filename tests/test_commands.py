@@ -132,8 +132,6 @@ def test_no_page_or_message_installs_from_an_index():
     listed = subprocess.run(["git", "grep", "-lI", "pip install"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     assert {"README.md", "tfvit/extras.py"} <= set(listed)
     wrong = re.compile(r"pip install[^\n]*[\s'\"]tfvit(-edge)?(\[|['\"`]|\s*$)", re.MULTILINE)
-    assert wrong.search("pip install 'tfvit[edge]'")
-    assert wrong.search("pip install tfvit-edge")
+    assert all(wrong.search(f"pip install {asked}") for asked in ("'tfvit[edge]'", "tfvit-edge", "tfvit"))
     assert PROJECT["name"] != "tfvit"
-    assert wrong.search("`pip install tfvit`")
     assert [name for name in listed if name != "tests/test_commands.py" and wrong.search((ROOT / name).read_text(encoding="utf-8"))] == []
