@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge import flags
-from edge.drift.meanings import AUTO, OUTPUTS, PROBABILITIES
+from edge.drift.meanings import AUTO, LOGITS, OUTPUTS, PROBABILITIES
 from edge.front_door import Result, Table, called, make_callable, progress_on_stderr
 from edge.quantization.recipes import RECIPES, find_recipe
 from tfvit.errors import UsageError, unknown_name
@@ -93,10 +93,11 @@ def parser() -> Parser:
     flags.add_import_flag(parser)
     parser.add_argument(
         "--output",
-        choices=OUTPUTS,
+        metavar="|".join(OUTPUTS),
         default=AUTO,
         help="what the file gives: probabilities or logits of classes, of labels that apply or not (multilabel), or numbers as they are "
-        "(values, features); auto: what the model's end and its saved loss say, of scores their probabilities (default: %(default)s)",
+        "(values, features); auto: what the model's end and its saved loss say, of scores their probabilities; of several outputs a word "
+        "each, with commas between them (default: %(default)s)",
     )
     parser.add_argument("--out", type=Path, default=Path("artifacts"), help="directory (default: %(default)s)")
     parser.add_argument("--gate", action=argparse.BooleanOptionalAction, default=True, help="refuse files that miss their drift limits")
@@ -340,7 +341,10 @@ def _converted(
             received=f"{f'--channels {channels}' if channels else f'--model-input {model_input}'} and no --model",
             action="leave it out",
         )
-    if output in OUTPUTS and output not in (AUTO, PROBABILITIES, "logits") and model is None and checkpoint is None:
+    for word in output.split(","):
+        if word not in OUTPUTS:
+            raise unknown_name("--output", word, OUTPUTS)
+    if output not in (AUTO, PROBABILITIES, LOGITS) and model is None and checkpoint is None:
         raise UsageError(
             "a variant's output is known",
             expected="--output probabilities or logits",
@@ -370,9 +374,8 @@ def _converted(
         )
     if jobs < 1:
         raise UsageError("nothing to do", expected="--jobs of at least 1", received=str(jobs), action="leave --jobs out")
-    for value, allowed in ((input, INPUTS), (output, OUTPUTS)):
-        if value not in allowed:
-            raise unknown_name("choice", value, allowed)
+    if input not in INPUTS:
+        raise unknown_name("choice", input, INPUTS)
     given = (tuple(mean) if mean is not None else None, tuple(std) if std is not None else None)
     said = ModelInput(model_input, resize, crop, interpolation, *given, channels)
     require_extra("edge", "converting")

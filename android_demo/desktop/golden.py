@@ -197,7 +197,8 @@ def answered(out: Folder, package: Path) -> list[dict[str, Any]]:
             width, height = SIZES[number]
             picture, name = generated(number, width, height), f"{model['name']}.{number}"
             pixels = resize_and_crop(Image.fromarray(picture), preprocessing)
-            output = interpreter.run(pixels[None].astype(np.float32)).reshape(-1).astype(np.float64)
+            given = interpreter.run_each(pixels[None].astype(np.float32))
+            output, *others = (one.reshape(-1).astype(np.float64) for one in given)
             if scored and model["output"]["activation"] is None:
                 output = np.exp(output - output.max())
                 output /= output.sum()
@@ -208,6 +209,7 @@ def answered(out: Folder, package: Path) -> list[dict[str, Any]]:
                     "rgb": out.write(f"{name}.rgb", picture),
                     "pixels": out.write(f"{name}.pixels", pixels),
                     "numbers": output.tolist(),
+                    "others": [one.tolist() for one in others],
                     "top5": np.argsort(-output, kind="stable")[:5].tolist(),
                 }
             )

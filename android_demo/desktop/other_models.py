@@ -1,5 +1,5 @@
 """Models of nano32 whose outputs are no classes, saved for edge.convert: two values, an embedding, and a map of features, of images of any
-size.
+size; and one with several outputs: classes, an embedding, labels.
 
 python android_demo/desktop/other_models.py --out build/android/others
 """
@@ -27,6 +27,11 @@ def main() -> int:
     values = keras.Model(pixels, keras.layers.Dense(2)(features))
     values.compile(loss="mse")
     values.save(out / "values.keras")
+    classifier = ViTTransformerNano32()
+    embedding = classifier.get_layer("avg_pool").output
+    labels = keras.layers.Dense(3, activation="sigmoid", name="labels")(embedding)
+    several = keras.Model(classifier.input, [classifier.output, keras.layers.UnitNormalization(name="embedding")(embedding), labels])
+    several.save(out / "several.keras")
     return 0
 
 

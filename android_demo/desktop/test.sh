@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds and runs the JVM tests of android_demo:   android_demo/desktop/test.sh BUILD_DIR
 #
-# Converts nano32, a model fine-tuned as the guide does it, and models that give values and features; bundles each into a copy of the app,
+# Converts nano32, a model fine-tuned as the guide does it, models that give values and features, and one with several outputs; bundles each into a copy of the app,
 # writes what Python expects, and compiles core/ alone; then the whole app against stubs of the Android framework; then the app's inference class and the tests against a stand-in for LiteRT's Kotlin API over the Python
 # package's libLiteRt.so. The tests write BUILD_DIR/device_report.json, labelled host_jvm; edge.report has to show it so.
 # PYTHON is this project's interpreter; PHOTOS a folder of JPEG photos that are compared as well; with VK_ICD_FILENAMES, a Vulkan driver, the
@@ -40,6 +40,7 @@ other() {
 other embedding float32,int8_full --resize 32
 other map float32 --image-size 24x56 --model-input normalized --resize 60
 other values int8 --resize pad:114 --interpolation bilinear
+other several int8,int8_full --model-input normalized --resize 36
 rm -rf "$build/project" "$build/golden" "$build/generated" "$build/classes"
 mkdir -p "$build/project/app/src/main"
 cp "$project/app/build.gradle.kts" "$build/project/app"

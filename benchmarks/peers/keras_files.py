@@ -25,7 +25,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from made import make  # noqa: E402
 from pixels import inputs  # noqa: E402
 
-RECIPES = {"float32": "float32", "int8": "int8", "dynamic int8": "dynamic"}
+from tfvit import __version__  # noqa: E402
+
+RECIPES = {"float32": "float32", "int8": "int8", "dynamic int8": "dynamic", "int4": "int4"}
 
 
 def main() -> None:
@@ -42,7 +44,7 @@ def main() -> None:
 
     ours = {precision: ("litert", f"{variant}-{recipe}.tflite", convert) for precision, recipe in RECIPES.items()}
     runtime = f"LiteRT {metadata.version('ai-edge-litert')}"
-    make(folder, "tfvit", f"{metadata.version('tfvit')}, {runtime}", ours)
+    make(folder, "tfvit", f"{__version__}, {runtime}", ours)
     version = f"TensorFlow {metadata.version('tensorflow')}, {runtime}"
     make(folder, "TFLiteConverter", version, {"int8": ("litert", "tflite_converter_int8.tflite", write_default)})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,7 +49,7 @@ class {kind}(context: Context, accelerator: Accelerator) : AutoCloseable {{
         model.run(inputs, outputs)
 {read}
     }}
-
+{others}
     override fun close() {{
         inputs.forEach {{ it.close() }}
         outputs.forEach {{ it.close() }}
@@ -64,6 +65,13 @@ _KINDS = {
     VALUES: ("Regressor", "predict"),
     FEATURES: ("Encoder", "encode"),
 }
+
+_OTHER = """
+    /** {what} Of the pixels that {verb} was given last. */
+    fun {function}(): FloatArray {{
+{read}
+    }}
+"""
 
 _SOFTMAX = """\
         val highest = logits.max()
@@ -96,19 +104,9 @@ def kotlin(model: Mapping[str, Any]) -> str:
         model: an entry of `models` in `edge_package.json`.
     """
     preprocessing = Preprocessing(**model["preprocessing"])
-    meaning = model["output"].get("meaning", CLASSES)
+    meaning, others = model["output"].get("meaning", CLASSES), model.get("other_outputs", ())
     kind, verb = _KINDS[meaning]
-    logits = model["output"]["activation"] is None and meaning in SCORED
-    scores = "val logits =" if logits else "return"
-    read = [f"        {scores} outputs[0].readFloat()"]
-    if model["output"]["dtype"] == "int8":
-        zero_point, scale = model["output"]["quantization"]["zero_point"], model["output"]["quantization"]["scale"]
-        read = [
-            "        val stored = outputs[0].readInt8()",
-            f"        {scores} FloatArray(stored.size) {{ (stored[it] - ({zero_point})) * {scale!r}f }}  // {model['output']['name']}",
-        ]
-    if logits:
-        read.append((_SIGMOID if meaning == LABELS else _SOFTMAX).format())
+    logits = any(_gives_logits(output) for output in (model["output"], *others))
     labels = model["labels"]
     quantized = model["input"]["dtype"] == "int8"
     imports = ["import kotlin.math.exp"] * logits + ["import kotlin.math.roundToInt"] * quantized
@@ -124,8 +122,43 @@ def kotlin(model: Mapping[str, Any]) -> str:
         size=size_words(preprocessing.crop_px),
         geometry=preprocessing.words(),
         write=_write(model["input"]),
-        read="\n".join(read),
+        read=_read(model["output"], 0),
+        others="".join(
+            _OTHER.format(
+                what=_what(output.get("meaning", CLASSES), output["shape"][1:]),
+                verb=verb,
+                function=_function(output["name"]),
+                read=_read(output, index),
+            )
+            for index, output in enumerate(others, 1)
+        ),
     )
+
+
+def _gives_logits(output: Mapping[str, Any]) -> bool:
+    return output["activation"] is None and output.get("meaning", CLASSES) in SCORED
+
+
+def _function(name: str) -> str:
+    """A name of Kotlin's for the output of a name: "image_embedding" -> "readImageEmbedding"."""
+    first, *others = re.split(r"[^A-Za-z0-9]+", name.strip("_.-"))
+    return f"read{''.join(word[:1].upper() + word[1:] for word in (first, *others))}"
+
+
+def _read(output: Mapping[str, Any], index: int) -> str:
+    """The lines that give an output as real numbers, scores as probabilities."""
+    logits = _gives_logits(output)
+    scores = "val logits =" if logits else "return"
+    read = [f"        {scores} outputs[{index}].readFloat()"]
+    if output["dtype"] == "int8":
+        zero_point, scale = output["quantization"]["zero_point"], output["quantization"]["scale"]
+        read = [
+            f"        val stored = outputs[{index}].readInt8()",
+            f"        {scores} FloatArray(stored.size) {{ (stored[it] - ({zero_point})) * {scale!r}f }}  // {output['name']}",
+        ]
+    if logits:
+        read.append((_SIGMOID if output.get("meaning", CLASSES) == LABELS else _SOFTMAX).format())
+    return "\n".join(read)
 
 
 def _what(meaning: str, shape: Sequence[int]) -> str:

@@ -24,7 +24,7 @@ from PIL import Image
 
 from calibration import builtin
 from edge.artifacts import self_description
-from edge.artifacts.artifact import Artifact, meaning, preprocessing_of, require_valid
+from edge.artifacts.artifact import Artifact, outputs, preprocessing_of, require_valid
 from edge.drift.meanings import ACTIVATIONS, CLASS_MAP, CLASSES, MEANINGS, SCORED
 from edge.drift.metrics import sigmoid, softmax
 from edge.report import rules
@@ -193,25 +193,29 @@ def _model(artifact: Artifact, golden: Image.Image) -> tuple[dict[str, Any], lis
     sandbox.require_runs(artifact.file)
     interpreter = Interpreter(artifact.file)
     refusals = [
-        f"{name}: its manifest has the {side} {_described(manifest[side])}, the file {_described_tensors(tensors)}"
-        for side, tensors in (("input", interpreter.inputs), ("output", interpreter.outputs))
-        if not _is_described(manifest[side], tensors)
+        f"{name}: its manifest has the {side} {' and '.join(map(_described, blocks))}, the file {_described_tensors(tensors)}"
+        for side, blocks, tensors in (
+            ("input", [manifest["input"]], interpreter.inputs),
+            ("output", outputs(manifest), interpreter.outputs),
+        )
+        if not _are_described(blocks, tensors)
     ]
     crop = preprocessing_of(manifest).crop_px
     if manifest["input"]["shape"] != [1, *sides(crop), 3]:
         refusals.append(f"{name}: its manifest has images {size_words(crop)} pixels for the input shape {manifest['input']['shape']}")
-    shape, means = manifest["output"]["shape"], meaning(manifest)
-    if means == CLASS_MAP:
-        refusals.append(f"{name}: its output is {MEANINGS[means]}: an app gets the .tflite itself, there is no list of scores to show")
-    elif shape[-1] != manifest["classes"] or (means in SCORED and len(shape) != 2):
-        refusals.append(f"{name}: its manifest has {manifest['classes']} {means} for the output shape {shape}")
-    if manifest["output"]["activation"] not in (None, ACTIVATIONS.get(means)):
-        refusals.append(f"{name}: its manifest has {means} that end in a {manifest['output']['activation']}")
-    answer = None
-    if not refusals:
-        answer = _golden_answer(artifact, interpreter, golden)
-        if answer is None:
-            refusals.append(f"{name}: gives NaN or infinity on the golden image")
+    for output in outputs(manifest):
+        shape, means = output["shape"], output.get("meaning", CLASSES)
+        width = manifest["classes"] if output is manifest["output"] else shape[-1]
+        if means == CLASS_MAP:
+            refusals.append(f"{name}: its output is {MEANINGS[means]}: an app gets the .tflite itself, there is no list of scores to show")
+        elif shape[-1] != width or (means in SCORED and len(shape) != 2):
+            refusals.append(f"{name}: its manifest has {width} {means} for the output shape {shape}")
+        if output["activation"] not in (None, ACTIVATIONS.get(means)):
+            refusals.append(f"{name}: its manifest has {means} that end in a {output['activation']}")
+    answer, *other_answers = [None] if refusals else _golden_answers(artifact, interpreter, golden)
+    if not refusals and None in (answer, *other_answers):
+        refusals.append(f"{name}: gives NaN or infinity on the golden image")
+    others = [_output(block) | {"golden": one} for block, one in zip(manifest.get("other_outputs", ()), other_answers, strict=False)]
     model = {
         "name": name,
         "file": f"{name}.tflite",
@@ -223,8 +227,8 @@ def _model(artifact: Artifact, golden: Image.Image) -> tuple[dict[str, Any], lis
         "classes": manifest["classes"],
         "input": {key: manifest["input"][key] for key in ("name", "shape", "dtype", "range", "quantization", "layout", "channels")},
         "preprocessing": preprocessing_of(manifest).geometry(),
-        "output": {key: manifest["output"][key] for key in ("name", "shape", "dtype", "quantization", "activation")}
-        | ({"meaning": means} if means != CLASSES else {}),
+        "output": _output(manifest["output"]),
+        **({"other_outputs": others} if others else {}),
         "labels": None if artifact.labels is None else {"file": f"{name}.labels.txt", "sha256": sha256(_label_bytes(artifact.labels))},
         "min_runtime_version": manifest["file"]["min_runtime_version"],
         "gpu": {key: manifest["delegates"]["gpu"][key] for key in ("verdict", "basis")},
@@ -234,46 +238,61 @@ def _model(artifact: Artifact, golden: Image.Image) -> tuple[dict[str, Any], lis
     return model, refusals
 
 
-def _golden_answer(artifact: Artifact, interpreter: Interpreter, golden: Image.Image) -> dict[str, Any] | None:
-    """The block `golden`; None where the file answers NaN or infinity."""
-    preprocessing, means = preprocessing_of(artifact.manifest), meaning(artifact.manifest)
+def _output(block: Mapping[str, Any]) -> dict[str, Any]:
+    means = block.get("meaning", CLASSES)
+    found = {key: block[key] for key in ("name", "shape", "dtype", "quantization", "activation")}
+    return found | ({"meaning": means} if means != CLASSES else {})
+
+
+def _golden_answers(artifact: Artifact, interpreter: Interpreter, golden: Image.Image) -> list[dict[str, Any] | None]:
+    """The block `golden` of each output; None where it answers NaN or infinity."""
+    preprocessing = preprocessing_of(artifact.manifest)
     pixels = resize_and_crop(golden, preprocessing)
-    output = np.asarray(interpreter.run(pixels[None]), np.float64)
-    if not np.all(np.isfinite(output)):
-        return None
-    scale = 1.0
-    if means in SCORED:
-        answer = {"top5": _top5(artifact, output)}
-    else:
-        numbers = output.reshape(-1)
-        indices = range(0, numbers.size, -(-numbers.size // _NUMBERS))
-        answer = {"numbers": [{"index": index, "value": float(f"{numbers[index]:.9g}")} for index in indices]}
+    blocks, given = outputs(artifact.manifest), list(interpreter.run_each(pixels[None]))
+    others: list[list[np.ndarray]] = []
+    if any(block.get("meaning", CLASSES) not in SCORED for block in blocks):
         scenes = (Image.fromarray(builtin.generate(index, GOLDEN_WIDTH_PX, _GOLDEN_SEED)) for index in range(_SCENES))
-        others = [interpreter.run(resize_and_crop(scene, preprocessing)[None]) for scene in scenes]
-        scale = max(float(np.abs(one).max()) for one in (output, *others)) or 1.0
+        others = [list(interpreter.run_each(resize_and_crop(scene, preprocessing)[None])) for scene in scenes]
     cpu = _FLOAT_TOLERANCE if artifact.manifest["recipe"] in _FLOAT_RECIPES else _EIGHT_BIT_TOLERANCE
-    tolerance = {"cpu": cpu * scale, "gpu": _GPU_TOLERANCE * scale}
-    return {
-        "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
-        **answer,
-        "tolerance": {name: float(f"{value:.6g}") for name, value in tolerance.items()},
-    }
+    found: list[dict[str, Any] | None] = []
+    for index, block in enumerate(blocks):
+        output, scale = np.asarray(given[index], np.float64), 1.0
+        if not np.all(np.isfinite(output)):
+            found.append(None)
+            continue
+        if block.get("meaning", CLASSES) in SCORED:
+            answer = {"top5": _top5(block, artifact.labels if index == 0 else None, output)}
+        else:
+            numbers = output.reshape(-1)
+            indices = range(0, numbers.size, -(-numbers.size // _NUMBERS))
+            answer = {"numbers": [{"index": one, "value": float(f"{numbers[one]:.9g}")} for one in indices]}
+            scale = max(float(np.abs(one).max()) for one in (output, *(other[index] for other in others))) or 1.0
+        tolerance = {"cpu": cpu * scale, "gpu": _GPU_TOLERANCE * scale}
+        found.append(
+            {
+                "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
+                **answer,
+                "tolerance": {name: float(f"{value:.6g}") for name, value in tolerance.items()},
+            }
+        )
+    return found
 
 
-def _top5(artifact: Artifact, output: np.ndarray) -> list[dict[str, Any]]:
+def _top5(block: Mapping[str, Any], labels: Sequence[str] | None, output: np.ndarray) -> list[dict[str, Any]]:
     """The best classes or labels of one output [1, classes], with their probabilities."""
-    scores, labels = output, artifact.labels
-    if artifact.manifest["output"]["activation"] is None:
-        scores = softmax(scores) if meaning(artifact.manifest) == CLASSES else sigmoid(scores)
+    scores = output
+    if block["activation"] is None:
+        scores = softmax(scores) if block.get("meaning", CLASSES) == CLASSES else sigmoid(scores)
     best = np.argsort(-scores[0], kind="stable")[:_TOP]
     return [{"index": int(index), "label": labels[index] if labels else None, "score": round(float(scores[0, index]), 6)} for index in best]
 
 
-def _is_described(block: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bool:
-    """Whether there is exactly one tensor, with the shape, type and scale of the manifest."""
-    if len(tensors) != 1:
-        return False
-    tensor = next(iter(tensors.values()))
+def _are_described(blocks: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the tensors have the shapes, types and scales of the manifest, one for one."""
+    return len(blocks) == len(tensors) and all(map(_is_described, blocks, tensors.values()))
+
+
+def _is_described(block: Mapping[str, Any], tensor: Tensor) -> bool:
     quantization = block["quantization"] or {"scale": 0.0, "zero_point": 0}
     return (
         list(tensor.shape) == block["shape"]

@@ -69,8 +69,14 @@ def meaning(manifest: Mapping[str, Any]) -> str:
 
 
 def assumed(manifest: Mapping[str, Any]) -> list[str]:
-    """What was assumed of the model's images and its output when the file was made."""
-    return [*manifest["preprocessing"].get("assumed", ()), *manifest["output"].get("assumed", ())]
+    """What was assumed of the model's images and its outputs when the file was made."""
+    of_outputs = [one for output in outputs(manifest) for one in output.get("assumed", ())]
+    return [*manifest["preprocessing"].get("assumed", ()), *dict.fromkeys(of_outputs)]
+
+
+def outputs(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The blocks of all of the file's outputs, in its order."""
+    return [manifest["output"], *manifest.get("other_outputs", ())]
 
 
 def canonical_json(value: Any) -> str:

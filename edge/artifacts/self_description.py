@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edge.artifacts.artifact import canonical_json, meaning, preprocessing_of
+from edge.artifacts.artifact import canonical_json, meaning, outputs, preprocessing_of
 from edge.drift.meanings import ACTIVATIONS, CLASS_MAP, CLASSES, FEATURES, LABELS, MEANINGS, SCORED, VALUES
 from edge.quantization.recipes import RECIPES
 from edge.tflite import attachments
@@ -127,8 +127,10 @@ _KINDS = {
 
 def _outputs(document: Mapping[str, Any]) -> str:
     """How many of what."""
-    means, shape = meaning(document), document["output"]["shape"][1:]
-    return f"{shape[0]} {means}" if means in SCORED else f"{means.replace('_', ' ')} {' x '.join(map(str, shape))}"
+    found = [(one.get("meaning", CLASSES), one["shape"][1:]) for one in outputs(document)]
+    return ", ".join(
+        f"{shape[0]} {means}" if means in SCORED else f"{means.replace('_', ' ')} {' x '.join(map(str, shape))}" for means, shape in found
+    )
 
 
 def model_metadata(document: Mapping[str, Any], has_labels: bool) -> dict[str, Any]:
@@ -143,7 +145,8 @@ def model_metadata(document: Mapping[str, Any], has_labels: bool) -> dict[str, A
     described = {"name": document["name"], "description": text}
     if weights["license"]:
         described["license"] = weights["license"]
-    part = {"input_tensor_metadata": [_input(document)], "output_tensor_metadata": [_output(document, has_labels)]}
+    described_outputs = [_output(one, has_labels and one is document["output"]) for one in outputs(document)]
+    part = {"input_tensor_metadata": [_input(document)], "output_tensor_metadata": described_outputs}
     return described | {"subgraph_metadata": [part], "min_parser_version": _MIN_PARSER_VERSION}
 
 
@@ -160,8 +163,8 @@ def _input(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _output(document: Mapping[str, Any], has_labels: bool) -> dict[str, Any]:
-    tensor, means = document["output"], meaning(document)
+def _output(tensor: Mapping[str, Any], has_labels: bool) -> dict[str, Any]:
+    means = tensor.get("meaning", CLASSES)
     probabilities = tensor["activation"] is not None
     one, final, how = ("label", "sigmoid", "a sigmoid of each") if means == LABELS else ("class", "softmax", "a softmax over all of them")
     one = "class and place" if means == CLASS_MAP else one

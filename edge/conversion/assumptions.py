@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from edge.conversion.images import Images
-from edge.drift.meanings import CLASSES, LABELS, MEANINGS
+from edge.drift.meanings import CLASSES, LABELS, MEANINGS, Output
 from edge.drift.statistics import wrong_label_order
 from edge.export.float_model import FloatModel
 from tfvit.checkpoints.checkpoint import HEADS, IMAGE_SIZE
@@ -52,15 +53,19 @@ class _Candidate:
         return f"{self.words} {self.right.mean():.0%}"
 
 
-def words_of(parts: tuple[str, ...] | list[str], preprocessing: Preprocessing, meaning: str) -> list[str]:
+def words_of(parts: tuple[str, ...] | list[str], preprocessing: Preprocessing, outputs: Sequence[Output]) -> list[str]:
     """A line for each assumption, with the flag that says it otherwise."""
+    several = len(outputs) > 1
+    numbers = ", ".join(
+        f"{f'those of {one.name}' if several else 'its numbers'} are taken for {MEANINGS[one.meaning]}" for one in outputs if not one.told
+    )
     lines = {
         VALUES: f"its values are taken for pixels {MODEL_INPUTS[NORMALIZED]} (--model-input {'|'.join((PIXELS, *VALUE_RANGES))})",
         GEOMETRY: f"what is done to an image: {preprocessing.words()} (--resize N|squash|pad)",
         IMAGE_SIZE: f"its images are taken to be of {size_words(preprocessing.crop_px)} px (--crop N)",
         HEADS: "64 channels a head (a config.json beside the checkpoint says it)",
-        OUTPUT: f"its numbers are taken for {MEANINGS[meaning]}; neither its last layer nor a saved loss says so "
-        "(--output probabilities|logits|multilabel|values|features)",
+        OUTPUT: f"{numbers}; neither its last layer nor a saved loss says so "
+        f"(--output probabilities|logits|multilabel|values|features{', a word for each output' if several else ''})",
     }
     return [f"assumed, {part}: {lines[part]}" for part in parts]
 
@@ -68,9 +73,10 @@ def words_of(parts: tuple[str, ...] | list[str], preprocessing: Preprocessing, m
 def assumed(model: FloatModel, images: Images) -> tuple[str, ...]:
     """What is assumed of a model, less what labelled images show: one that names their classes far oftener than chance is a classifier."""
     facts = model.facts
-    if OUTPUT not in facts.assumed or images.held_out_classes is None or facts.meaning != CLASSES:
+    untold = [output for output in facts.outputs if not output.told]
+    if untold != [facts.outputs[0]] or images.held_out_classes is None or facts.meaning != CLASSES:
         return facts.assumed
-    answers = model.reference(images.held_out, images.held_out_sha256).argmax(axis=1)
+    answers = facts.first(model.reference(images.held_out, images.held_out_sha256)).argmax(axis=1)
     right, number, chance = int((answers == images.held_out_classes).sum()), len(answers), 1 / facts.classes
     tail = sum(math.comb(number, k) * chance**k * (1 - chance) ** (number - k) for k in range(right, number + 1))
     return tuple(one for one in facts.assumed if one != OUTPUT) if tail < _CLEAR else facts.assumed
@@ -83,13 +89,16 @@ def check_assumptions(model: FloatModel, images: Images, gate: bool) -> None:
         InputError: another way is right on more of the labelled images, and the gate is on.
     """
     facts = model.facts
-    if facts.meaning != CLASSES and OUTPUT not in facts.assumed:
-        how = ", a sigmoid of each (multi-label)" if facts.meaning == LABELS else ""
-        current().note(f"output: {MEANINGS[facts.meaning]}{how}, as the model's end or its loss say (--output says otherwise)")
+    several = len(facts.outputs) > 1
+    for output in facts.outputs:
+        if output.told and (several or output.meaning != CLASSES):
+            how = ", a sigmoid of each (multi-label)" if output.meaning == LABELS else ""
+            which = f"output {output.name}" if several else "output"
+            current().note(f"{which}: {MEANINGS[output.meaning]}{how}, as the model's end or its loss say (--output says otherwise)")
     still = assumed(model, images)
     if not still:
         return
-    for line in words_of(still, facts.preprocessing, facts.meaning):
+    for line in words_of(still, facts.preprocessing, facts.outputs):
         current().warn(line)
     if images.held_out_classes is None or facts.meaning != CLASSES or not {VALUES, GEOMETRY} & set(still):
         return
@@ -148,7 +157,7 @@ def _tried(model: FloatModel, images: Images) -> list[_Candidate]:
     def candidate(words: str, flags: str, source: Any, pixels: np.ndarray) -> _Candidate:
         from edge.export.to_tflite import reference_logits
 
-        logits = np.stack(list(reference_logits(source, iter(pixels))))
+        logits = model.facts.first(np.stack(list(reference_logits(source, iter(pixels)))))
         return _Candidate(words, flags, logits.argmax(axis=1) == classes)
 
     sources = {NORMALIZED if VALUES in parts else "": exportable}

@@ -11,8 +11,8 @@ import numpy as np
 from edge.drift.agreement import Agreement, agreement
 from edge.drift.collapse import signs_of_collapse
 from edge.drift.limits import Limits
-from edge.drift.meanings import activation, output_name
-from edge.drift.metrics import Drift, logits_of_outputs, measure, rows
+from edge.drift.meanings import Output, each, in_file
+from edge.drift.metrics import Drift, logits_of_file, measure, rows
 from edge.quantization import quantize, repair
 from edge.quantization.ranges import Calibration
 from edge.quantization.recipes import Recipe
@@ -34,6 +34,7 @@ class Verdict:
         limits: the drift gate.
         failures: what misses its limit, collapse first; empty where the gate passes.
         agreement: changed answers on further images, where they were counted.
+        others: of a file with several outputs, those behind the first, whose failures are the file's too.
     """
 
     drift: Drift
@@ -41,6 +42,7 @@ class Verdict:
     limits: Limits
     failures: tuple[str, ...]
     agreement: Agreement | None = None
+    others: tuple[Verdict, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +68,8 @@ class Candidate:
         classes: their class indices, or None.
         reference: the float Keras model's logits on them, [N, D].
         limits: the drift gate.
-        output: a key of `edge.drift.meanings.OUTPUTS`, what was asked for.
-        meaning: of the output.
-        width: entries of the output's last axis.
+        asked: of the outputs: keys of `edge.drift.meanings.OUTPUTS`, with commas between them.
+        outputs: the model's.
         is_random: whether the weights are.
         threads: for running files.
         further: images on which changed answers are counted, and what answers them in the Keras model's place.
@@ -81,9 +82,8 @@ class Candidate:
     classes: np.ndarray | None
     reference: np.ndarray
     limits: Limits
-    output: str
-    meaning: str
-    width: int
+    asked: str
+    outputs: tuple[Output, ...]
     is_random: bool
     threads: int
     further: Further | None = None
@@ -97,22 +97,31 @@ class Candidate:
         return self._logits(file, self.images)
 
     def _logits(self, file: bytes, images: np.ndarray, watch: Callable[..., Iterable[np.ndarray]] = iter) -> np.ndarray:
-        return file_logits(file, images, self.recipe, self.output, self.meaning, self.threads, watch)
+        return file_logits(file, images, self.recipe, self.outputs, self.asked, self.threads, watch)
 
     def checked(self, file: bytes, watch: Callable[..., Iterable[np.ndarray]] = iter) -> Verdict:
         """What a file's answers on all images are worth; the further ones are asked only where the held-out ones show nothing wrong."""
         verdict = self.verdict(self._logits(file, self.images, watch))
         if self.further is None or verdict.failures:
             return verdict
-        found = agreement(self.further.reference, self._logits(file, self.further.images, watch), self.further.compared_with)
+        answers = each(self._logits(file, self.further.images, watch), self.outputs)[0]
+        found = agreement(self.further.reference, answers, self.further.compared_with)
         return dataclasses.replace(verdict, agreement=found, failures=tuple(found.failures(self.further.min_agreement)))
 
     def verdict(self, logits: np.ndarray) -> Verdict:
         """Of a file's logits."""
-        drift = measure(self.reference, logits, self.classes, self.meaning, self.width)
-        collapse = signs_of_collapse(self.reference, logits, self.meaning)
-        failures = (*collapse, *drift.failures(self.limits, random_weights=self.is_random))
-        return Verdict(drift, tuple(collapse), self.limits, failures)
+        first, *others = (
+            self._of_output(output, *pair)
+            for output, *pair in zip(self.outputs, each(self.reference, self.outputs), each(logits, self.outputs), strict=True)
+        )
+        failures = [f"{output.name}: {one}" for output, verdict in zip(self.outputs[1:], others, strict=True) for one in verdict.failures]
+        return dataclasses.replace(first, failures=(*first.failures, *failures), others=tuple(others))
+
+    def _of_output(self, output: Output, reference: np.ndarray, logits: np.ndarray) -> Verdict:
+        classes = self.classes if output is self.outputs[0] else None
+        drift = measure(reference, logits, classes, output.meaning, output.width)
+        collapse = signs_of_collapse(reference, logits, output.meaning)
+        return Verdict(drift, tuple(collapse), self.limits, (*collapse, *drift.failures(self.limits, random_weights=self.is_random)))
 
     def modes(self) -> dict[str, str]:
         """The mode of every dense layer before any repair, by its output's name."""
@@ -125,7 +134,7 @@ class Further:
 
     Attributes:
         images: [N, H, W, 3] uint8.
-        reference: logits of the recipe's float graph, [N, classes].
+        reference: logits of the recipe's float graph, of the first output: [N, classes].
         compared_with: what that is and how near the Keras model, in words.
         min_agreement: the limit.
     """
@@ -140,30 +149,32 @@ def file_logits(
     file: bytes,
     images: np.ndarray,
     recipe: Recipe,
-    output: str,
-    meaning: str,
+    outputs: Sequence[Output],
+    asked: str,
     threads: int,
     watch: Callable[[Iterable[np.ndarray]], Iterable[np.ndarray]] = iter,
 ) -> np.ndarray:
-    """[N, D]: what a file gives for images, a final softmax or sigmoid taken off.
+    """[N, D]: what a file gives for images, its outputs one after the other, a final softmax or sigmoid taken off.
 
     Args:
         file: a `.tflite` of `recipe`.
         images: [N, H, W, 3] uint8.
-        recipe, output, meaning, threads: as of a `Candidate`.
+        recipe, outputs, asked, threads: as of a `Candidate`.
         watch: what the images go through, to be counted.
     """
 
-    def before_activation() -> np.ndarray | None:
-        inner = flatbuffer.before_activation(file)
+    interpreter = Interpreter(file, threads=threads)
+    given = [list(interpreter.run_each(image[None])) for image in watch(images)]
+
+    def before_activation(index: int) -> np.ndarray | None:
+        inner = flatbuffer.before_activation(file, index)
         if inner is None:
             return None
         interpreter = Interpreter(inner, threads=threads)
         return rows([next(interpreter.run_each(image[None])) for image in images])
 
-    interpreter = Interpreter(file, threads=threads)
-    outputs = rows([interpreter.run(image[None]) for image in watch(images)])
-    return logits_of_outputs(outputs, activation(meaning, output_name(meaning, recipe.output(output))), before_activation)
+    activations = [final for _, final in in_file(outputs, recipe.output(asked))]
+    return logits_of_file([rows(one) for one in zip(*given, strict=True)], activations, before_activation)
 
 
 def _layers_to_round(candidate: Candidate) -> int:
@@ -194,7 +205,9 @@ def _sensitivity_runs(candidate: Candidate) -> int:
 @as_step("measure each layer", total=_sensitivity_runs)
 def sensitivities(candidate: Candidate) -> tuple[repair.Sensitivity, ...]:
     """What each dense layer alone does to the logits."""
-    return tuple(counted(repair.sensitivities(candidate.graph, candidate.recipe, candidate.calibration, candidate.logits)))
+    return tuple(
+        counted(repair.sensitivities(candidate.graph, candidate.recipe, candidate.calibration, candidate.logits, candidate.outputs))
+    )
 
 
 @as_step("allocate bits")

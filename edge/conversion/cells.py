@@ -116,7 +116,7 @@ def converted(model: FloatModel, todo: Plan, progress: Progress) -> Iterator[tup
         reference = convert_model.finite_reference(model, todo.images)
         # first: a model that is fed wrongly can look as if its labels were in another order
         assumptions.check_assumptions(model, todo.images, todo.settings.gate)
-        assumptions.check_label_order(reference, todo.images, todo.settings.gate)
+        assumptions.check_label_order(model.facts.first(reference), todo.images, todo.settings.gate)
     for recipe, _ in todo.outstanding:
         try:
             with reporting(progress, todo.source.artifact_name(recipe)):

@@ -115,9 +115,8 @@ def _candidate(
         classes=images.held_out_classes,
         reference=reference,
         limits=settings.limits(recipe),
-        output=settings.output,
-        meaning=model.facts.meaning,
-        width=model.facts.classes,
+        asked=settings.output,
+        outputs=model.facts.outputs,
         is_random=model.source.weights.is_random,
         threads=settings.threads,
     )
@@ -130,23 +129,24 @@ def _further(model: FloatModel, candidate: Candidate, images: Images) -> Further
     runtime's slow reference kernels.
     """
     recipe = candidate.recipe
-    if not images.split.further or candidate.meaning != CLASSES or recipe.integer_bits == 16 or recipe.is_float_graph:
+    if not images.split.further or candidate.outputs[0].meaning != CLASSES or recipe.integer_bits == 16 or recipe.is_float_graph:
         return None
 
     def answers(pixels: np.ndarray, sha256: str) -> np.ndarray:
         def run() -> np.ndarray:
             with step("run the float graph", total=len(pixels), subject=model.source.name):
-                return file_logits(candidate.graph, pixels, recipe, candidate.output, candidate.meaning, candidate.threads, counted)
+                return file_logits(candidate.graph, pixels, recipe, candidate.outputs, candidate.asked, candidate.threads, counted)
 
         return model.graph_answers(candidate.graph, sha256, run)
 
-    near = measure(candidate.reference, answers(images.held_out, images.held_out_sha256)).logits_snr_db
+    first = model.facts.first
+    near = measure(first(candidate.reference), first(answers(images.held_out, images.held_out_sha256))).logits_snr_db
     if not near >= LEAST_GRAPH_SNR_DB:
         current().warn(f"changed answers are not counted: the float graph is only {near:.1f} dB from the Keras model")
         return None
     of = f"the float graph, {near:.0f} dB from Keras on {len(images.held_out)} images"
     limit = candidate.limits.min_agreement if images.source == BUILTIN else candidate.limits.min_photo_agreement
-    return Further(images.further, answers(images.further, images.further_sha256), of, limit)
+    return Further(images.further, first(answers(images.further, images.further_sha256)), of, limit)
 
 
 def _described_file(model: FloatModel, recipe: Recipe, images: Images, settings: Settings, file: bytes, verdict: Verdict) -> bytes:

@@ -34,7 +34,7 @@ def unfit(pixels: np.ndarray, source: str, model: FloatModel, gate: bool) -> lis
     found = [check_content(facts), *check_statistics(facts, model.preprocessing), check_channel_order(facts)]
     order = found[-1]
     doubtful = order.status != OK and not model.source.weights.is_random and model.facts.meaning == CLASSES
-    if doubtful and looks_swapped(lambda images: np.asarray(model.logits(images)), pixels[:_ASKED].astype(np.float32)):
+    if doubtful and looks_swapped(lambda images: model.facts.first(np.asarray(model.logits(images))), pixels[:_ASKED].astype(np.float32)):
         found[-1] = Check(order.name, FAIL, f"{order.detail} The model is surer of them with red and blue exchanged")
     photographed = any(fact.highest > NORMALIZED_HIGHEST for fact in facts)
     refused = [check for check in found if check.status == FAIL and not (check.name in ("brightness", "contrast") and photographed)]

@@ -13,7 +13,7 @@ from edge.conversion.candidate import Repair, Verdict
 from edge.conversion.images import Images
 from edge.conversion.plan import Settings
 from edge.drift.agreement import Agreement
-from edge.drift.meanings import activation, output_name
+from edge.drift.meanings import in_file
 from edge.export.float_model import FloatModel
 from edge.export.to_tflite import INPUT_NAME
 from edge.quantization.dense_layers import weight_bits
@@ -35,12 +35,25 @@ def manifest(
     file says of itself.
     """
     source, facts, weights = model.source, model.facts, model.origin
-    output = output_name(facts.meaning, recipe.output(settings.output))
     assumed = assumptions.assumed(model, images)
     of_images = [one for one in assumed if one != OUTPUT]
     graph_model = flatbuffer.read_model(quantized)
     graph = graph_model.subgraphs[0]
-    document = {
+    given = in_file(facts.outputs, recipe.output(settings.output))
+    outputs = [
+        {
+            "name": name,
+            "shape": [1, *output.shape],
+            "dtype": flatbuffer.tensor_type(graph_model, index).lower(),
+            "quantization": flatbuffer.quantization(graph_model, index),
+            "activation": final,
+            "meaning": output.meaning,
+            **({"assumed": [OUTPUT]} if OUTPUT in assumed and not output.told else {}),
+        }
+        for (name, final), output, index in zip(given, facts.outputs, map(int, graph.outputs), strict=True)
+    ]
+    others = [block | {"drift": _drift(one, images.source)} for block, one in zip(outputs[1:], verdict.others, strict=True)]
+    document: dict[str, Any] = {
         "schema_version": artifact.SCHEMA_VERSION,
         "name": source.artifact_name(recipe),
         "variant": source.variant.id if source.variant else None,
@@ -57,15 +70,8 @@ def manifest(
             "channels": "RGB",
         },
         "preprocessing": facts.preprocessing.geometry() | ({"assumed": of_images} if of_images else {}),
-        "output": {
-            "name": output,
-            "shape": [1, *facts.output_shape],
-            "dtype": flatbuffer.tensor_type(graph_model, graph.outputs[0]).lower(),
-            "quantization": flatbuffer.quantization(graph_model, graph.outputs[0]),
-            "activation": activation(facts.meaning, output),
-            "meaning": facts.meaning,
-        }
-        | ({"assumed": [OUTPUT]} if OUTPUT in assumed else {}),
+        "output": outputs[0],
+        **({"other_outputs": others} if others else {}),
         "calibration": plan.calibration_block(settings, images) if recipe.needs_calibration else None,
         "file": {},
         "delegates": {},

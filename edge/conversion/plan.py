@@ -39,7 +39,7 @@ class Settings:
         agreement_samples: how many further ones changed answers are counted on, where there are as many; None for eight times as many.
         labels: one per class, or None.
         input_dtype: "float32" or "uint8".
-        output: a key of `edge.drift.meanings.OUTPUTS`.
+        output: a key of `edge.drift.meanings.OUTPUTS`, or one an output with commas between them.
         gate: whether a file that misses its limits is refused.
         min_snr_db, min_agreement, max_top1_drop: limits instead of the recipe's own.
         min_photo_agreement: likewise; `min_agreement` where that is given alone.

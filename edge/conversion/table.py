@@ -64,7 +64,12 @@ def table(cells: Sequence[Cell]) -> tuple[Sequence[str], Sequence[Sequence[str]]
             continue
         rows.append(_table_row(cell.outcome))
         closing += [f"{cell.outcome.path.name}: {failure}" for failure in cell.outcome.failures]
-        closing += [*_agreement_lines(cell.outcome), *_repair_lines(cell.outcome), *_sensitivity_lines(cell.outcome)]
+        closing += [
+            *_other_output_lines(cell.outcome),
+            *_agreement_lines(cell.outcome),
+            *_repair_lines(cell.outcome),
+            *_sensitivity_lines(cell.outcome),
+        ]
         assumed = artifact.assumed(cell.outcome.manifest)
         if assumed:
             closing.append(f"{cell.outcome.path.name}: ASSUMED: {', '.join(assumed)}; the file is right only where that is")
@@ -167,6 +172,18 @@ def _table_row(outcome: Any) -> tuple[str, ...]:
         manifest["delegates"]["gpu"]["verdict"],
         outcome.status if not outcome.failures or outcome.status == "refused" else f"{outcome.status}, drift check failed",
     )
+
+
+def _other_output_lines(outcome: Any) -> list[str]:
+    """The outputs behind the first: what they are and what they are worth."""
+    lines = []
+    for output in outcome.manifest.get("other_outputs", ()):
+        same = _agreement({"output": output, "drift": output["drift"]})
+        lines.append(
+            f"{outcome.path.name}: output {output['name']}, {output['meaning'].replace('_', ' ')}: "
+            f"{_shown(output['drift']['logits_snr_db'], '{:.1f}')} dB{', ' if same else ''}{same}"
+        )
+    return lines
 
 
 def _agreement_lines(outcome: Any) -> list[str]:

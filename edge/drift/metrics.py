@@ -7,12 +7,13 @@ probabilities gives its logits up to it. NaN anywhere fails every check.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from edge.drift.limits import Limits
-from edge.drift.meanings import ACTIVATIONS, CLASS_MAP, CLASSES, LABELS, VALUES
+from edge.drift.meanings import ACTIVATIONS, CLASS_MAP, CLASSES, LABELS, VALUES, Output, each
 
 # Probabilities below this are not told apart: exp of the float32 logarithm's floor
 SMALLEST_PROBABILITY = np.finfo(np.float32).tiny
@@ -102,6 +103,21 @@ def logits_of_outputs(outputs: np.ndarray, activation: str | None, exact: Callab
     if activation == "softmax":
         return logits_of_probabilities(outputs)
     return logits_of_probabilities(outputs) - logits_of_probabilities(1.0 - np.asarray(outputs, np.float64))
+
+
+def logits_of_file(
+    outputs: Sequence[np.ndarray], activations: Sequence[str | None], exact: Callable[[int], np.ndarray | None]
+) -> np.ndarray:
+    """[N, D]: `logits_of_outputs` of each of a file's outputs [N, size], one after the other.
+
+    Args:
+        exact: as of `logits_of_outputs`, of the output of an index.
+    """
+    parts = [
+        logits_of_outputs(one, final, functools.partial(exact, index))
+        for index, (one, final) in enumerate(zip(outputs, activations, strict=True))
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -315,6 +331,13 @@ def summary(images: ImageDrifts) -> Drift:
         top1_reference=float(np.mean(images.rank_reference == 0)) if labelled else None,
         top1_target=float(np.mean(images.rank_target == 0)) if labelled else None,
     )
+
+
+def measure_worst(reference: np.ndarray, target: np.ndarray, outputs: Sequence[Output]) -> Drift:
+    """Of the output with the least SNR; of [N, D] logits that hold all outputs one after the other."""
+    pairs = zip(outputs, each(reference, outputs), each(target, outputs), strict=True)
+    found = [measure(one, other, None, output.meaning, output.width) for output, one, other in pairs]
+    return min(found, key=lambda drift: drift.logits_snr_db if np.isfinite(drift.logits_snr_db) else -np.inf)
 
 
 def measure(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge.artifacts.artifact import canonical_json
-from edge.drift.meanings import LOGITS, PROBABILITIES
+from edge.drift.meanings import LOGITS, PROBABILITIES, Output, each, words_for
 from edge.export import source as sources
 from edge.export.backend import require_tensorflow_backend
 from edge.export.source import Source
@@ -32,26 +32,34 @@ class Facts:
     """What is known of a built model.
 
     Attributes:
-        input_shape, output_shape: of one image and of what comes out for it.
-        meaning: of the output, one of `edge.drift.meanings.MEANINGS`.
+        input_shape: of one image.
+        outputs: what comes out for it; the first one is what the model is for.
         preprocessing: of its images.
         takes_pixels: whether it normalises by itself.
         origin: of its weights, the arguments of `tfvit.weights.WeightsOrigin`.
-        assumed: what is assumed of its images and its output, since nobody said it and the model does not show it.
+        assumed: what is assumed of its images and its outputs, since nobody said it and the model does not show it.
     """
 
     input_shape: tuple[int, int, int]
-    output_shape: tuple[int, ...]
-    meaning: str
+    outputs: tuple[Output, ...]
     preprocessing: Preprocessing
     takes_pixels: bool
     origin: Mapping[str, Any]
     assumed: tuple[str, ...] = ()
 
     @property
+    def meaning(self) -> str:
+        """Of the first output, one of `edge.drift.meanings.MEANINGS`."""
+        return self.outputs[0].meaning
+
+    @property
     def classes(self) -> int:
-        """Entries of the output's last axis."""
-        return self.output_shape[-1]
+        """Entries of the first output's last axis."""
+        return self.outputs[0].width
+
+    def first(self, logits: np.ndarray) -> np.ndarray:
+        """Of [N, D] logits those of the first output."""
+        return each(logits, self.outputs)[0]
 
     def to_json(self) -> bytes:
         return canonical_json(dataclasses.asdict(self)).encode()
@@ -65,7 +73,7 @@ class Facts:
             **read
             | {
                 "input_shape": tuple(read["input_shape"]),
-                "output_shape": tuple(read["output_shape"]),
+                "outputs": tuple(Output(**one | {"shape": tuple(one["shape"])}) for one in read["outputs"]),
                 "assumed": tuple(read["assumed"]),
                 "preprocessing": Preprocessing(**preprocessing),
             }
@@ -91,7 +99,7 @@ class FloatModel:
         with step("load TensorFlow", subject=self.source.name):
             require_tensorflow_backend()
             from edge.export import to_tflite
-            from edge.export.outputs import loss_of
+            from edge.export.outputs import losses_of
         with step("build the model", subject=self.source.name):
             model, self._origin = sources.build(self.source)
             sources.require_unchanged(self.source)
@@ -99,10 +107,10 @@ class FloatModel:
             if variant:
                 built = to_tflite.exportable(model, variant.preprocessing, False, PROBABILITIES)
             else:
-                loss = loss_of(model) if self.source.live is not None else loss_of(None, self.source.weights.path)
+                losses = losses_of(model, None if self.source.live is not None else self.source.weights.path)
                 said = said.over(attached(model))
                 model = to_tflite.sized(model, self.source.image_size)
-                built = to_tflite.exportable(model, None, said.takes_pixels, self.source.output, loss, said.channels == "BGR")
+                built = to_tflite.exportable(model, None, said.takes_pixels, self.source.output, losses, said.channels == "BGR")
             self._said = said
             return dataclasses.replace(built, preprocessing=said.applied(built.preprocessing, size_of(*built.input_shape[:2])))
 
@@ -113,12 +121,11 @@ class FloatModel:
         assumed += self.source.checkpoint.assumed if self.source.checkpoint else ()
         return Facts(
             input_shape=built.input_shape,
-            output_shape=built.output_shape,
-            meaning=built.meaning,
+            outputs=built.outputs,
             preprocessing=built.preprocessing,
             takes_pixels=built.takes_pixels,
             origin=dataclasses.asdict(self._origin),
-            assumed=assumed if built.told else (*assumed, OUTPUT),
+            assumed=assumed if all(output.told for output in built.outputs) else (*assumed, OUTPUT),
         )
 
     @property
@@ -135,7 +142,7 @@ class FloatModel:
         return WeightsOrigin(**self.facts.origin)
 
     def logits(self, pixels: Any) -> Any:
-        """[B, H, W, 3] RGB pixels 0..255 -> [B, ...], as its output's shape says, a final softmax or sigmoid left off."""
+        """[B, H, W, 3] RGB pixels 0..255 -> [B, D], all outputs one after the other, a final softmax or sigmoid left off."""
         return self.exportable.logits(pixels)
 
     def float_file(self, rewrites: Sequence[str], input_dtype: str, output: str) -> bytes:
@@ -149,7 +156,8 @@ class FloatModel:
 
     def graph(self, recipe: Recipe, input_dtype: str, output: str) -> bytes:
         """The float flatbuffer a recipe starts from. Recipes that want the same one share it; the last one is remembered."""
-        output = LOGITS if output == LOGITS else PROBABILITIES  # what else was said is the source's
+        # what else was said is the source's
+        output = ",".join(LOGITS if word == LOGITS else PROBABILITIES for word in words_for(1, output))
         wanted = (recipe.rewrites, bool(recipe.integer_bits), recipe.integer_interface, input_dtype, output)
         if self._graph[0] != wanted:
             from edge.quantization import quantize
@@ -161,7 +169,7 @@ class FloatModel:
         return self._graph[1]
 
     def reference(self, pixels: np.ndarray, sha256: str) -> np.ndarray:
-        """The logits of images, [N, D]: of one image's output, a map's too, as one row.
+        """The logits of images, [N, D]: of one image's outputs, a map's too, as one row.
 
         Args:
             pixels: [N, H, W, 3].

@@ -54,17 +54,18 @@ class End(NamedTuple):
         return self.meaning is not None or isinstance(self.operation, _OF_NUMBERS)
 
 
-def end_of(model: keras.Model) -> End:
-    """How a model ends, inside nested models too; layers that pass values on are looked through."""
+def end_of(model: keras.Model, index: int = 0) -> End:
+    """How a model's output of this index ends, inside nested models too; layers that pass values on are looked through."""
     model = getattr(model, "_functional", None) or model
-    last = final = model.outputs[0]._keras_history.operation
-    history = model.outputs[0]._keras_history
+    output = model.outputs[index]
+    last = final = output._keras_history.operation
+    history = output._keras_history
     while is_identity(final):
         history = final._inbound_nodes[history.node_index].input_tensors[0]._keras_history
         final = history.operation
     if isinstance(final, keras.Model):
-        return end_of(final)
-    if _is(final, "softmax") and getattr(final, "axis", -1) in (-1, len(model.outputs[0].shape) - 1):
+        return end_of(final, history.tensor_index)
+    if _is(final, "softmax") and getattr(final, "axis", -1) in (-1, len(output.shape) - 1):
         return End(final, "softmax", CLASSES)
     if _is(final, "sigmoid"):
         return End(final, "sigmoid", LABELS)
@@ -89,53 +90,81 @@ def _is(operation: Any, name: str) -> bool:
 
 @contextlib.contextmanager
 def without_activation(model: keras.Model) -> Iterator[None]:
-    """While it lasts, the model gives what its last softmax or sigmoid reads."""
-    end = end_of(model)
-    if end.activation is None:
-        yield
-        return
-    by_activation = hasattr(end.operation, "activation")
-    name, kept = ("activation", end.operation.activation) if by_activation else ("call", end.operation.call)
-    setattr(end.operation, name, keras.activations.linear if by_activation else lambda inputs, *others, **more: inputs)
+    """While it lasts, the model gives what the softmax or sigmoid that ends an output reads, for each of its outputs."""
+    ends = {
+        id(end.operation): end.operation for end in map(end_of, [model] * len(model.outputs), range(len(model.outputs))) if end.activation
+    }
+    changed = []
+    for operation in ends.values():
+        by_activation = hasattr(operation, "activation")
+        name = "activation" if by_activation else "call"
+        changed.append((operation, name, getattr(operation, name)))
+        setattr(operation, name, keras.activations.linear if by_activation else lambda inputs, *others, **more: inputs)
     try:
         yield
     finally:
-        setattr(end.operation, name, kept)
+        for operation, name, kept in changed:
+            setattr(operation, name, kept)
 
 
-def meaning_of(model: keras.Model, loss: str | None) -> str | None:
-    """What a model's output means; None where neither its end nor its loss says.
+def reads_probabilities(model: keras.Model) -> str | None:
+    """The name of the softmax or sigmoid of one output that something else is computed from; None where there is none.
+
+    Such a model cannot be asked for what that softmax reads: the other output would change.
+    """
+    model = getattr(model, "_functional", None) or model
+    ends = {
+        id(end.operation): end.operation for end in map(end_of, [model] * len(model.outputs), range(len(model.outputs))) if end.activation
+    }
+    for operation in ends.values():
+        given = {id(tensor) for node in operation._inbound_nodes for tensor in node.output_tensors}
+        waiting = [node for node in operation._outbound_nodes if any(id(tensor) in given for tensor in node.input_tensors)]
+        while waiting:
+            node = waiting.pop()
+            if not is_identity(node.operation):
+                return operation.name
+            waiting += node.operation._outbound_nodes
+    return None
+
+
+def meaning_of(model: keras.Model, loss: str | None, index: int = 0) -> str | None:
+    """What a model's output of this index means; None where neither its end nor its loss says.
 
     Args:
-        loss: of `loss_of`.
+        loss: of this output, of `loss_of`.
     """
-    told = end_of(model).meaning
+    told = end_of(model, index).meaning
     by_loss = next((meaning for meaning, names in _SAID_BY_LOSS.items() if loss in names), None)
-    if told is None and by_loss is None and model.outputs[0].shape[-1] == 1:
+    if told is None and by_loss is None and model.outputs[index].shape[-1] == 1:
         return VALUES  # one number, and nothing that makes a probability of it
     return told or by_loss
 
 
-def loss_of(model: keras.Model | None, path: Path | None = None) -> str | None:
-    """The name of the loss that a model was compiled with, in Keras's spelling ("binary_crossentropy"); None without one.
+def losses_of(model: keras.Model, path: Path | None = None) -> list[str | None]:
+    """The name of the loss that each output was compiled with, in Keras's spelling ("binary_crossentropy"); None without one.
 
     Args:
         model: in memory.
-        path: a saved `.keras`, instead.
+        path: the `.keras` that it was read from, if it was; then what stands there counts.
     """
     if path is not None:
         try:
             with zipfile.ZipFile(path) as archive:
                 compiled = json.loads(archive.read("config.json")).get("compile_config") or {}
         except (OSError, KeyError, ValueError, zipfile.BadZipFile):
-            return None
+            compiled = {}
     else:
-        compiled = (model.get_compile_config() if model is not None and model.compiled else None) or {}
-    return _loss_name(compiled.get("loss"))
+        compiled = (model.get_compile_config() if model.compiled else None) or {}
+    loss, names = compiled.get("loss"), model.output_names
+    if len(names) > 1 and isinstance(loss, list | tuple) and len(loss) == len(names):
+        return [_loss_name(one) for one in loss]
+    if len(names) > 1 and isinstance(loss, dict) and "class_name" not in loss:
+        return [_loss_name(loss.get(name)) for name in names]
+    return [_loss_name(loss)] * len(names)  # one loss is every output's
 
 
 def _loss_name(loss: Any) -> str | None:
-    """Of a loss as Keras writes it down: its own name, its class's or its function's; of several outputs none."""
+    """Of one output's loss as Keras writes it down: its own name, its class's or its function's."""
     if isinstance(loss, str):
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", loss).lower()
     if isinstance(loss, dict) and "class_name" in loss:

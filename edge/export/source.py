@@ -66,7 +66,7 @@ class Source:
         trusted: for a saved model: whether code in it may run.
         live: the Keras model, where it is in memory.
         imports: for a saved model: modules to import first, which register layers of the user's own, each with the SHA-256 of its file.
-        output: what was said of its output, a key of `edge.drift.meanings.OUTPUTS`.
+        output: what was said of its outputs: keys of `edge.drift.meanings.OUTPUTS`, with commas between them.
         checkpoint: how it was read, for a checkpoint of anyone's.
         image_size, window: of a variant, instead of its own; the row `variant` is for that size already.
     """

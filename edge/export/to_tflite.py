@@ -1,7 +1,7 @@
 """keras.Model -> float flatbuffer: batch 1, fixed size, builtin operations only, image normalisation inside.
 
-The file takes RGB pixels 0..255 [1, H, W, 3] and gives what the model gives: probabilities or logits [1, classes], or other numbers as
-they are (edge/drift/meanings.py). It is made once per model; every recipe starts from it.
+The file takes RGB pixels 0..255 [1, H, W, 3] and gives what the model gives, in its order: probabilities or logits [1, classes], or other
+numbers as they are (edge/drift/meanings.py). It is made once per model; every recipe starts from it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -17,9 +17,23 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge.artifacts.atomic_files import scratch_folder
-from edge.drift.meanings import AUTO, CLASS_MAP, CLASSES, FEATURES, MEANINGS, OUTPUTS, PROBABILITIES, VALUES, activation, output_name
+from edge.drift.meanings import (
+    AUTO,
+    CLASS_MAP,
+    CLASSES,
+    FEATURES,
+    LOGITS,
+    MEANINGS,
+    OUTPUTS,
+    PROBABILITIES,
+    VALUES,
+    Output,
+    in_file,
+    output_name,
+    words_for,
+)
 from edge.export.backend import require_tensorflow_backend
-from edge.export.outputs import end_of, is_identity, meaning_of, without_activation
+from edge.export.outputs import end_of, is_identity, meaning_of, reads_probabilities, without_activation
 from edge.tflite.flatbuffer import make_constant, read_model, write_model
 from edge.tflite.versions import set_min_runtime_version
 from tfvit.attention import substituted_constants
@@ -36,38 +50,32 @@ class ExportableModel:
     """A Keras model with what has to stand before and behind it.
 
     Attributes:
-        model: functional, one image input of fixed size, one output of fixed size.
+        model: functional, one image input of fixed size, outputs of fixed size.
         preprocessing: resize, crop and normalisation of its images.
         takes_pixels: whether the model normalises by itself.
-        meaning: of its output, one of `edge.drift.meanings.MEANINGS`.
-        told: whether the model, its loss or the user says what the output means.
+        outputs: what its outputs are, in its order.
     """
 
     model: keras.Model
     preprocessing: Preprocessing
     takes_pixels: bool
-    meaning: str = CLASSES
-    told: bool = True
+    outputs: tuple[Output, ...]
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
         return tuple(self.model.inputs[0].shape[1:])
 
-    @property
-    def classes(self) -> int:
-        """Entries of the output's last axis."""
-        return self.output_shape[-1]
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Of one image's output."""
-        return tuple(self.model.outputs[0].shape[1:])
-
-    def logits(self, pixels: Any) -> Any:
-        """[B, H, W, 3] RGB pixels 0..255 -> [B, ...], as `output_shape` says, in the float model, a final softmax or sigmoid left off."""
+    def each(self, pixels: Any) -> list[Any]:
+        """[B, H, W, 3] RGB pixels 0..255 -> [B, ...] of each output, in the float model, a final softmax or sigmoid left off."""
         inputs = pixels if self.takes_pixels else normalize(pixels, self.preprocessing)
         with without_activation(self.model):
-            return keras.ops.cast(self.model(keras.ops.cast(inputs, self.model.inputs[0].dtype), training=False), "float32")
+            given = self.model(keras.ops.cast(inputs, self.model.inputs[0].dtype), training=False)
+        return [keras.ops.cast(one, "float32") for one in keras.tree.flatten(given)]
+
+    def logits(self, pixels: Any) -> Any:
+        """The same as one row an image, [B, D]: outputs one after the other."""
+        flat = [keras.ops.reshape(one, (-1, output.size)) for one, output in zip(self.each(pixels), self.outputs, strict=True)]
+        return flat[0] if len(flat) == 1 else keras.ops.concatenate(flat, axis=1)
 
 
 def exportable(
@@ -75,7 +83,7 @@ def exportable(
     preprocessing: Preprocessing | None = None,
     takes_pixels: bool | None = None,
     output: str = AUTO,
-    loss: str | None = None,
+    losses: Sequence[str | None] | None = None,
     bgr: bool = False,
 ) -> ExportableModel:
     """Checks that a Keras model can be exported and finds out what its input and its output are.
@@ -83,26 +91,66 @@ def exportable(
     Args:
         preprocessing: the published protocol at the model's own size by default.
         takes_pixels: whether the model takes pixels 0..255 and normalises them itself; found from the model's graph by default.
-        output: what was said of its output, a key of `edge.drift.meanings.OUTPUTS`; "auto" finds out what the model's end and its loss
-            say, and takes it for scores of classes where neither does.
-        loss: of `edge.export.outputs.loss_of`.
+        output: what was said of its output, a key of `edge.drift.meanings.OUTPUTS`, or one an output with commas between them; "auto"
+            finds out what the model's end and its loss say, and takes it for scores of classes where neither does.
+        losses: of `edge.export.outputs.losses_of`.
         bgr: whether the model takes blue first; what comes out takes red first.
 
     Raises:
-        InputError: not one image in and one output, no fixed size, or no tfvit backbone.
-        UsageError: the model cannot mean what was said of its output.
+        InputError: not one image in, no fixed size, no tfvit backbone, or an output that is computed from another's probabilities.
+        UsageError: the model cannot mean what was said of its outputs, or has another number of them.
     """
     problem = _why_not_exportable(model)
     if problem:
         raise InputError(
             f"the model {model.name!r} cannot be converted",
-            expected="one [None, H, W, 3] image input of fixed size, a tfvit backbone, one output of fixed size",
+            expected="one [None, H, W, 3] image input of fixed size, a tfvit backbone, outputs of fixed size",
             received=problem,
-            action="build it with a fixed input_shape, or give --image-size N or HEIGHTxWIDTH; of several outputs, "
-            "keras.Model(model.input, model.outputs[0]) keeps one",
+            action="build it with a fixed input_shape, or give --image-size N or HEIGHTxWIDTH",
         )
     model = _in_float32(model)
-    end, said, found = end_of(model), OUTPUTS[output], meaning_of(model, loss)
+    outputs = _outputs(model, output, losses or [None] * len(model.outputs))
+    height, width = model.inputs[0].shape[1:3]
+    if takes_pixels is None:
+        takes_pixels = normalises_itself(model)
+    return ExportableModel(
+        model=_red_first(model) if bgr else model,
+        preprocessing=preprocessing or Preprocessing.for_image_size(size_of(height, width), 1.0 if min(height, width) >= 384 else 0.875),
+        takes_pixels=takes_pixels,
+        outputs=outputs,
+    )
+
+
+def _outputs(model: keras.Model, asked: str, losses: Sequence[str | None]) -> tuple[Output, ...]:
+    """What a model's outputs are."""
+    number, words = len(model.outputs), words_for(len(model.outputs), asked)
+    if len(words) != number or (number > 1 and "," not in asked and OUTPUTS[asked]):
+        raise UsageError(
+            "not a word for each output",
+            expected=f"--output with {number} of {', '.join(OUTPUTS)}, in the order {', '.join(model.output_names)}",
+            received=f"--output {asked}",
+            action=f"say --output {','.join([AUTO] * number)} with what you know in its place, or leave it out",
+        )
+    read = reads_probabilities(model) if number > 1 else None
+    if read:
+        raise InputError(
+            f"the model {model.name!r} cannot be converted",
+            expected="outputs that are computed side by side",
+            received=f"something else is computed from the probabilities that {read!r} gives",
+            action="leave one of both outputs out: keras.Model(model.input, model.outputs[0]) keeps the first",
+        )
+    found = [_output(model, *one) for one in zip(range(number), words, losses, strict=True)]
+    taken = {output_name(found[0].meaning, word) for word in (LOGITS, PROBABILITIES)}
+    for index, output in enumerate(found):
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", output.name)
+        found[index] = dataclasses.replace(output, name=name if name not in taken else f"{name}_{index + 1}")
+        taken.add(found[index].name)
+    return tuple(found)
+
+
+def _output(model: keras.Model, index: int, output: str, loss: str | None) -> Output:
+    end, said, found = end_of(model, index), OUTPUTS[output], meaning_of(model, loss, index)
+    shape = tuple(model.outputs[index].shape[1:])
     if said is None and found is None and not end.usual:  # it may hide a softmax before it
         raise UsageError(
             "what the model's output means is not known",
@@ -111,7 +159,7 @@ def exportable(
             received=f"{type(end.operation).__name__} {end.operation.name!r} at its end",
             action="end the model in Dense(classes) or Dense(classes, activation='softmax'), or say what its numbers are with --output",
         )
-    is_map = len(model.outputs[0].shape) > 2
+    is_map = len(shape) > 1
     meaning = said or found or (FEATURES if is_map and output == AUTO else CLASSES)
     if is_map and meaning == CLASSES:
         meaning = CLASS_MAP
@@ -122,16 +170,7 @@ def exportable(
             received=f"--output {output}",
             action="leave --output out",
         )
-    height, width = model.inputs[0].shape[1:3]
-    if takes_pixels is None:
-        takes_pixels = normalises_itself(model)
-    return ExportableModel(
-        model=_red_first(model) if bgr else model,
-        preprocessing=preprocessing or Preprocessing.for_image_size(size_of(height, width), 1.0 if min(height, width) >= 384 else 0.875),
-        takes_pixels=takes_pixels,
-        meaning=meaning,
-        told=output != AUTO or found is not None,
-    )
+    return Output(model.output_names[index], meaning, shape, told=output != AUTO or found is not None)
 
 
 def export_float(source: ExportableModel, input_dtype: str = "float32", output: str = "probabilities") -> bytes:
@@ -140,10 +179,10 @@ def export_float(source: ExportableModel, input_dtype: str = "float32", output: 
     Args:
         source: the model.
         input_dtype: "float32" or "uint8", of pixels 0..255 either way.
-        output: a key of `edge.drift.meanings.OUTPUTS`.
+        output: a key of `edge.drift.meanings.OUTPUTS`, or one an output with commas between them.
 
     Returns:
-        A `.tflite` with one signature, `serving_default`, input `pixels`, output `edge.drift.meanings.output_name`.
+        A `.tflite` with one signature, `serving_default`, input `pixels`, outputs `edge.drift.meanings.in_file`, in the model's order.
 
     Raises:
         EnvironmentUnusableError: Keras does not run on TensorFlow, or the model is too large for one file.
@@ -151,20 +190,21 @@ def export_float(source: ExportableModel, input_dtype: str = "float32", output: 
     require_tensorflow_backend()
     import tensorflow as tf
 
-    name = output_name(source.meaning, output)
-    final = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid, None: lambda values: values}[activation(source.meaning, name)]
+    activations = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid, None: lambda values: values}
+    given = in_file(source.outputs, output)
 
-    def serve(pixels: Any) -> Any:
-        return final(source.logits(tf.cast(pixels, tf.float32)))
+    def serve(pixels: Any) -> dict[str, Any]:
+        values = source.each(tf.cast(pixels, tf.float32))
+        return {name: activations[final](one) for one, (name, final) in zip(values, given, strict=True)}
 
     pixels = tf.TensorSpec((1, *source.input_shape), input_dtype, name=INPUT_NAME)
     with scratch_folder():
         constants = _attention_constants(source.model, serve, pixels)
     arguments = {name: f"constant_{index}" for index, name in enumerate(constants)}
 
-    def serve_with_constants(pixels: Any, **given: Any) -> dict[str, Any]:
-        with substituted_constants(source.model, lambda name, compute: given[arguments[name]]):
-            return {name: serve(pixels)}
+    def serve_with_constants(pixels: Any, **values: Any) -> dict[str, Any]:
+        with substituted_constants(source.model, lambda name, compute: values[arguments[name]]):
+            return serve(pixels)
 
     module = tf.Module()
     module.variables_of_model = [variable.value for variable in source.model.variables]
@@ -194,6 +234,7 @@ def export_float(source: ExportableModel, input_dtype: str = "float32", output: 
             ) from error
     model = read_model(data)
     _fill_in_constants(model, {arguments[name]: (name, value) for name, value in constants.items()})
+    _put_outputs_in_order(model, [name for name, _ in given])
     set_min_runtime_version(model)
     return write_model(model)
 
@@ -237,6 +278,13 @@ def _fill_in_constants(model: schema.ModelT, values: dict[str, tuple[str, np.nda
     graph.inputs = np.asarray([index for index in graph.inputs if index not in filled], np.int32)
 
 
+def _put_outputs_in_order(model: schema.ModelT, names: Sequence[str]) -> None:
+    """Outputs of the graph and its signature in this order, in place: the converter sorts them by name."""
+    signature = model.signatureDefs[0]
+    signature.outputs = sorted(signature.outputs, key=lambda entry: names.index(entry.name.decode()))
+    model.subgraphs[0].outputs = np.asarray([entry.tensorIndex for entry in signature.outputs], np.int32)
+
+
 def sized(model: keras.Model, size: Size | None) -> keras.Model:
     """A model whose input has no fixed size, on images of this one; the model itself for None.
 
@@ -255,14 +303,22 @@ def sized(model: keras.Model, size: Size | None) -> keras.Model:
             action="leave --image-size out, or build the model with input_shape=(None, None, 3)",
         )
     inputs = keras.layers.Input(shape=(*sides(size), 3), dtype=model.inputs[0].dtype, name=INPUT_NAME)
-    return keras.Model(inputs, model(inputs), name=model.name)
+    return _with_outputs_of(model, inputs, inputs)
+
+
+def _with_outputs_of(model: keras.Model, inputs: Any, fed: Any) -> keras.Model:
+    """A model around another, which is fed `fed`: several outputs keep their names."""
+    given = model(fed)
+    if len(model.outputs) > 1:
+        given = [keras.layers.Identity(name=name)(one) for name, one in zip(model.output_names, keras.tree.flatten(given), strict=True)]
+    return keras.Model(inputs, given, name=model.name)
 
 
 def _red_first(model: keras.Model) -> keras.Model:
     """A model that takes blue first, behind an exchange of red and blue by slices, which every delegate takes."""
     inputs = keras.layers.Input(shape=model.inputs[0].shape[1:], dtype=model.inputs[0].dtype, name=INPUT_NAME)
     exchanged = keras.ops.concatenate([inputs[..., channel : channel + 1] for channel in (2, 1, 0)], axis=-1)
-    return keras.Model(inputs, model(exchanged), name=model.name)
+    return _with_outputs_of(model, inputs, exchanged)
 
 
 def _in_float32(model: keras.Model) -> keras.Model:
@@ -326,13 +382,14 @@ def _contains_backbone(model: keras.Model) -> bool:
 def _why_not_exportable(model: keras.Model) -> str | None:
     if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
         return "a subclassed model without a static graph"
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        return f"{len(model.inputs)} inputs and {len(model.outputs)} outputs"
-    image, scores = model.inputs[0].shape, model.outputs[0].shape
+    if len(model.inputs) != 1:
+        return f"{len(model.inputs)} inputs"
+    image = model.inputs[0].shape
     if len(image) != 4 or image[-1] != 3 or None in image[1:]:
         return f"an input of shape {tuple(image)}"
-    if len(scores) < 2 or None in scores[1:]:
-        return f"an output of shape {tuple(scores)}"
+    for scores in (tuple(output.shape) for output in model.outputs):
+        if len(scores) < 2 or None in scores[1:]:
+            return f"an output of shape {scores}"
     if not _contains_backbone(model):
         return "no tfvit layers in it"
     return None
@@ -341,7 +398,7 @@ def _why_not_exportable(model: keras.Model) -> str | None:
 def batched_logits(source: ExportableModel, batch_size: int) -> Callable[[np.ndarray], np.ndarray]:
     """The float Keras model as a function [N, H, W, 3] pixels -> [N, D] logits, traced once, `batch_size` images at a time.
 
-    D: entries of one image's output, a map's as one row.
+    D: entries of one image's outputs, a map's too, as one row.
     """
     import tensorflow as tf
 
@@ -353,7 +410,7 @@ def batched_logits(source: ExportableModel, batch_size: int) -> Callable[[np.nda
     def logits(pixels: np.ndarray) -> np.ndarray:
         starts = range(0, len(pixels), batch_size)
         parts = [compiled(tf.constant(pixels[start : start + batch_size], tf.float32)).numpy() for start in starts]
-        return np.concatenate(parts).reshape(len(pixels), -1)
+        return np.concatenate(parts)
 
     return logits
 

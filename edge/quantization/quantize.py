@@ -248,8 +248,9 @@ def _quantize_operations(float_file: bytes, recipe: Recipe, ranges: Mapping[str,
             engine.add_static_config(
                 f"^{re.escape(name)};$", qtyping.TFLOperationName[operation], activation_num_bits=16, weight_num_bits=8
             )
-        final = _final_softmax(flatbuffer.read_model(float_file))
-        if final is not None:  # probabilities of thousands of classes lie below a step of 16 bits: their softmax stays float
+        float_model = flatbuffer.read_model(float_file)
+        for final in _made_by(float_model, "SOFTMAX"):  # probabilities of thousands of classes lie below a step of 16 bits: it stays float
+            final = flatbuffer.tensor_name(float_model, final)
             engine.update_quantization_recipe(re.escape(final), qtyping.TFLOperationName.SOFTMAX, algorithm_key="no_quantize")
     statistics = None
     needed = static_tensors(float_file, recipe, modes)
@@ -288,24 +289,23 @@ def _stream(model: schema.ModelT) -> list[tuple[str, str]]:
     ]
 
 
-def _final_softmax(model: schema.ModelT) -> str | None:
-    """The name of the graph's output where a softmax makes it."""
-    (output,) = model.subgraphs[0].outputs
-    made_by = next((name for name, operator in flatbuffer.operators(model) if output in operator.outputs), None)
-    return flatbuffer.tensor_name(model, output) if made_by == "SOFTMAX" else None
+def _made_by(model: schema.ModelT, *operations: str) -> dict[int, schema.OperatorT]:
+    """Of the graph's outputs those that such an operation makes, with it."""
+    made = {int(index): operator for name, operator in flatbuffer.operators(model) if name in operations for index in operator.outputs}
+    return {int(index): made[int(index)] for index in model.subgraphs[0].outputs if int(index) in made}
 
 
 def _end_in_logits(model: schema.ModelT) -> None:
-    """Takes the last softmax off: the graph and its signature end in what goes into it."""
-    if _final_softmax(model) is None:
-        return
+    """Takes a last softmax or sigmoid off: the graph and its signature end in what goes into it."""
     graph, signature = model.subgraphs[0], model.signatureDefs[0]
-    (output,) = graph.outputs
-    (softmax,) = (operator for operator in graph.operators if output in operator.outputs)
-    graph.operators = [operator for operator in graph.operators if operator is not softmax]
-    graph.outputs = np.asarray([softmax.inputs[0]], np.int32)
-    for entry in signature.outputs:
-        entry.tensorIndex, entry.name = int(softmax.inputs[0]), b"logits"
+    first = int(graph.outputs[0])
+    for output, operator in _made_by(model, "SOFTMAX", "LOGISTIC").items():
+        logits = int(operator.inputs[0])
+        graph.operators = [one for one in graph.operators if one is not operator]
+        graph.outputs = np.asarray([logits if index == output else index for index in graph.outputs], np.int32)
+        for entry in signature.outputs:
+            if entry.tensorIndex == output:
+                entry.tensorIndex, entry.name = logits, b"logits" if output == first else entry.name
 
 
 def _symmetric_right_sides(model: schema.ModelT, ranges: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:

@@ -21,7 +21,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from edge.drift.metrics import measure
+from edge.drift.meanings import Output
+from edge.drift.metrics import measure_worst
 from edge.quantization import quantize
 from edge.quantization.dense_layers import dense_layers, multiplications, stored_bytes
 from edge.quantization.ranges import Calibration
@@ -43,8 +44,8 @@ class Sensitivity:
         name: of the layer's output tensor.
         layer: its Keras path.
         mode: the mode it was measured in.
-        snr_db: of the logits, everything else in float.
-        kl: mean Kullback-Leibler divergence of the probabilities, nats.
+        snr_db: of the logits, everything else in float; of several outputs the least.
+        kl: mean Kullback-Leibler divergence of that output's probabilities, nats; 0 where it has none.
         multiplications: the layer's.
         saved_bytes: how much smaller the file is than with the layer in float.
     """
@@ -80,6 +81,7 @@ def sensitivities(
     recipe: Recipe,
     calibration: Calibration,
     logits: Callable[[bytes], np.ndarray],
+    outputs: Sequence[Output],
 ) -> Iterator[Sensitivity]:
     """Every dense layer's own effect, in the recipe's mode and in those between it and float; in the order of execution.
 
@@ -87,7 +89,8 @@ def sensitivities(
         float_file: the float flatbuffer the recipe starts from.
         recipe: whose modes are looked at.
         calibration: what the recipe needs.
-        logits: runs a file on the images to judge by: [N, classes].
+        logits: runs a file on the images to judge by: [N, D], of all outputs one after the other.
+        outputs: the model's.
     """
     model = flatbuffer.read_model(float_file)
     own = quantize.layer_modes(model, recipe, calibration)
@@ -96,9 +99,9 @@ def sensitivities(
     for layer in dense_layers(model):
         for mode in recipe.ladder[recipe.ladder.index(own[layer.name]) : -1]:
             file = quantize.quantize(float_file, recipe, calibration, everything_float | {layer.name: mode})
-            drift = measure(reference, logits(file))
+            drift = measure_worst(reference, logits(file), outputs)
             costs = (multiplications(model, layer), stored_bytes(model, layer, 32) - stored_bytes(model, layer, WEIGHT_BITS[mode]))
-            yield Sensitivity(layer.name, layer.layer, mode, drift.logits_snr_db, drift.kl, *costs)
+            yield Sensitivity(layer.name, layer.layer, mode, drift.logits_snr_db, drift.kl if np.isfinite(drift.kl) else 0.0, *costs)
 
 
 def steps_to_float(mode: str, ladder: Sequence[str]) -> int:

@@ -77,6 +77,8 @@ def _drift(facts: FileFacts) -> Check:
     words = f"logits SNR {_or_none(drift['logits_snr_db'], 'dB')}, at least {limits['min_snr_db']:g} dB"
     if not facts.random and meaning(facts.manifest) in (CLASSES, LABELS):
         words += f"; same top-1 on {_or_none(drift['top1_agreement'], '', 100)} %, at least {100 * limits['min_agreement']:g} %"
+    for output in facts.manifest.get("other_outputs", ()):
+        words += f"; {output['name']} {_or_none(output['drift']['logits_snr_db'], 'dB')}"
     words += f", on {drift['samples']} images ({drift['source']})"
     if drift["collapse"]:
         words = f"{'; '.join(drift['collapse'])}; {words}"

@@ -155,7 +155,8 @@ def _drift(inputs: Inputs, plots: Plots) -> Section:
         drawn.append(plots.points("Same top-1 as Keras", "% of images", same, LIMIT_NOTE))
     words = ("Each file against the float Keras model, measured when it was converted, on images it was not calibrated on.",)
     repaired = tables.repairs_table(inputs)
-    blocks = [Block("", words, tuple(drawn), (tables.drift_table(inputs),))]
+    others = tables.other_outputs_table(inputs)
+    blocks = [Block("", words, tuple(drawn), (tables.drift_table(inputs), *([others] if others else ())))]
     if repaired:
         blocks.append(Block("Layers demoted by repair", tables=(repaired,), folded=True))
     return Section("drift", "Drift", tuple(blocks))

@@ -227,6 +227,27 @@ def drift_table(inputs: Inputs) -> Table:
     return table("Drift against the float Keras model", columns, inputs.files)
 
 
+def other_outputs_table(inputs: Inputs) -> Table | None:
+    """The outputs behind the first of files that have several, each with the gate that fits it; None where no file has."""
+    rows = [
+        {"file": marked_label(facts), "output": output, "random": facts.random}
+        for facts in inputs.files
+        for output in facts.manifest.get("other_outputs", ())
+    ]
+    columns = [
+        Column("file", "file"),
+        Column("output", "output.name"),
+        Column("what it gives", lambda row: row["output"]["meaning"].replace("_", " ")),
+        Column("gate", lambda row: passed_cell(row["output"]["drift"]["passed"])),
+        Column("logits SNR dB", "output.drift.logits_snr_db", ".1f"),
+        Column("at least", "output.drift.limits.min_snr_db", ".0f"),
+        Column("same top-1 %", "output.drift.top1_agreement", ".2f", 100),
+        Column("cosine", "output.drift.cosine", ".6f"),
+        Column("largest error", "output.drift.max_abs_err", ".3g"),
+    ]
+    return table("Further outputs of files with several", columns, rows) if rows else None
+
+
 def repairs_table(inputs: Inputs) -> Table | None:
     """The layers that were kept in more bits so that a file passes its gate; None where there are none."""
     rows = [{**layer, "file": facts.label} for facts in inputs.files for layer in _demoted(facts)]

@@ -9,6 +9,7 @@ from typing import Any
 from edge.report.inputs import FileFacts, Inputs
 from edge.report.plots import LIMIT_NOTE, Bar, Plots, Point
 from edge.report.tables import WARN, Block, Cell, Column, Section, Table, marked_label, passed_cell, table
+from edge.validation.table import other_output_words
 
 # A picture must be data in the page: nothing is fetched, and nothing can hold a script
 _THUMBNAIL = re.compile(r"data:image/(?:png|jpeg|webp);base64,[A-Za-z0-9+/]+={0,2}")
@@ -52,6 +53,7 @@ def _validation(facts: FileFacts, source: str, content: Mapping[str, Any], plots
         )
     if confidence is not None and confidence["mean_change"] is not None:
         words.append(f"Mean confidence changed by {100 * confidence['mean_change']:+.2f} points.")
+    words += [other_output_words(output) + "." for output in content.get("other_outputs", ())]
     words += [f"Sign of a broken file: {sentence}." for sentence in content["collapse"]]
     if content["non_finite"]:
         words.append(f"NaN or infinite answers to {len(content['non_finite'])} images, first {content['non_finite'][0]}.")

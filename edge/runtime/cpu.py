@@ -164,6 +164,9 @@ class Interpreter:
         if self._signature is not None:
             runner = self._interpreter.get_signature_runner(self._signature)  # kept, it would count as somebody who reads the tensors
             inputs, outputs = runner.get_input_details(), runner.get_output_details()
+            if self.is_main_graph:  # the runtime sorts by name
+                order = [tensor["index"] for tensor in self._interpreter.get_output_details()]
+                outputs = dict(sorted(outputs.items(), key=lambda output: order.index(output[1]["index"])))
         else:
             inputs = {tensor["name"]: tensor for tensor in self._interpreter.get_input_details()}
             outputs = {tensor["name"]: tensor for tensor in self._interpreter.get_output_details()}

@@ -321,10 +321,10 @@ def with_outputs(data: bytes, tensors: list[int]) -> bytes:
     return write_model(model)
 
 
-def before_activation(data: bytes) -> bytes | None:
-    """The same graph giving what its last softmax or sigmoid reads; None where neither ends it."""
+def before_activation(data: bytes, index: int = 0) -> bytes | None:
+    """The same graph giving what the softmax or sigmoid of its output of this index reads; None where neither makes that."""
     model = read_model(data)
-    (output,) = model.subgraphs[0].outputs
+    output = model.subgraphs[0].outputs[index]
     made_by = next(((name, operator) for name, operator in operators(model) if output in operator.outputs), None)
     return with_outputs(data, [int(made_by[1].inputs[0])]) if made_by and made_by[0] in ("SOFTMAX", "LOGISTIC") else None
 

@@ -16,7 +16,8 @@ from edge.artifacts.artifact import Artifact
 from edge.artifacts.provenance import tool_versions
 from edge.drift import statistics
 from edge.drift.collapse import signs_of_collapse
-from edge.drift.meanings import CLASSES
+from edge.drift.limits import Limits
+from edge.drift.meanings import CLASSES, Output, each
 from edge.drift.metrics import ImageDrifts, summary
 from edge.runtime import machine
 from edge.validation.images import Images
@@ -50,8 +51,10 @@ def validation_document(
     total = differences[-1].images
     labels = images.labels(seen.references)
     limits, is_random = settings.limits, manifest["weights"]["random"]
-    collapse = _collapse(seen, images.meaning)
+    collapse, *of_others = _collapse(seen, images)
+    others = [_other(images, seen, output, signs, limits, is_random) for output, signs in zip(images.outputs[1:], of_others, strict=True)]
     failures = [*collapse, *_not_finite(seen.references, total), *summary(total).failures(limits, random_weights=is_random)]
+    failures += [f"{one['name']}: {failure}" for one in others for failure in one["failures"]]
     order = None if labels is None else statistics.wrong_label_order(total.top1_reference, labels, manifest["classes"])
     if order is not None:
         failures.insert(0, str(order))
@@ -80,6 +83,7 @@ def validation_document(
         if labels is None
         else statistics.accuracy(total, labels, [images.class_name(i) for i in range(manifest["classes"])]),
         "meaning": total.meaning,
+        **({"other_outputs": others} if others else {}),
         "confidence": statistics.confidence(total) if total.meaning == CLASSES else None,
         "flipped": _flipped(total, seen.references, images, app, settings.thumbnails),
         "non_finite": [printable(seen.references[index].path) for index in np.flatnonzero(~total.finite_target)],
@@ -113,11 +117,22 @@ def _differences(seen: Seen, identical: bool, app: str) -> list[statistics.Diffe
     ]
 
 
-def _collapse(seen: Seen, meaning: str) -> list[str]:
-    """Of the answers that are numbers; the others are named image by image."""
+def _collapse(seen: Seen, images: Images) -> list[list[str]]:
+    """For each output; of the answers that are numbers: the others are named image by image."""
     reference, target = (np.concatenate(side) for side in zip(*seen.first, strict=True))
     finite = np.isfinite(target).all(axis=1)
-    return signs_of_collapse(reference[finite], target[finite], meaning) if finite.any() else []
+    if not finite.any():
+        return [[] for _ in images.outputs]
+    pairs = zip(images.outputs, each(reference[finite], images.outputs), each(target[finite], images.outputs), strict=True)
+    return [signs_of_collapse(one, other, output.meaning) for output, one, other in pairs]
+
+
+def _other(images: Images, seen: Seen, output: Output, collapse: list[str], limits: Limits, is_random: bool) -> dict[str, Any]:
+    """An output behind the first, the file against the float Keras model."""
+    drifts = ImageDrifts.joined(seen.others[output.name])
+    difference = statistics.Difference("total", "float Keras model", "this file", drifts, False)
+    failures = [*collapse, *_not_finite(seen.references, drifts), *summary(drifts).failures(limits, random_weights=is_random)]
+    return {"name": output.name, "meaning": output.meaning, "difference": difference.document(), "failures": failures}
 
 
 def _not_finite(references: Sequence[ImageReference], images: ImageDrifts) -> list[str]:

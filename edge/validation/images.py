@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from calibration.image_set import BUILTIN, ImageReference, ImageSet, open_image_set
-from edge.artifacts.artifact import Artifact, meaning
-from edge.drift.meanings import CLASSES
+from edge.artifacts.artifact import Artifact, meaning, outputs
+from edge.drift.meanings import CLASSES, Output
 from tfvit.errors import InputError, printable
 from tfvit.labels import checked_labels, class_indices
 from tfvit.progress import current
@@ -28,15 +28,19 @@ class Images:
         image_set, references: which images, in order.
         names: of the classes, where they are known.
         indices: label -> class; empty without labels.
-        meaning: of the model's output. width: entries of its last axis.
+        outputs: the model's.
     """
 
     image_set: ImageSet
     references: Sequence[ImageReference]
     names: Sequence[str] | None
     indices: dict[str, int]
-    meaning: str = CLASSES
-    width: int | None = None
+    outputs: tuple[Output, ...]
+
+    @property
+    def meaning(self) -> str:
+        """Of the first output."""
+        return self.outputs[0].meaning
 
     def class_name(self, index: int) -> str:
         """The model's own name of a class; where it has none the folder's, or the number."""
@@ -66,7 +70,8 @@ def choose_images(source: str, samples: int | None, seed: int, artifact: Artifac
     references = _references(image_set, samples, seed, calibration)
     names, indices = _classes(references, artifact, labels)
     _warn_of_calibration_images(image_set, references, calibration)
-    return Images(image_set, references, names, indices, meaning(artifact.manifest), artifact.manifest["classes"])
+    given = tuple(Output(one["name"], one.get("meaning", CLASSES), tuple(one["shape"][1:])) for one in outputs(artifact.manifest))
+    return Images(image_set, references, names, indices, given)
 
 
 def _references(image_set: Any, samples: int | None, seed: int, calibration: Mapping[str, Any] | None) -> list[ImageReference]:

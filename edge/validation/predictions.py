@@ -23,7 +23,7 @@ from calibration.decoding import UnreadableImageError
 from calibration.image_set import ImageReference, ImageSet
 from edge.artifacts.artifact import canonical_json
 from edge.artifacts.store import Store
-from edge.drift.metrics import logits_of_outputs, rows
+from edge.drift.metrics import logits_of_file, rows
 from edge.runtime.cpu import Interpreter
 from edge.tflite import flatbuffer
 from tfvit.preprocessing import Preprocessing
@@ -248,31 +248,33 @@ class FileModel:
 
     Args:
         file: the flatbuffer.
-        activation: that gives its output: "softmax", "sigmoid" or None.
+        activations: that give its outputs: "softmax", "sigmoid" or None.
         interpreters: how many threads may ask at once; others wait.
     """
 
-    def __init__(self, file: bytes, activation: str | None, interpreters: int) -> None:
-        self._file, self._activation = file, activation
+    def __init__(self, file: bytes, activations: Sequence[str | None], interpreters: int) -> None:
+        self._file, self._activations = file, activations
         self._free: queue.SimpleQueue[Interpreter] = queue.SimpleQueue()
         for _ in range(interpreters):
             self._free.put(Interpreter(file, threads=1))
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """[N, H, W, 3] pixels -> [N, D] logits."""
+        """[N, H, W, 3] pixels -> [N, D] logits, of all outputs one after the other."""
         interpreter = self._free.get()
         try:
-            outputs = rows([interpreter.run(image[None]) for image in pixels])
+            given = [list(interpreter.run_each(image[None])) for image in pixels]
         finally:
             self._free.put(interpreter)
-        return logits_of_outputs(outputs, self._activation, lambda: self._exact(pixels))
+        outputs = [rows(one) for one in zip(*given, strict=True)]
+        return logits_of_file(outputs, self._activations, lambda index: self._exact(index, pixels))
 
-    def _exact(self, pixels: np.ndarray) -> np.ndarray | None:
-        if self._before_activation is None:
+    def _exact(self, index: int, pixels: np.ndarray) -> np.ndarray | None:
+        file = self._before_activation[index]
+        if file is None:
             return None
-        inner = Interpreter(self._before_activation, threads=1)
+        inner = Interpreter(file, threads=1)
         return rows([next(inner.run_each(image[None])) for image in pixels])
 
     @functools.cached_property
-    def _before_activation(self) -> bytes | None:
-        return flatbuffer.before_activation(self._file)
+    def _before_activation(self) -> list[bytes | None]:
+        return [flatbuffer.before_activation(self._file, index) for index in range(len(self._activations))]

@@ -50,7 +50,7 @@ class Reference:
         """Equal keys, equal models and files."""
         known = {
             "source": self.source.identity,
-            "output": self._manifest["output"]["activation"],
+            "output": [output["activation"] for output in artifact.outputs(self._manifest)],
             "tools": tool_versions(),
             "code": code_sha256("validation"),
         }
@@ -135,4 +135,4 @@ class Reference:
 
     @property
     def _output(self) -> str:
-        return LOGITS if self._manifest["output"]["activation"] is None else PROBABILITIES
+        return ",".join(LOGITS if output["activation"] is None else PROBABILITIES for output in artifact.outputs(self._manifest))

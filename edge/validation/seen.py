@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from calibration.image_set import ImageReference
+from edge.drift.meanings import each
 from edge.drift.metrics import ImageDrifts, compare
 from edge.validation.images import Images
 from edge.validation.predictions import Answers
@@ -30,12 +31,14 @@ class Seen:
     Attributes:
         references: the images that could be read. unreadable: the others, and why.
         differences: name -> per chunk, how far two models' answers are apart.
+        others: of a file with several outputs, those behind the first: per chunk, how far the file is from the float Keras model.
         first: logits of the float Keras model and of the file, of the first images.
     """
 
     references: list[ImageReference] = dataclasses.field(default_factory=list)
     unreadable: list[tuple[ImageReference, str]] = dataclasses.field(default_factory=list)
     differences: dict[str, list[ImageDrifts]] = dataclasses.field(default_factory=lambda: {name: [] for name in DIFFERENCES})
+    others: dict[str, list[ImageDrifts]] = dataclasses.field(default_factory=dict)
     first: list[tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=list)
 
 
@@ -67,7 +70,9 @@ def seen_of(chunks: Iterator[Answers], images: Images, asked: int) -> Seen:
         if FLOAT32 in logits:
             pairs |= {"export": (on_app, logits[FLOAT32]), "quantization": (logits[FLOAT32], logits[FILE])}
         for name, (one, other) in pairs.items():
-            seen.differences[name].append(compare(one, other, labels, images.meaning, images.width))
+            seen.differences[name].append(compare(*_each(images, one, other)[0], labels, images.meaning, images.outputs[0].width))
+        for output, pair in zip(images.outputs[1:], _each(images, *pairs["total"])[1:], strict=True):
+            seen.others.setdefault(output.name, []).append(compare(*pair, None, output.meaning, output.width))
         seen.references += chunk.references
         if len(seen.references) - len(chunk.references) < _KEPT_LOGITS:
             seen.first.append((logits[KERAS], logits[FILE]))
@@ -79,3 +84,8 @@ def seen_of(chunks: Iterator[Answers], images: Images, asked: int) -> Seen:
             action="name other images with --images",
         )
     return seen
+
+
+def _each(images: Images, one: np.ndarray, other: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Two models' logits, output by output."""
+    return list(zip(each(one, images.outputs), each(other, images.outputs), strict=True))

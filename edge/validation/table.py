@@ -41,7 +41,13 @@ def table(document: dict[str, Any]) -> tuple[Sequence[str], Sequence[Sequence[st
                 _BETWEEN[name],
             )
         )
-    closing = [*_image_lines(document), *_accuracy_lines(document), *_flipped_lines(document), *_layer_lines(document)]
+    closing = [
+        *_image_lines(document),
+        *map(other_output_words, document.get("other_outputs", ())),
+        *_accuracy_lines(document),
+        *_flipped_lines(document),
+        *_layer_lines(document),
+    ]
     closing += [*_proof_lines(document["gate"], document["meaning"])]
     if document["weights"]["random"]:
         closing.append("RANDOM weights: drift means something, the answers do not.")
@@ -65,6 +71,17 @@ def _image_lines(document: dict[str, Any]) -> list[str]:
     if skipped:
         lines.append(f"left out, unreadable: {', '.join(skipped[:_PATHS_SHOWN])}{_and_more(len(skipped) - _PATHS_SHOWN)}")
     return lines
+
+
+def other_output_words(output: Mapping[str, Any]) -> str:
+    """An output behind the first, the file against the float Keras model."""
+    metrics, meaning = output["difference"]["metrics"], output["meaning"]
+    same = metrics["top1_agreement"]
+    words = f"output {output['name']} ({meaning.replace('_', ' ')}): {_shown(metrics['logits_snr_db'], '.1f')} dB"
+    if same and meaning in ACTIVATIONS:
+        what = {LABELS: "all labels the same", CLASS_MAP: "same class of places"}.get(meaning, "same top-1")
+        return f"{words}, {what} {same['value']:.2%} ({100 * same['low']:.2f} to {100 * same['high']:.2f})"
+    return f"{words}, cosine {_shown(metrics['cosine'], '.5f')}"
 
 
 def _accuracy_lines(document: dict[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from edge.artifacts.artifact import Artifact, preprocessing_of
+from edge.artifacts.artifact import Artifact, outputs, preprocessing_of
 from edge.drift import statistics
 from edge.export.source import Source
 from edge.runtime import machine, sandbox
@@ -73,8 +73,8 @@ def _tried(artifact: Artifact) -> str:
 
 
 def _described(interpreter: Interpreter, manifest: Mapping[str, Any]) -> Interpreter:
-    """The same, if its input and output are the manifest's."""
-    expected = {"input": [manifest["input"]["shape"]], "output": [manifest["output"]["shape"]]}
+    """The same, if its input and outputs are the manifest's."""
+    expected = {"input": [manifest["input"]["shape"]], "output": [output["shape"] for output in outputs(manifest)]}
     found = {
         "input": [list(tensor.shape) for tensor in interpreter.inputs.values()],
         "output": [list(tensor.shape) for tensor in interpreter.outputs.values()],
@@ -82,7 +82,7 @@ def _described(interpreter: Interpreter, manifest: Mapping[str, Any]) -> Interpr
     if found != expected:
         raise InputError(
             "the file is not what its manifest says",
-            expected=f"one input {expected['input'][0]}, one output {expected['output'][0]}",
+            expected=f"inputs {expected['input']}, outputs {expected['output']}",
             received=f"inputs {found['input']}, outputs {found['output']}",
             action="convert the model again with --force",
         )
@@ -118,7 +118,7 @@ def _models(artifact: Artifact, reference: Reference, app: Preprocessing, share_
     """The file, the float model on what it was made for, again on what the app gives it where that differs, its float32 file: what loads
     fast goes first.
     """
-    final = artifact.manifest["output"]["activation"]
+    final = [output["activation"] for output in outputs(artifact.manifest)]
     on_this = f"{runtime_version()} {machine.cpu_name()}"
     keras_key = f"keras {reference.key} {machine.cpu_name()}"
     keras = predictions.Model(KERAS, keras_key, reference.preprocessing, lambda workers: reference.keras_logits, reference.batch)

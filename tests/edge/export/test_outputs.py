@@ -12,7 +12,7 @@ from edge import convert, validate
 from edge.artifacts.artifact import load
 from edge.conversion.assumptions import words_of
 from edge.export import to_tflite
-from edge.export.outputs import loss_of, meaning_of
+from edge.export.outputs import losses_of, meaning_of
 from edge.runtime.cpu import Interpreter
 from tests.edge.small_models import MICRO
 from tfvit.errors import UsageError
@@ -45,6 +45,10 @@ def _made(micro_model, end, loss=None):
     if loss is not None:
         model.compile("adam", loss)
     return model
+
+
+def _first(exportable):
+    return exportable.outputs[0].meaning, exportable.outputs[0].told
 
 
 def _dense(units, **arguments):
@@ -85,22 +89,22 @@ def test_meanings(micro_model, tmp_path, name):
     """The saved model says what the one in memory says."""
     end, loss, meaning = ENDS[name]
     model = _made(micro_model, end, loss)
-    assert meaning_of(model, loss_of(model)) == meaning
+    assert meaning_of(model, *losses_of(model)) == meaning
     model.save(tmp_path / "model.keras")
     saved = keras.models.load_model(tmp_path / "model.keras", compile=False)
-    assert meaning_of(saved, loss_of(None, tmp_path / "model.keras")) == meaning
+    assert meaning_of(saved, *losses_of(saved, tmp_path / "model.keras")) == meaning
 
 
 def test_what_nobody_says_is_assumed_or_asked_for(micro_model):
     assumed = to_tflite.exportable(_made(micro_model, _dense(3)))
-    assert (assumed.meaning, assumed.told) == ("classes", False)
+    assert _first(assumed) == ("classes", False)
     for output, meaning in (("probabilities", "classes"), ("logits", "classes"), ("multilabel", "labels"), ("features", "features")):
         said = to_tflite.exportable(_made(micro_model, _dense(3)), output=output)
-        assert (said.meaning, said.told) == (meaning, True)
+        assert _first(said) == (meaning, True)
     with pytest.raises(UsageError, match="not known") as caught:
         to_tflite.exportable(_made(micro_model, _twice))
     assert "--output" in caught.value.expected
-    assert to_tflite.exportable(_made(micro_model, _twice), output="values").meaning == "values"
+    assert to_tflite.exportable(_made(micro_model, _twice), output="values").outputs[0].meaning == "values"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +114,7 @@ def test_what_cannot_be_is_refused(micro_model, end, output):
     make, loss, _ = ENDS[end]
     model = _made(micro_model, make, loss)
     with pytest.raises(UsageError, match="cannot mean that"):
-        to_tflite.exportable(model, output=output, loss=loss_of(model))
+        to_tflite.exportable(model, output=output, losses=losses_of(model))
 
 
 KINDS = {
@@ -154,13 +158,13 @@ def test_files_give_what_the_model_gives(micro_model, photos_folder, tmp_path, c
 def test_scores_of_a_map_are_those_of_each_place(micro_model):
     """--output says it of a last convolution without an activation; without it the numbers are features."""
     logits = _made(micro_model, lambda model: keras.layers.Conv2D(3, 1)(model.get_layer("norm").output))
-    assert to_tflite.exportable(logits).meaning == "features"
+    assert to_tflite.exportable(logits).outputs[0].meaning == "features"
     for output in ("probabilities", "logits"):
-        assert to_tflite.exportable(logits, output=output).meaning == "class_map"
-    assumed = words_of([OUTPUT], MICRO.preprocessing, to_tflite.exportable(logits).meaning)
+        assert to_tflite.exportable(logits, output=output).outputs[0].meaning == "class_map"
+    assumed = words_of([OUTPUT], MICRO.preprocessing, to_tflite.exportable(logits).outputs)
     assert "taken for features" in assumed[0]
     logits.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    assert to_tflite.exportable(logits, loss=loss_of(logits)).meaning == "class_map"
+    assert to_tflite.exportable(logits, losses=losses_of(logits)).outputs[0].meaning == "class_map"
 
 
 def test_an_assumed_meaning_is_said(micro_model, photos_folder, tmp_path, capfd):

@@ -23,7 +23,7 @@ class FakeEngine(private val output: FloatArray, private val runs: () -> Unit = 
 
     override fun run() = runs()
 
-    override fun read(): FloatArray = output
+    override fun read(index: Int): FloatArray = output
 
     override fun close() {
         closed = true

@@ -80,17 +80,17 @@ class LiteRtEngineTest {
         assertEquals("classes among the answers", 3, pictures.map { it["top1"].int() }.distinct().size)
     }
 
-    /** Values, an embedding, a map of features. */
+    /** Values, an embedding, a map of features; classes with further outputs. */
     @Test
     fun sameNumbersAsPython() {
         val bundle = PackageReader.read(Files.source(Files.others))
         val itsFactory = LiteRtEngine.factory { model, options -> CompiledModel.create(Files.others.resolve(model.file).path, options) }
-        assertEquals(setOf(Meaning.VALUES, Meaning.FEATURES), bundle.models.map { it.meaning }.toSet())
+        assertEquals(setOf(Meaning.VALUES, Meaning.FEATURES, Meaning.CLASSES), bundle.models.map { it.meaning }.toSet())
         for (case in Files.index["others"].list()) {
             val model = bundle.models.first { it.name == case["name"].string() }
             Backends.open(model, Backend.CPU, 1, itsFactory).use { open ->
                 val parity = Parity.check(open, Files.goldenImage)
-                assertTrue("${model.name}: $parity", parity.passed && parity.top5Same == null)
+                assertTrue("${model.name}: $parity", parity.passed && parity.top5Same == (if (model.meaning.isScored) true else null))
                 var largest = 0.0
                 for (picture in case["pictures"].list()) {
                     val image = RgbImage(picture["width"].int(), picture["height"].int(), Files.bytes(picture["rgb"]))
@@ -98,11 +98,16 @@ class LiteRtEngineTest {
                     assertEquals("${model.name}: pixels", sha256(Files.bytes(picture["pixels"])), sha256(pixels))
                     open.write(pixels)
                     open.run()
-                    val received = realNumbers(model, open.read())
-                    val expected = picture["numbers"].list().map { it.number() }
-                    assertEquals(expected.size, received.size)
-                    val scale = expected.maxOf { abs(it) }
-                    largest = maxOf(largest, expected.indices.maxOf { abs(expected[it] - received[it]) } / scale)
+                    val expectations = listOf(picture["numbers"]) + picture["others"].list()
+                    val outputs = listOf(model) + model.others
+                    assertEquals(expectations.size, outputs.size)
+                    for ((index, one) in expectations.withIndex()) {
+                        val received = realNumbers(outputs[index], open.read(index))
+                        val expected = one.list().map { it.number() }
+                        assertEquals(expected.size, received.size)
+                        val scale = expected.maxOf { abs(it) }
+                        largest = maxOf(largest, expected.indices.maxOf { abs(expected[it] - received[it]) } / scale)
+                    }
                 }
                 println("${model.name}: ${model.output.shape} ${model.meaning.id}, largest difference of the scale to Python's $largest")
                 assertTrue("${model.name}: differs by $largest", largest <= SAME_RUNTIME)
@@ -117,6 +122,26 @@ class LiteRtEngineTest {
         val off = model.golden.numbers.map { it.copy(score = it.score + 1.1 * model.golden.tolerance.getValue("cpu")) }
         Backends.open(model.copy(golden = model.golden.copy(numbers = off)), Backend.CPU, 1, itsFactory).use {
             assertTrue(!Parity.check(it, Files.goldenImage).passed)
+        }
+    }
+
+    /** The other outputs are checked as the first one is, and shown. */
+    @Test
+    fun furtherOutputsCount() {
+        val model = PackageReader.read(Files.source(Files.others)).models.first { it.name == "several-int8" }
+        val itsFactory = LiteRtEngine.factory { one, options -> CompiledModel.create(Files.others.resolve(one.file).path, options) }
+        assertEquals(listOf(Meaning.FEATURES, Meaning.LABELS), model.others.map { it.meaning })
+        val (embedding, labels) = model.others
+        val off = embedding.golden.numbers.map { it.copy(score = it.score + 1.1 * embedding.golden.tolerance.getValue("cpu")) }
+        val wrong = embedding.copy(golden = embedding.golden.copy(numbers = off))
+        Backends.open(model.copy(others = listOf(wrong, labels)), Backend.CPU, 1, itsFactory).use {
+            val parity = Parity.check(it, Files.goldenImage)
+            assertTrue("$parity", !parity.passed && parity.top5Same == true)
+        }
+        Backends.open(model, Backend.CPU, 1, itsFactory).use {
+            val answer = Classifier(it).classify(Files.goldenImage)
+            assertEquals(listOf(5, 3), answer.others.map { top -> top.size })
+            assertEquals("label", answer.others[1][0].label.substringBefore(" "))
         }
     }
 

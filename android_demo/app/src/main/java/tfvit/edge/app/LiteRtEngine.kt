@@ -35,9 +35,10 @@ class LiteRtEngine private constructor(
 
     override fun run() = wrapped("running the model") { compiled.run(inputs, outputs) }
 
-    override fun read(): FloatArray =
+    override fun read(index: Int): FloatArray =
         wrapped("reading the output") {
-            if (model.output.type == ElementType.FLOAT32) outputs[0].readFloat() else realOutput(outputs[0].readInt8(), model.output)
+            val output = if (index == 0) model.output else model.others[index - 1].output
+            if (output.type == ElementType.FLOAT32) outputs[index].readFloat() else realOutput(outputs[index].readInt8(), output)
         }
 
     override fun close() {
@@ -77,8 +78,9 @@ class LiteRtEngine private constructor(
     }
 
     private fun requireTensors() {
-        if (inputs.size != 1 || outputs.size != 1) {
-            throw EngineException("expected one input and one output. Received: ${inputs.size} and ${outputs.size}")
+        val expected = 1 + model.others.size
+        if (inputs.size != 1 || outputs.size != expected) {
+            throw EngineException("expected 1 input and $expected outputs. Received: ${inputs.size} and ${outputs.size}")
         }
     }
 }

@@ -28,6 +28,7 @@ import tfvit.edge.core.OpenModel
 import tfvit.edge.core.Orientation
 import tfvit.edge.core.PackagedModel
 import tfvit.edge.core.RgbImage
+import tfvit.edge.core.Score
 
 /** Live camera or a picture, classified by the chosen model on the chosen backend. */
 class MainActivity : Activity() {
@@ -305,13 +306,14 @@ class MainActivity : Activity() {
 
     private fun showAnswer(shown: RgbImage, imageMs: Double, answer: Answer) {
         image.setImageBitmap(bitmapOf(shown, SHOWN_PX))
-        scores.text =
-            answer.top.joinToString("\n") {
-                if (answer.model.meaning.isScored) getString(R.string.score, it.label, it.score) else getString(R.string.number, it.label, it.score)
-            }
+        val others = answer.model.others.zip(answer.others) { model, top -> "${model.output.name}\n${lines(model, top)}" }
+        scores.text = (listOf(lines(answer.model, answer.top)) + others).joinToString("\n\n")
         val times = answer.times
         stages.text = getString(R.string.stages, imageMs, times.preprocessMs, times.writeMs, times.inferenceMs, times.postprocessMs)
     }
+
+    private fun lines(model: PackagedModel, top: List<Score>): String =
+        top.joinToString("\n") { getString(if (model.meaning.isScored) R.string.score else R.string.number, it.label, it.score) }
 
     private fun label(which: Backend) = getString(if (which == Backend.GPU) R.string.gpu else R.string.cpu)
 

@@ -16,8 +16,8 @@ interface Engine : AutoCloseable {
 
     @Throws(EngineException::class) fun run()
 
-    /** The output of the last run as real numbers. */
-    @Throws(EngineException::class) fun read(): FloatArray
+    /** The output of this index of the last run as real numbers. */
+    @Throws(EngineException::class) fun read(index: Int = 0): FloatArray
 }
 
 fun interface EngineFactory {
@@ -44,6 +44,9 @@ class OpenModel(
     val firstInferenceMs: Double,
     private val engine: Engine,
 ) : Engine by engine
+
+/** All outputs of the last run as real numbers: a GPU may still be computing them. */
+fun OpenModel.readAll(): List<FloatArray> = (0..model.others.size).map { read(it) }
 
 object Backends {
     /**

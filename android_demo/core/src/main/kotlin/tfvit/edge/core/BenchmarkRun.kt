@@ -32,7 +32,7 @@ class BenchmarkRun(
             val times =
                 Benchmark(nanoTime, shouldStop).measure(preset, onShare) {
                     open.run()
-                    open.read()
+                    open.readAll()
                 }
             val statusEnd = probe.thermalStatus()
             val thermal = if (statusStart != null && statusEnd != null) Thermal(statusStart, statusEnd) else null

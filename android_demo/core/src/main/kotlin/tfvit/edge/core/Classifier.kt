@@ -6,8 +6,11 @@ data class StageTimes(val preprocessMs: Double, val writeMs: Double, val inferen
         get() = preprocessMs + writeMs + inferenceMs + postprocessMs
 }
 
-/** @property top what is worth showing. */
-data class Answer(val model: PackagedModel, val top: List<Score>, val times: StageTimes)
+/**
+ * @property top what is worth showing.
+ * @property others the same of each further output.
+ */
+data class Answer(val model: PackagedModel, val top: List<Score>, val times: StageTimes, val others: List<List<Score>> = emptyList())
 
 /** An image through an open model. [nanoTime] is a clock. */
 class Classifier(private val open: OpenModel, private val nanoTime: () -> Long = System::nanoTime) {
@@ -20,9 +23,10 @@ class Classifier(private val open: OpenModel, private val nanoTime: () -> Long =
         val written = nanoTime()
         // a GPU may still be computing when run returns: what an app waits for is the output
         open.run()
-        val output = open.read()
+        val outputs = open.readAll()
         val ran = nanoTime()
-        val top = topScores(open.model, output)
+        val top = topScores(open.model, outputs.first())
+        val others = open.model.others.zip(outputs.drop(1)) { other, output -> topScores(other, output) }
         val end = nanoTime()
         return Answer(
             open.model,
@@ -33,6 +37,7 @@ class Classifier(private val open: OpenModel, private val nanoTime: () -> Long =
                 milliseconds(written, ran),
                 milliseconds(ran, end),
             ),
+            others,
         )
     }
 }
@@ -40,27 +45,34 @@ class Classifier(private val open: OpenModel, private val nanoTime: () -> Long =
 /**
  * Whether this device answers the golden image as the machine did that packed the model.
  *
- * @property top5Same null for values and features.
+ * @property top5Same of the first output; null for values and features.
  * @property maxAbsErr |score - golden score| of the golden image's best class, or the largest of all numbers; null where it is not a number.
+ *     Of several outputs that which is furthest off, measured by its tolerance.
  */
 data class Parity(val passed: Boolean, val top5Same: Boolean?, val maxAbsErr: Double?, val tolerance: Double, val pixelsSame: Boolean) {
     companion object {
         /** @param image the golden image, decoded. */
         fun check(open: OpenModel, image: RgbImage): Parity {
-            val golden = open.model.golden
             val pixels = open.model.preprocessing.apply(image)
             open.write(pixels)
             open.run()
-            val numbers = realNumbers(open.model, open.read())
+            val pixelsSame = sha256(pixels) == open.model.golden.pixelsSha256
+            val outputs = (listOf(open.model) + open.model.others).zip(open.readAll()) { model, output -> of(model, output, open.used, pixelsSame) }
+            val worst = outputs.maxByOrNull { it.maxAbsErr?.div(it.tolerance) ?: Double.POSITIVE_INFINITY }!!
+            return worst.copy(passed = outputs.all { it.passed }, top5Same = outputs.first().top5Same)
+        }
+
+        private fun of(model: PackagedModel, output: FloatArray, used: Backend, pixelsSame: Boolean): Parity {
+            val golden = model.golden
+            val numbers = realNumbers(model, output)
             val expected = golden.top5.map { it.index }
             val received = topK(numbers, expected.size)
             // of classes the best one's; Kotlin's max is NaN where one of them is
             val error = (golden.top5.take(1) + golden.numbers).maxOf { Math.abs(numbers[it.index] - it.score) }
-            val tolerance = golden.tolerance.getValue(open.used.id)
-            val pixelsSame = sha256(pixels) == golden.pixelsSha256
+            val tolerance = golden.tolerance.getValue(used.id)
             return Parity(
                 passed = pixelsSame && received.firstOrNull() == expected.firstOrNull() && error <= tolerance,
-                top5Same = if (open.model.meaning.isScored) received == expected else null,
+                top5Same = if (model.meaning.isScored) received == expected else null,
                 maxAbsErr = error.takeIf { it.isFinite() },
                 tolerance = tolerance,
                 pixelsSame = pixelsSame,

@@ -29,6 +29,8 @@ data class PackagedModel(
     val minRuntimeVersion: String?,
     val gpu: GpuVerdict,
     val golden: Golden,
+    /** The same model as its further outputs have it, in the file's order: with another [output], [meaning] and [golden]. */
+    val others: List<PackagedModel> = emptyList(),
 ) {
     /** Of an entry of the output, counted through all its axes. */
     fun label(index: Int): String = labels?.get(index % classes) ?: "${meaning.one} $index"

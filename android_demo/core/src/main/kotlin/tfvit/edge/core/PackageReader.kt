@@ -95,24 +95,13 @@ object PackageReader {
         val preprocessing = preprocessing(value["preprocessing"])
         val shape = listOf(1, preprocessing.cropPx.height, preprocessing.cropPx.width, 3)
         if (inputSpec.shape != shape) input["shape"].fail("expected $shape, as the preprocessing makes it. Received: ${inputSpec.shape}")
-        val output = tensor(value["output"])
-        val meaning = value["output"].optional("meaning")?.let { meaning(it) } ?: Meaning.CLASSES
-        val asSaid = if (meaning.isScored) output.shape == listOf(1, classes) else output.shape.size > 1 && output.shape.last() == classes
-        if (!asSaid || output.shape.first() != 1 || output.shape.fold(1L) { product, side -> product * side } > MOST_NUMBERS) {
-            val expected = if (meaning.isScored) "[1, $classes]" else "[1, ..., $classes], at most $MOST_NUMBERS numbers"
-            value["output"]["shape"].fail("expected $expected. Received: ${output.shape}")
-        }
-        val activation = value["output"].optional("activation")
-        if (activation != null && activation.string() != meaning.activation) {
-            val expected = meaning.activation?.let { "\"$it\" or " }.orEmpty()
-            activation.fail("expected ${expected}null. Received: \"${activation.string()}\"")
-        }
+        val output = output(value["output"], classes)
         verify(source, file, sha256, sizeBytes, onFile)
         val labels = value.optional("labels")?.let { labels(it, classes, source, onFile) }
         val gpu = value["gpu"]
         val verdict = gpu["verdict"].string()
         if (verdict !in VERDICTS) gpu["verdict"].fail("expected one of $VERDICTS. Received: \"$verdict\"")
-        return PackagedModel(
+        val model = PackagedModel(
             name = name,
             file = file,
             sha256 = sha256,
@@ -123,13 +112,47 @@ object PackageReader {
             classes = classes,
             input = inputSpec,
             preprocessing = preprocessing,
-            output = output,
-            outputIsProbabilities = activation != null,
-            meaning = meaning,
+            output = output.tensor,
+            outputIsProbabilities = output.isProbabilities,
+            meaning = output.meaning,
             labels = labels,
             minRuntimeVersion = value.optional("min_runtime_version")?.string(),
             gpu = GpuVerdict(verdict, gpu["basis"].string()),
-            golden = golden(value["golden"], output.elements, meaning, labels),
+            golden = golden(value["golden"], output.tensor.elements, output.meaning, labels),
+        )
+        return model.copy(others = value.optional("other_outputs")?.list().orEmpty().map { other(it, model) })
+    }
+
+    private class Output(val tensor: TensorSpec, val meaning: Meaning, val isProbabilities: Boolean)
+
+    /** @param classes entries of the last axis, where they are known. */
+    private fun output(value: JsonValue, classes: Int?): Output {
+        val tensor = tensor(value)
+        val meaning = value.optional("meaning")?.let { meaning(it) } ?: Meaning.CLASSES
+        val shape = tensor.shape
+        val last = classes ?: shape.lastOrNull()
+        val asSaid = if (meaning.isScored) shape == listOf(1, last) else shape.size > 1 && shape.last() == last
+        if (!asSaid || shape.first() != 1 || shape.fold(1L) { product, side -> product * side } > MOST_NUMBERS) {
+            val expected = if (meaning.isScored) "[1, $last]" else "[1, ..., $last], at most $MOST_NUMBERS numbers"
+            value["shape"].fail("expected $expected. Received: $shape")
+        }
+        val activation = value.optional("activation")
+        if (activation != null && activation.string() != meaning.activation) {
+            val expected = meaning.activation?.let { "\"$it\" or " }.orEmpty()
+            activation.fail("expected ${expected}null. Received: \"${activation.string()}\"")
+        }
+        return Output(tensor, meaning, activation != null)
+    }
+
+    private fun other(value: JsonValue, model: PackagedModel): PackagedModel {
+        val output = output(value, null)
+        return model.copy(
+            classes = output.tensor.shape.last(),
+            output = output.tensor,
+            outputIsProbabilities = output.isProbabilities,
+            meaning = output.meaning,
+            labels = null,
+            golden = golden(value["golden"], output.tensor.elements, output.meaning, null),
         )
     }
 
