@@ -8,6 +8,7 @@ import pytest
 
 from edge.drift import metrics
 from edge.drift.limits import Limits
+from edge.drift.meanings import Output
 from edge.quantization.recipes import RECIPES
 
 # float64 arithmetic against decimals written down here
@@ -256,3 +257,33 @@ def test_a_map_of_classes_is_compared_place_by_place():
     broken = metrics.compare(reference.reshape(6, -1), target.reshape(6, -1), meaning="class_map", classes=3)
     assert broken.agreement[0] == 0.0
     assert not broken.finite_target[0]
+
+
+def test_the_worst_of_several_outputs():
+    """By each output's own measure: one number an image has no best class, and no constant is removed from it."""
+    random = np.random.default_rng(0)
+    outputs = (Output("scores", "classes", (3,)), Output("age", "values", (1,)))
+    reference = np.concatenate([100 * random.normal(size=(64, 3)), random.normal(size=(64, 1))], axis=1)
+    assert metrics.measure_worst(reference, reference, outputs).logits_snr_db == metrics.SNR_CEILING_DB
+    scores_off, age_off = reference.copy(), reference.copy()
+    scores_off[:, :3] += random.normal(size=(64, 3))
+    age_off[:, 3] += 0.1 * random.normal(size=64)
+    np.testing.assert_allclose(metrics.measure_worst(reference, scores_off, outputs).logits_snr_db, 40.0, atol=1.5)
+    np.testing.assert_allclose(metrics.measure_worst(reference, age_off, outputs).logits_snr_db, 20.0, atol=1.5)
+    age_off[0, 3] = np.nan
+    assert np.isnan(metrics.measure_worst(reference, age_off, outputs).logits_snr_db)
+
+
+def test_the_logits_of_a_file_are_put_side_by_side():
+    """A softmax that has underflown and every sigmoid are read from the file itself, each by its own output."""
+    asked = []
+
+    def exact(index):
+        asked.append(index)
+        return np.full((2, 2), float(index))
+
+    outputs = [np.array([[0.25, 0.75], [0.5, 0.5]]), np.array([[0.1, 0.9], [0.2, 0.8]]), np.array([[7.0], [8.0]])]
+    found = metrics.logits_of_file(outputs, ["softmax", "sigmoid", None], exact)
+    assert asked == [1]
+    np.testing.assert_allclose(found[:, 1] - found[:, 0], np.log([3.0, 1.0]))
+    np.testing.assert_array_equal(found[:, 2:], [[1.0, 1.0, 7.0], [1.0, 1.0, 8.0]])
