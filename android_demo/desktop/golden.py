@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 
 from calibration import builtin
 from edge.drift.meanings import CLASSES, SCORED
+from edge.drift.metrics import sigmoid, softmax
 from edge.latency import protocol
 from edge.runtime import cpu
 from tfvit.preprocessing import Preprocessing, resize_and_crop, to_rgb
@@ -191,17 +192,14 @@ def answered(out: Folder, package: Path) -> list[dict[str, Any]]:
     for model in json.loads((package / "edge_package.json").read_text())["models"]:
         interpreter = cpu.Interpreter((package / model["file"]).read_bytes())
         preprocessing = Preprocessing(**model["preprocessing"])
-        scored = model["output"].get("meaning", CLASSES) in SCORED
         pictures = []
         for number in range(PICTURES):
             width, height = SIZES[number]
             picture, name = generated(number, width, height), f"{model['name']}.{number}"
             pixels = resize_and_crop(Image.fromarray(picture), preprocessing)
             given = interpreter.run_each(pixels[None].astype(np.float32))
-            output, *others = (one.reshape(-1).astype(np.float64) for one in given)
-            if scored and model["output"]["activation"] is None:
-                output = np.exp(output - output.max())
-                output /= output.sum()
+            blocks = [model["output"], *model.get("other_outputs", ())]
+            output, *others = (real_numbers(block, one) for block, one in zip(blocks, given, strict=True))
             pictures.append(
                 {
                     "width": width,
@@ -215,6 +213,14 @@ def answered(out: Folder, package: Path) -> list[dict[str, Any]]:
             )
         found.append({"name": model["name"], "pictures": pictures})
     return found
+
+
+def real_numbers(block: dict[str, Any], output: np.ndarray) -> np.ndarray:
+    """An output as an app has it, flat: scores as probabilities, values and features as they are."""
+    numbers, means = output.reshape(-1).astype(np.float64), block.get("meaning", CLASSES)
+    if means not in SCORED or block["activation"] is not None:
+        return numbers
+    return softmax(numbers) if means == CLASSES else sigmoid(numbers)
 
 
 def fine_tuned(out: Folder, folder: Path) -> list[dict[str, Any]]:

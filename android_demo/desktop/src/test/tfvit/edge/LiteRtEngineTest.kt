@@ -12,6 +12,7 @@ import tfvit.edge.app.LiteRtEngine
 import tfvit.edge.core.AppInfo
 import tfvit.edge.core.Backend
 import tfvit.edge.core.Backends
+import tfvit.edge.core.Classifier
 import tfvit.edge.core.BenchmarkRun
 import tfvit.edge.core.DeviceInfo
 import tfvit.edge.core.DeviceKind
