@@ -254,7 +254,22 @@ def npu_table() -> str:
     return "\n".join(lines)
 
 
+def foreign_table() -> str:
+    """Kinds of files that are not ours: what is said of each, and what happened; those of which all is said and done alike in one row."""
+    kinds: dict[tuple[str, ...], list[str]] = {}
+    rows = _rows("foreign_files.csv")
+    for row in rows:
+        partitions = f"{row['xnnpack_partitions']} (by rule {row['xnnpack_by_rule']})" if row["xnnpack_partitions"] else ""
+        verdicts = (row["cpu"], partitions, row["gpu_by_rule"], row["gpu_measured"])
+        kinds.setdefault(verdicts, []).append(row["kind"])
+    lines = ["| kinds of files | CPU | XNNPACK partitions | GPU by rule | GPU delegate |", "|---|---|---|---|---|"]
+    lines += [f"| {'; '.join(names)} | {' | '.join(verdicts)} |" for verdicts, names in kinds.items()]
+    ran_on = next(row["ran_on"] for row in rows if "GPU" in row["ran_on"])
+    return "\n".join([*lines, "", f"{len(rows)} kinds. {ran_on}."])
+
+
 TABLES = {
+    "foreign": foreign_table,
     "npu": npu_table,
     "gate": gate_table,
     "gpu": gpu_table,

@@ -71,8 +71,9 @@ def _number(value: float | None) -> str:
 
 def problems(found: dict[str, str]) -> list[str]:
     """What is wrong with a row."""
-    wrong = [f"{delegate}: a good file is called wrong" for delegate in ("cpu", "gpu_measured") if found[delegate] == "wrong"]
     rule, measured = found["gpu_by_rule"], found["gpu_measured"]
+    called_wrong = ["cpu"] * (found["cpu"] == "wrong") + ["GPU"] * (measured == "wrong" and rule != "wrong")
+    wrong = [f"{delegate}: a good file is called wrong" for delegate in called_wrong]
     if measured != command.NOT_TESTED and ((rule == "whole") != (measured == "whole")) and rule != "unknown":
         wrong.append(f"GPU: {rule} by rule, {measured} when asked")
     if found["xnnpack_by_rule"] not in ("unknown", found["xnnpack_partitions"]) and found["xnnpack_partitions"]:

@@ -254,12 +254,23 @@ def test_screens_are_drawn_from_the_layouts(tmp_path):
     (tmp_path / "cat.png").write_bytes(b"png")
     resources = screens.Resources(APP)
     first = screens.main_screen(resources, ANSWER, tmp_path / "cat.png").html
-    for text in ("Runs on the CPU, opened in 21 ms, first answer after 1.9 ms", "cat  0.780\ndog  0.090", "model 1.2", "Benchmark"):
+    for text in ("Runs on the CPU, opened in 21 ms, first answer after 1.9 ms", "cat  0.780\ndog  0.090", "model 1.2", "Measure this phone"):
         assert text in first
     assert "Allow the camera" not in first  # gone in the layout, and the code does not show it
+    assert "Pick a picture" not in first
+    assert "1. Pick a picture" in screens.first_screen(resources, ANSWER).html
     second = screens.benchmark_screen(resources, {"results": [ROW]}).html
-    for text in ("Done: 1 results", "nano32-int8, CPU\nasked for the GPU: gpu: none\nmedian 1.25 ms", "same answer as on the machine"):
+    for text in (
+        "Done: 1 results",
+        "Median ms",
+        ">1.25<",
+        "asked for the GPU: gpu: none\nfirst answer 3.0 ms",
+        "same answer as on the machine",
+    ):
         assert text in second
+    assert "var(--passed)" in second
+    wrong = ROW | {"parity": ROW["parity"] | {"passed": False}}
+    assert "var(--failed)" in screens.benchmark_screen(resources, {"results": [wrong]}).html
 
 
 def test_what_cannot_be_drawn_is_an_error(tmp_path):

@@ -19,7 +19,7 @@ def names(resources: Path) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {"id": set(), "layout": set(), "drawable": set()}
     for path in sorted(resources.rglob("*.xml")):
         tree = ElementTree.parse(path)
-        if path.parent.name == "values":
+        if path.parent.name.startswith("values"):
             for element in tree.getroot():
                 found.setdefault(element.tag, set()).add(element.attrib["name"].replace(".", "_"))
             continue

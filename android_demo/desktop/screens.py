@@ -1,4 +1,5 @@
-"""The app's two screens, drawn in a browser from its layouts, texts and colours, with what the JVM run answered: no phone's screenshot.
+"""The app's screens, light and dark, drawn in a browser from its layouts, texts and colours, with what the JVM run answered: no phone's
+screenshot.
 
 python android_demo/desktop/screens.py --app android_demo/app --answer JSON --picture FILE --report JSON --fonts DIR --out PNG
 
@@ -22,50 +23,70 @@ from xml.etree import ElementTree
 _ANDROID = "{http://schemas.android.com/apk/res/android}"
 WIDTH_DP, HEIGHT_DP = 360, 720
 
-# Sizes and colours of Theme.Material.Light in the framework's own resources (API 23), which the layouts and styles.xml refer to
+# Sizes and colours of Theme.Material in the framework's own resources (API 23), which the layouts and styles.xml refer to
 _CSS = """
 @font-face { font-family: Roboto; src: url(FONT_REGULAR); }
 @font-face { font-family: Roboto; font-weight: 500; src: url(FONT_MEDIUM); }
 * { box-sizing: border-box; }
-body { margin: 16px; width: 760px; background: #e8eaed; font: 14px/1.17 Roboto; color: rgba(0, 0, 0, .54); }
+body { margin: 16px; width: 1160px; background: #e8eaed; font: 14px/1.17 Roboto; }
 p { margin: 0 0 12px; font-size: 13px; line-height: 1.4; color: #202124; }
-.screens { display: flex; gap: 40px; }
-.screen { width: WIDTHpx; height: HEIGHTpx; overflow: hidden; background: #fafafa; box-shadow: 0 1px 4px rgba(0, 0, 0, .4); }
-.bar { height: 56px; padding: 0 16px; display: flex; align-items: center; gap: 32px; background: PRIMARY; }
-.bar { color: #fff; font-size: 20px; font-weight: 500; }
+.screens { display: flex; gap: 20px 40px; flex-wrap: wrap; }
+.screen { width: WIDTHpx; height: HEIGHTpx; overflow: hidden; background: var(--background); color: var(--second); }
+.screen { box-shadow: 0 1px 4px rgba(0, 0, 0, .4); padding-top: 24px; }
+.light { --text: rgba(0, 0, 0, .87); --second: rgba(0, 0, 0, .54); --button: #d6d7d7; --on-primary: #fff; LIGHT }
+.dark { --text: #fff; --second: rgba(255, 255, 255, .7); --button: #5a595b; --on-primary: #000; DARK }
 .LinearLayout, .RadioGroup { display: flex; }
 .vertical { flex-direction: column; }
 .TextView { white-space: pre-line; overflow-wrap: anywhere; }
-.Headline { font-size: 24px; color: rgba(0, 0, 0, .87); }
-.Title { font-size: 20px; font-weight: 500; color: rgba(0, 0, 0, .87); }
-.Body1 { font-size: 14px; color: rgba(0, 0, 0, .87); }
+.Headline { font-size: 24px; color: var(--text); }
+.Title { font-size: 20px; font-weight: 500; color: var(--text); }
+.Subhead { font-size: 16px; color: var(--text); }
+.Body1 { font-size: 14px; color: var(--text); }
 .Caption { font-size: 12px; }
-.Button { min-height: 48px; min-width: 88px; padding: 6px 4px; text-transform: uppercase; font-weight: 500; color: rgba(0, 0, 0, .87); }
-.Button.disabled { color: rgba(0, 0, 0, .26); }
-.Button > span { display: flex; height: 36px; align-items: center; justify-content: center; border-radius: 2px; background: #d6d7d7; }
-.RadioButton, .CheckBox { display: flex; align-items: center; color: rgba(0, 0, 0, .87); }
-.RadioButton::before, .CheckBox::before { content: ""; width: 16px; height: 16px; margin: 6px; border: 2px solid rgba(0, 0, 0, .54); }
+.card { background: var(--card); border: 1px solid var(--outline); border-radius: 12px; }
+.Button { min-height: 48px; min-width: 88px; padding: 6px 4px; text-transform: uppercase; font-weight: 500; color: var(--text); }
+.Button > span { display: flex; height: 36px; align-items: center; justify-content: center; border-radius: 2px; background: var(--button); }
+.Colored > span { background: var(--primary); color: var(--on-primary); }
+.Borderless > span { background: none; color: var(--primary); }
+.RadioButton, .CheckBox { display: flex; align-items: center; color: var(--text); }
+.RadioButton::before, .CheckBox::before { content: ""; width: 16px; height: 16px; margin: 6px; border: 2px solid var(--second); }
 .RadioButton::before { border-radius: 50%; }
-.RadioButton.checked::before { border-color: ACCENT; background: radial-gradient(ACCENT 4.5px, #fafafa 5px); }
+.RadioButton.checked::before { border-color: var(--primary); }
+.RadioButton.checked::before { background: radial-gradient(var(--primary) 4.5px, var(--background) 5px); }
 .CheckBox::before { width: 14px; height: 14px; border-radius: 2px; text-align: center; }
-.CheckBox.checked::before { content: "✓"; border-color: ACCENT; background: ACCENT; color: #fff; font: bold 14px/14px sans-serif; }
-.Spinner { display: flex; align-items: center; justify-content: space-between; padding: 0 8px; font-size: 16px; color: rgba(0, 0, 0, .87); }
-.Spinner::after { content: ""; border: 5px solid transparent; border-top-color: rgba(0, 0, 0, .54); margin-top: 5px; }
+.CheckBox.checked::before { content: "✓"; border-color: var(--primary); background: var(--primary); }
+.CheckBox.checked::before { color: var(--on-primary); font: bold 14px/14px sans-serif; }
+.Spinner { display: flex; align-items: center; justify-content: space-between; padding: 0 8px; font-size: 16px; color: var(--text); }
+.Spinner::after { content: ""; border: 5px solid transparent; border-top-color: var(--second); margin-top: 5px; }
 .ProgressBar { height: 16px; padding: 6px 0; }
-.ProgressBar > span { display: block; height: 4px; background: linear-gradient(to right, ACCENT PROGRESS, rgba(0, 0, 0, .15) PROGRESS); }
+.ProgressBar > span { display: block; height: 4px; background: linear-gradient(to right, var(--primary) PROGRESS, var(--button) PROGRESS); }
 .ImageView { object-fit: contain; }
+.TableLayout { display: grid; grid-template-columns: 1fr auto auto auto; }
+.TableRow { display: contents; }
+.TableRow > .TextView { padding-top: 8px; }
+.TableLayout > .TextView { grid-column: 1 / -1; }
 """
 _CAPTION = (
     "Drawn in a browser from the app's layouts and texts, not a phone's screenshot. Answers and milliseconds are of the app's own classes "
     "on a computer's JVM, with real LiteRT."
 )
-_APPEARANCES = {f"@android:style/TextAppearance.Material.{name}": name for name in ("Headline", "Title", "Body1", "Caption")}
-_STYLES = {**_APPEARANCES, "@android:style/Widget.Material.ProgressBar.Horizontal": ""}
+_APPEARANCES = {f"@android:style/TextAppearance.Material.{name}": name for name in ("Headline", "Title", "Subhead", "Body1", "Caption")}
+_STYLES = {
+    **_APPEARANCES,
+    "@android:style/Widget.Material.ProgressBar.Horizontal": "",
+    "@android:style/Widget.Material.Button.Colored": "Colored",
+    "@android:style/Widget.Material.Button.Borderless.Colored": "Borderless",
+}
 _ELEMENTS = (
     "ScrollView", "LinearLayout", "RadioGroup", "RadioButton", "CheckBox", "TextView", "Button", "Spinner", "ImageView", "ProgressBar",
+    "TableLayout", "TableRow",
 )  # fmt: skip
 # seen by a screen reader, a finger or the system's bars
-_NOT_DRAWN = {"contentDescription", "textIsSelectable", "fitsSystemWindows", "max", "scaleType"}
+_NOT_DRAWN = {
+    "contentDescription", "textIsSelectable", "fitsSystemWindows", "max", "scaleType", "clipToPadding", "accessibilityHeading",
+    "accessibilityLiveRegion", "importantForAccessibility", "shrinkColumns", "stretchColumns",
+}  # fmt: skip
+_GRAVITIES = {"center_vertical": "align-items: center", "end": "text-align: right"}
 _SIDES = {
     "padding": "padding",
     "paddingTop": "padding-top",
@@ -80,15 +101,17 @@ class Resources:
 
     def __init__(self, app: Path) -> None:
         self._layouts = app / "src/main/res/layout"
-        values = app / "src/main/res/values"
-        self.texts = {one.get("name"): one.text or "" for one in ElementTree.parse(values / "strings.xml").getroot()}
-        self.colours = {one.get("name"): one.text for one in ElementTree.parse(values / "colors.xml").getroot()}
-        (theme,) = ElementTree.parse(values / "styles.xml").getroot()
-        if theme.get("parent") != "android:Theme.Material.Light.DarkActionBar":
-            raise ValueError(
-                f"styles.xml: expected Theme.Material.Light.DarkActionBar, whose sizes are in screens.py: {theme.get('parent')}"
-            )
-        self.theme = {item.get("name"): self.colours[item.text.removeprefix("@color/")] for item in theme}
+        resources = app / "src/main/res"
+        strings = ElementTree.parse(resources / "values/strings.xml").getroot()
+        self.texts = {one.get("name"): (one.text or "").replace("\\n", "\n") for one in strings}
+        self.colours = {}
+        for theme, folder, parent in (("light", "values", "Material.Light"), ("dark", "values-night", "Material")):
+            self.colours[theme] = {one.get("name"): one.text for one in ElementTree.parse(resources / folder / "colors.xml").getroot()}
+            (style,) = ElementTree.parse(resources / folder / "styles.xml").getroot()
+            if style.get("parent") != f"android:Theme.{parent}.NoActionBar":
+                raise ValueError(
+                    f"{folder}/styles.xml: expected Theme.{parent}.NoActionBar, whose sizes are in screens.py: {style.get('parent')}"
+                )
 
     def layout(self, name: str) -> ElementTree.Element:
         return ElementTree.parse(self._layouts / f"{name}.xml").getroot()
@@ -107,7 +130,7 @@ class Screen:
     """One layout as HTML.
 
     Attributes:
-        views: what the app's code sets, by id: `text`, `source`, `progress` (0 to 1), `checked`, `visible`, `disabled`.
+        views: what the app's code sets, by id: `text`, `source`, `progress` (0 to 1), `checked`, `visible`, `colour`, `children` (HTML).
     """
 
     def __init__(self, resources: Resources, layout: str, views: dict[str, dict[str, Any]]) -> None:
@@ -152,6 +175,10 @@ class Screen:
                 text = self._resources.texts[value.removeprefix("@string/")]
             elif name == "checked":
                 checked = value == "true"
+            elif name == "gravity" and value in _GRAVITIES:
+                css.append(_GRAVITIES[value])
+            elif name == "background" and value == "@drawable/card":
+                classes.append("card")
             elif name == "visibility":
                 visible = value == "visible"
             else:
@@ -160,14 +187,15 @@ class Screen:
             return ""
         if set_by_code.get("checked", checked):
             classes.append("checked")
-        if set_by_code.get("disabled", False):
-            classes.append("disabled")
+        if "colour" in set_by_code:
+            css.append(f"color: var(--{set_by_code['colour']})")
         start = f'class="{" ".join(filter(None, classes))}" style="{html.escape("; ".join(filter(None, css)))}"'
         if element.tag == "ImageView":
             return f'<img {start} src="{set_by_code["source"]}">'
         if element.tag == "ProgressBar":
             return f'<div {start}><span style="--progress: {set_by_code["progress"]:.1%}"></span></div>'
         inner = html.escape(set_by_code.get("text", text)) + "".join(self._element(child, orientation) for child in element)
+        inner += set_by_code.get("children", "")
         return f"<div {start}><span>{inner}</span></div>" if element.tag == "Button" else f"<div {start}>{inner}</div>"
 
 
@@ -195,12 +223,28 @@ def main_screen(resources: Resources, answer: dict[str, Any], picture: Path) -> 
         "main",
         {
             "content": {"visible": True},
+            "image": {"source": source, "visible": True},
             "model": {"text": answer["model"]},
             backend: {"checked": True},
             "status": {"text": resources.text("opened", resources.texts[backend], init_ms, first_ms)},
-            "image": {"source": source},
-            "scores": {"text": "\n".join(resources.text("score", label, score) for label, score in answer["scores"])},
+            "scores": {"visible": True, "text": "\n".join(resources.text("score", label, score) for label, score in answer["scores"])},
             "stages": {"text": resources.text("stages", *answer["stages"])},
+        },
+    )
+
+
+def first_screen(resources: Resources, answer: dict[str, Any]) -> Screen:
+    """Before anything was chosen."""
+    backend, init_ms, first_ms = answer["opened"]
+    return Screen(
+        resources,
+        "main",
+        {
+            "content": {"visible": True},
+            "first_steps": {"visible": True},
+            "model": {"text": answer["model"]},
+            backend: {"checked": True},
+            "status": {"text": resources.text("opened", resources.texts[backend], init_ms, first_ms)},
         },
     )
 
@@ -210,12 +254,10 @@ def benchmark_screen(resources: Resources, report: dict[str, Any]) -> Screen:
 
     def described(row: dict[str, Any]) -> str:
         used, asked, parity = resources.texts[row["backend_used"]], resources.texts[row["backend_requested"]], row["parity"]
-        lines = [resources.text("result_title", row["name"], used)]
+        lines = []
         if used != asked:
             lines.append(resources.text("result_instead", asked, row["backend_reason"]))
-        lines.append(
-            resources.text("result_times", row["median_ms"], row["p90_ms"], row["first_inference_ms"], row["init_ms"], row["num_runs"])
-        )
+        lines.append(resources.text("result_times", row["first_inference_ms"], row["init_ms"], row["num_runs"]))
         if row["invalid_reasons"]:
             lines.append(resources.text("result_not_valid", "; ".join(row["invalid_reasons"])))
         pixels = resources.texts["pixels_same" if parity["pixels_same"] else "pixels_differ"]
@@ -223,7 +265,18 @@ def benchmark_screen(resources: Resources, report: dict[str, Any]) -> Screen:
         passed = "parity_passed" if parity["passed"] else "parity_failed"
         return "\n".join([*lines, resources.text(passed, error, parity["tolerance"], pixels)])
 
+    def table_row(*texts: str) -> str:
+        cells = ("result_model", "result_backend", "result_median", "result_p90")
+        return Screen(resources, "result", {cell: {"text": text} for cell, text in zip(cells, texts, strict=True)}).html
+
     rows = report["results"]
+    drawn = [table_row(*(resources.texts[f"column_{column}"] for column in ("model", "backend", "median", "p90")))]
+    for row in rows:
+        times = (resources.text("milliseconds", row[name]) for name in ("median_ms", "p90_ms"))
+        drawn.append(table_row(row["name"], resources.texts[row["backend_used"]], *times))
+        right = not row["invalid_reasons"] and row["parity"]["passed"]
+        details = {"text": described(row), "colour": "passed" if right else "failed"}
+        drawn.append(Screen(resources, "result_details", {"result_details": details}).html)
     return Screen(
         resources,
         "benchmark",
@@ -231,7 +284,8 @@ def benchmark_screen(resources: Resources, report: dict[str, Any]) -> Screen:
             "preset": {"text": resources.text("preset_item", "quick", 10, 1.0)},
             "progress": {"progress": 1.0},
             "status": {"text": resources.text("benchmark_done", len(rows))},
-            "results": {"text": "\n\n".join(described(row) for row in rows)},
+            "results": {"visible": True, "children": "".join(drawn)},
+            "report_buttons": {"visible": True},
         },
     )
 
@@ -242,15 +296,17 @@ def main() -> int:
         parser.add_argument(f"--{name}", type=Path, required=True)
     arguments = parser.parse_args()
     resources = Resources(arguments.app)
-    first = main_screen(resources, json.loads(arguments.answer.read_text(encoding="utf-8")), arguments.picture)
-    second = benchmark_screen(resources, json.loads(arguments.report.read_text(encoding="utf-8")))
+    answer = json.loads(arguments.answer.read_text(encoding="utf-8"))
+    answered = main_screen(resources, answer, arguments.picture)
+    measured = benchmark_screen(resources, json.loads(arguments.report.read_text(encoding="utf-8")))
+    before = first_screen(resources, answer)
     css = _CSS.replace("WIDTH", str(WIDTH_DP)).replace("HEIGHT", str(HEIGHT_DP)).replace("PROGRESS", "var(--progress)")
-    css = css.replace("ACCENT", resources.theme["android:colorAccent"]).replace("PRIMARY", resources.theme["android:colorPrimary"])
+    for theme, colours in resources.colours.items():
+        css = css.replace(theme.upper(), " ".join(f"--{name}: {colour};" for name, colour in colours.items()))
     for name, weight in (("REGULAR", "Regular"), ("MEDIUM", "Medium")):
         css = css.replace(f"FONT_{name}", (arguments.fonts / f"Roboto-{weight}.ttf").resolve().as_uri())
     screens = "".join(
-        f'<div class="screen"><div class="bar">{title}</div>{screen.html}</div>'
-        for title, screen in ((resources.texts["app_name"], first), (f"<span>←</span>{resources.texts['benchmark']}", second))
+        f'<div class="screen {theme}">{screen.html}</div>' for theme in resources.colours for screen in (before, answered, measured)
     )
     page = arguments.out.with_suffix(".html")
     page.write_text(f'<meta charset="utf-8"><style>{css}</style><p>{_CAPTION}</p><div class="screens">{screens}</div>', encoding="utf-8")
@@ -258,7 +314,7 @@ def main() -> int:
 
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": 792, "height": 600}, device_scale_factor=1.25)
+        opened = browser.new_page(viewport={"width": 1192, "height": 600}, device_scale_factor=1.25)
         opened.goto(page.resolve().as_uri())
         opened.evaluate("() => document.fonts.ready")
         opened.screenshot(path=arguments.out, full_page=True)

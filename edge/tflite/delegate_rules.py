@@ -76,6 +76,10 @@ def gpu_summary(model: schema.ModelT) -> dict[str, Any]:
 
 def gpu_findings(model: schema.ModelT) -> list[Refusal]:
     """Refusals and cautions of every graph, in the order of execution."""
+    if not len(model.subgraphs[0].operators or ()):
+        output = flatbuffer.tensor_name(model, int(model.subgraphs[0].outputs[0]))
+        reason = "a file without an operation, whose output the delegate leaves empty"
+        return [Refusal("NONE", output, flatbuffer.keras_layer(output), reason, WRONG)]
     return [found for number in range(len(model.subgraphs)) for found in _gpu_findings(flatbuffer.graph(model, number))]
 
 

@@ -88,18 +88,29 @@ class ProjectTest {
     @Test
     fun everyResourceThatIsNamedExistsAndIsNamed() {
         val files = resources.walk().filter { it.extension == "xml" }.toList()
-        val values = files.filter { it.parentFile.name == "values" }.flatMap { xml(it).documentElement.childNodes.elementsOnly() }
+        val values = files.filter { it.parentFile.name.startsWith("values") }.flatMap { xml(it).documentElement.childNodes.elementsOnly() }
         val defined =
             values.map { it.tagName to it.getAttribute("name") }.toSet() +
-                files.filter { it.parentFile.name != "values" }.map { it.parentFile.name to it.nameWithoutExtension }
+                files.filter { !it.parentFile.name.startsWith("values") }.map { it.parentFile.name to it.nameWithoutExtension }
         val inXml = (files + Files.project.resolve("app/src/main/AndroidManifest.xml")).flatMap { file ->
             Regex("\"@(string|style|color|drawable)/([\\w.]+)\"|>@(color)/(\\w+)<").findAll(file.readText()).map { found ->
                 found.groupValues.drop(1).filter { it.isNotEmpty() }.let { (type, name) -> type to name }
             }
         }
         val inSources =
-            sources.values.flatMap { Regex("(?<!android\\.)R\\.(string|layout|drawable)\\.(\\w+)").findAll(it).map { found -> found.groupValues[1] to found.groupValues[2] } }
+            sources.values.flatMap { Regex("(?<!android\\.)R\\.(string|layout|drawable|color)\\.(\\w+)").findAll(it).map { found -> found.groupValues[1] to found.groupValues[2] } }
         assertEquals(defined, (inXml + inSources).toSet())
+    }
+
+    @Test
+    fun theDarkThemeNamesWhatTheLightOneNames() {
+        for (file in listOf("colors.xml", "styles.xml")) {
+            val names = listOf("values", "values-night").map { folder ->
+                val root = xml(resources.resolve("$folder/$file")).documentElement
+                (listOf(root) + root.childNodes.elementsOnly()).flatMap { it.childNodes.elementsOnly() }.map { it.getAttribute("name") }
+            }
+            assertEquals(file, names[0], names[1])
+        }
     }
 
     private fun NodeList.elementsOnly(): List<Element> = (0 until length).map { item(it) }.filterIsInstance<Element>()

@@ -11,6 +11,7 @@ import android.widget.Button
 import android.widget.CheckBox
 import android.widget.ProgressBar
 import android.widget.Spinner
+import android.widget.TableLayout
 import android.widget.TextView
 import java.io.IOException
 import tfvit.edge.core.Backend
@@ -47,7 +48,7 @@ class BenchmarkActivity : Activity() {
     override fun onCreate(savedInstanceState: Bundle?) {
         super.onCreate(savedInstanceState)
         setContentView(R.layout.benchmark)
-        actionBar?.setDisplayHomeAsUpEnabled(true)
+        view<View>(R.id.back).setOnClickListener { finish() }
         val presets = Preset.ALL.map { getString(R.string.preset_item, it.id, it.minRuns, it.minSeconds) }
         val choice = view<Spinner>(R.id.preset)
         choice.adapter = ArrayAdapter(this, android.R.layout.simple_spinner_dropdown_item, presets)
@@ -146,10 +147,12 @@ class BenchmarkActivity : Activity() {
         start.text = getString(if (state.isRunning) R.string.stop else R.string.start)
         view<ProgressBar>(R.id.progress).progress = (1000 * state.share).toInt()
         val hasReport = !state.isRunning && session.reportFile.exists()
-        view<View>(R.id.share).isEnabled = hasReport
-        view<View>(R.id.save).isEnabled = hasReport
+        view<View>(R.id.report_buttons).visibility = if (hasReport) View.VISIBLE else View.GONE
         status.text = statusOf(state)
-        view<TextView>(R.id.results).text = (state.results.map(::describe) + state.failures).joinToString("\n\n")
+        showResults(state.results)
+        val failures = view<TextView>(R.id.failures)
+        failures.text = state.failures.joinToString("\n\n")
+        failures.visibility = if (state.failures.isEmpty()) View.GONE else View.VISIBLE
         if (state.isRunning) {
             window.addFlags(WindowManager.LayoutParams.FLAG_KEEP_SCREEN_ON)
         } else {
@@ -175,11 +178,41 @@ class BenchmarkActivity : Activity() {
         }
     }
 
+    /** A row for each result and its details below it; a screen reader reads both as one sentence. */
+    private fun showResults(results: List<BenchmarkResult>) {
+        val table = view<TableLayout>(R.id.results)
+        table.removeAllViews()
+        table.visibility = if (results.isEmpty()) View.GONE else View.VISIBLE
+        if (results.isEmpty()) return
+        addRow(table, R.string.column_model, R.string.column_backend, R.string.column_median, R.string.column_p90)
+        for (result in results) {
+            val times = result.statistics
+            val (median, p90) = listOf(times.medianMs, times.p90Ms).map { getString(R.string.milliseconds, it) }
+            val row = addRow(table, result.name, label(result.used), median, p90)
+            val described = describe(result)
+            row.contentDescription = getString(R.string.result_spoken, result.name, label(result.used), times.medianMs, times.p90Ms, described)
+            val details = layoutInflater.inflate(R.layout.result_details, table, false) as TextView
+            details.text = described
+            val right = result.invalidReasons.isEmpty() && result.parity?.passed != false
+            details.setTextColor(resources.getColor(if (right) R.color.passed else R.color.failed, theme))
+            table.addView(details)
+        }
+    }
+
+    private fun addRow(table: TableLayout, vararg texts: Int): View = addRow(table, *texts.map { getString(it) }.toTypedArray())
+
+    private fun addRow(table: TableLayout, vararg texts: String): View {
+        val row = layoutInflater.inflate(R.layout.result, table, false)
+        for ((id, text) in CELLS.zip(texts)) row.view<TextView>(id).text = text
+        table.addView(row)
+        return row
+    }
+
     private fun describe(result: BenchmarkResult): String {
-        val lines = mutableListOf(getString(R.string.result_title, result.name, label(result.used)))
+        val lines = mutableListOf<String>()
         if (result.used != result.requested) lines += getString(R.string.result_instead, label(result.requested), result.reason)
         val times = result.statistics
-        lines += getString(R.string.result_times, times.medianMs, times.p90Ms, result.firstInferenceMs, result.initMs, times.numRuns)
+        lines += getString(R.string.result_times, result.firstInferenceMs, result.initMs, times.numRuns)
         if (result.invalidReasons.isNotEmpty()) lines += getString(R.string.result_not_valid, result.invalidReasons.joinToString("; "))
         result.parity?.let { lines += describe(it) }
         return lines.joinToString("\n")
@@ -239,5 +272,6 @@ class BenchmarkActivity : Activity() {
         const val BUNDLE = "bundle"
         const val PUSHED = "pushed"
         const val SAVE_REQUEST = 1
+        val CELLS = listOf(R.id.result_model, R.id.result_backend, R.id.result_median, R.id.result_p90)
     }
 }

@@ -167,12 +167,14 @@ class MainActivity : Activity() {
         val shape = open.model.output.shape.drop(1).joinToString(" × ")
         if (open.model.meaning == Meaning.VALUES) lines += getString(R.string.gives_values, shape)
         if (open.model.meaning == Meaning.FEATURES) lines += getString(R.string.gives_features, shape)
-        if (source == Source.NONE) lines += getString(R.string.choose_source)
         status.text = lines.joinToString("\n")
     }
 
     private fun show(chosen: Source) {
         source = chosen
+        view<View>(R.id.first_steps).visibility = if (chosen == Source.NONE) View.VISIBLE else View.GONE
+        image.visibility = if (chosen == Source.NONE) View.GONE else View.VISIBLE
+        scores.visibility = image.visibility
         allowCamera.visibility = View.GONE
         if (chosen != Source.CAMERA) stopCamera()
         when (chosen) {
@@ -196,7 +198,7 @@ class MainActivity : Activity() {
         if (grantResults[0] == PackageManager.PERMISSION_GRANTED) {
             show(Source.CAMERA)
         } else {
-            source = Source.NONE
+            show(Source.NONE)
             status.text = getString(R.string.camera_refused)
             allowCamera.visibility = View.VISIBLE
         }
