@@ -37,7 +37,7 @@ def main() -> None:
     def convert(path: Path) -> None:
         recipe = path.stem.rpartition("-")[2]
         command = [sys.executable, "-m", "edge.convert", "--variant", variant, "--quant", recipe, "--weights", str(weights)]
-        subprocess.run([*command, "--output", "logits", "--out", str(folder), "--quiet"], cwd=ROOT, check=True)
+        subprocess.run([*command, "--output", "logits", "--out", str(folder), "--no-repair", "--no-gate", "--quiet"], cwd=ROOT, check=True)
 
     def write_default(path: Path) -> None:
         path.write_bytes(default_int8(variant, weights, inputs(folder, "calibration", (3,))))
