@@ -43,9 +43,11 @@ def register(project: Project) -> Path | None:
     Raises:
         EnvironmentUnusableError: the disk refuses.
     """
+    if project.framework != EXPO:
+        return None
     folder = project.config.parent
     package = json.loads((folder / "package.json").read_text(encoding="utf-8"))
-    if project.framework != EXPO or any((folder / name).exists() for name in METRO_FILES) or "metro" in package:
+    if "metro" in package or any((folder / name).exists() for name in METRO_FILES):
         return None
     atomic_files.save_bytes(project.config, metro_file(EXPO).encode(), project.config.name)
     return project.config
