@@ -100,8 +100,9 @@ def _alone(folder: Path) -> Module | None:
 
 def _by_settings_above(folder: Path) -> Module | None:
     """A module named by its folder, whose build file the project's settings may call otherwise."""
-    folder = folder.resolve()
-    return next((module for parent in folder.parents for module in modules(parent) if module.folder.resolve() == folder), None)
+    found = (module for parent in folder.resolve().parents for module in modules(parent) if module.folder.resolve() == folder.resolve())
+    module = next(found, None)
+    return module and Module(module.path, folder / module.build_file.name, folder)
 
 
 def _has_sources(module: Module) -> bool:

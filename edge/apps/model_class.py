@@ -83,11 +83,12 @@ def filled(language: Language, model: Mapping[str, Any], **names: str) -> str:
     else:
         resized, cut = language.squash, language.whole if (high, wide) == (crop_high, crop_wide) else language.crop
     logits = output["activation"] is None and meaning in SCORED
+    others = [other["name"] for other in model.get("other_outputs", ())]
     values = {
         "name": model["name"],
         "kind": kind,
         "verb": verb,
-        "what": sentence(meaning, output["shape"][1:]),
+        "what": sentence(meaning, output["shape"][1:]) + (f" Not read here: {', '.join(others)}." if others else ""),
         "size": size_words(preprocessing.crop_px),
         "geometry": preprocessing.words(),
         "high": high, "wide": wide, "crop_high": crop_high, "crop_wide": crop_wide,

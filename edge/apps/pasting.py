@@ -32,7 +32,7 @@ def lines(document: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
         said += ["Podfile, in the app's target:", "", ios.PODFILE]
         said += _registration(document, f"{config} in Xcode:", f"{config} has the folder {FOLDER} already", ios.XCODE)
         return [*said, f"{model['name']} in Swift (docs/guides/ios.md has more):", "", ios.swift(model)]
-    said += ["in the project's folder:", "", react_native.install(framework)]
+    said += ["in the project's folder:", "", react_native.install(framework, document["platforms"])]
     metro = react_native.METRO if document["has_config"] else react_native.metro_file(framework)
     made = f"{config} was made" if document["made_config"] else f"{config} registers tflite already"
     where = "at its end:" if document["has_config"] else "a new file:"

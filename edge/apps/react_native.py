@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.apps.model_class import Language, filled
-from edge.apps.projects import EXPO, FOLDER, METRO_FILES, REACT_NATIVE, Project
+from edge.apps.projects import ANDROID, EXPO, FOLDER, IOS, METRO_FILES, REACT_NATIVE, Project
 from edge.apps.runtimes import PACKAGES
 from edge.artifacts import atomic_files
 
@@ -25,11 +25,13 @@ def metro_file(framework: str) -> str:
     return f"{required}\n\nmodule.exports = getDefaultConfig(__dirname);\n{METRO}"
 
 
-def install(framework: str) -> str:
+def install(framework: str, platforms: Sequence[str] = (ANDROID, IOS)) -> str:
     """The commands that add the runtime to a project."""
     package = PACKAGES[framework]
-    after = "npx expo prebuild  # or a development build: Expo Go has no native packages" if framework == EXPO else "npx pod-install"
-    return f"npm install {package.name}@{package.version} react-native-nitro-modules@{NITRO}\n{after}\n"
+    after = "npx pod-install\n" if IOS in platforms else ""
+    if framework == EXPO:
+        after = "npx expo prebuild  # or a development build: Expo Go has no native packages\n"
+    return f"npm install {package.name}@{package.version} react-native-nitro-modules@{NITRO}\n{after}"
 
 
 def labels_json(labels: Sequence[str]) -> bytes:

@@ -88,12 +88,14 @@ def test_the_module_of_a_project(tmp_path, files, expected):
 
 
 @pytest.mark.parametrize("name", ["build.gradle", "build.gradle.kts", "wear.gradle.kts"])
-def test_a_module_is_named_by_its_folder(tmp_path, name):
+def test_a_module_is_named_by_its_folder(tmp_path, monkeypatch, name):
     settings = 'include(":app", ":wear")\nproject(":wear").buildFileName = "wear.gradle.kts"'
     _made(tmp_path, {"settings.gradle.kts": settings, "app/build.gradle.kts": APP, f"wear/{name}": APP})
-    found = gradle.android_module(tmp_path / "wear")
-    assert found is not None
-    assert found.build_file == tmp_path / "wear" / name
+    monkeypatch.chdir(tmp_path)
+    for folder in (Path("wear"), tmp_path / "wear"):
+        found = gradle.android_module(folder)
+        assert found is not None
+        assert (found.build_file, found.folder) == (folder / name, folder)
 
 
 def test_several_apps_are_named(tmp_path):

@@ -44,6 +44,11 @@ def test_what_it_says():
     assert [name for name, text in code.items() if "$" in text] == []
 
 
+def test_outputs_that_it_does_not_read_are_named():
+    code = react_native.typescript(entry(other_outputs=[{"name": "embedding"}, {"name": "map"}]))
+    assert "/** The probabilities of the 10 classes. Not read here: embedding, map. */" in code
+
+
 def test_labels_of_any_language():
     assert json.loads(react_native.labels_json(["Käfer", '"quoted"', ""])) == ["Käfer", '"quoted"', ""]
 
