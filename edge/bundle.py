@@ -1,4 +1,6 @@
-"""`python -m edge.bundle FILE... (--app DIR | --zip FILE)`: models, labels and `edge_package.json` into an Android app.
+"""`python -m edge.bundle FILE... (--app DIR | --zip FILE)`: models, labels and `edge_package.json` into an app.
+
+An app's project is Android's, Flutter's, React Native's (Expo too) or Xcode's; the lines and the class to paste are in its language.
 
 `edge_package.json` says what to feed each model and what it must answer on a golden image, so that an app can check itself on its device.
 Random weights, a failed drift check and a file that is not the one its manifest describes are refused.
@@ -19,6 +21,7 @@ from tfvit.terminal import Parser, Terminal, run
 
 _EPILOG = """examples:
   python -m edge.bundle artifacts/nano32-int8.tflite --app MyApp
+  python -m edge.bundle artifacts/nano32-int8.tflite --app my_flutter_app
   python -m edge.bundle artifacts/*.tflite --zip package.zip
 
 exit codes: 0 written, 1 something must not ship (nothing is written), 2 wrong usage, 3 unusable project, file or disk
@@ -28,7 +31,7 @@ exit codes: 0 written, 1 something must not ship (nothing is written), 2 wrong u
 def parser() -> Parser:
     parser = Parser(prog="python -m edge.bundle", description=__doc__, epilog=_EPILOG)
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help=".tflite with its manifest beside it")
-    parser.add_argument("--app", type=Path, metavar="DIR", help="Android project, or one of its modules: goes to src/main/assets/edge")
+    parser.add_argument("--app", type=Path, metavar="DIR", help="Android (or a module), Flutter, React Native, Expo or Xcode project")
     parser.add_argument("--zip", type=Path, metavar="FILE", help="the same files as a zip, its bytes equal for equal artifacts")
     parser.add_argument("--allow-random", action="store_true", help="bundle random weights: to try an app out, not to ship it")
     parser.add_argument("--force", action="store_true", help="go on where there are files of others; those in the way are overwritten")
@@ -82,13 +85,13 @@ def bundle(
     force: bool = False,
     quiet: bool = False,
 ) -> Bundle:
-    """Models, labels and `edge_package.json` into an Android app, or into a zip.
+    """Models, labels and `edge_package.json` into an app, or into a zip.
 
     >>> edge.bundle("artifacts/nano32-int8.tflite", zip="package.zip")
 
     Args:
         files: a `.tflite` with its manifest beside it or an `Artifact`, or several of them.
-        app: an Android project, or one of its modules: goes to `src/main/assets/edge`.
+        app: an Android project or one of its modules, a Flutter, React Native, Expo or Xcode project.
         zip: the same files as a zip, instead.
         allow_random: bundle random weights: to try an app out, not to ship it.
         force: go on where files are not ours; those whose names are needed are overwritten.

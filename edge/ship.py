@@ -38,7 +38,7 @@ def parser() -> Parser:
         "--images", type=Path, metavar="DIR", help="validate on them; DIR/LABEL/NAME gives accuracies (default: no validation)"
     )
     ways.add_argument("--samples", type=int, metavar="N", help="how many of the images (default: all)")
-    ways.add_argument("--app", type=Path, metavar="DIR", help="an Android project, or one of its modules (default: no bundle)")
+    ways.add_argument("--app", type=Path, metavar="DIR", help="an app's project, as edge.bundle takes it (default: no bundle)")
     ways.add_argument("--out", type=Path, default=Path("artifacts"), metavar="DIR", help="where everything goes (default: %(default)s)")
     ways.add_argument(
         "--preset", default="quick", choices=("quick", "default", "mlperf"), help="how long to measure (default: %(default)s)"
@@ -115,7 +115,7 @@ def ship(
         model: the id of a variant, the path of a saved `.keras`, or a Keras model in memory.
         variant: the id of a variant, as the command's flag.
         images: validate on them.
-        app: an Android project, or one of its modules.
+        app: an app's project, as `edge.bundle` takes it.
         out: the folder of everything that is made.
         quiet: no progress on stderr.
 

@@ -254,7 +254,12 @@ def test_screens_are_drawn_from_the_layouts(tmp_path):
     (tmp_path / "cat.png").write_bytes(b"png")
     resources = screens.Resources(APP)
     first = screens.main_screen(resources, ANSWER, tmp_path / "cat.png").html
-    for text in ("Runs on the CPU, opened in 21 ms, first answer after 1.9 ms", "cat  0.780\ndog  0.090", "model 1.2", "Measure this phone"):
+    for text in (
+        "Runs on the CPU, opened in 21 ms, first answer after 1.9 ms",
+        "cat  0.780\ndog  0.090",
+        "model 1.2",
+        "Measure this phone",
+    ):
         assert text in first
     assert "Allow the camera" not in first  # gone in the layout, and the code does not show it
     assert "Pick a picture" not in first

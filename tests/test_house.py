@@ -166,6 +166,7 @@ COVERED_BY = {
     "edge/test_publish.py": "edge.publishing.card edge.publishing.command",
     "edge/test_ship.py": "edge.shipping.command edge.shipping.steps edge.shipping.summary",
     "edge/test_bundle.py": "edge.android.command",
+    "edge/apps/test_react_native.py": "edge.apps.model_class",
     "edge/test_device.py": "edge.android.device_command edge.android.phone_benchmark",
     "edge/artifacts/test_artifact.py": "edge.artifacts.atomic_files edge.artifacts.strict_json",
     "edge/test_verify.py": "edge.artifacts.difference edge.conversion.rebuild edge.conversion.verification",

@@ -1,4 +1,4 @@
-"""Writes a package into the folder `edge` of an Android project's assets, or into a zip.
+"""Writes a package into the folder `edge` of an app's assets, or into a zip.
 
 Files of others are not overwritten: a file is ours where the `edge_package.json` beside it names it with its hash. The new folder is made
 beside the old one, under a name that Android's packager leaves out, and the two change places: in one step where the system can (Linux,
@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from edge.android.package import KIND, PACKAGE_FILE, zip_bytes
+from edge.apps.projects import FOLDER as FOLDER
 from edge.artifacts import atomic_files
 from tfvit.errors import EnvironmentUnusableError, InputError, in_the_way, no_such_folder
 from tfvit.hashing import sha256
 
-FOLDER = "edge"
 # The new folder while it is made, then the old one while it is removed; the old one between two renames
 _STAGED, _REPLACED = ".edge-bundle-staged", ".edge-bundle-replaced"
-_BUILD_FILES = ("build.gradle.kts", "build.gradle")
 _NAMED = 5
 _EXCHANGE = 2  # RENAME_EXCHANGE and RENAME_SWAP
 _CURRENT_FOLDER = -100  # AT_FDCWD
@@ -50,34 +49,11 @@ class Changes:
     overwritten: tuple[str, ...] = ()
 
 
-def assets_folder(project: Path) -> Path:
-    """The assets of an Android project (its module `app`), or of the module itself; the folder need not exist yet.
-
-    Raises:
-        InputError: it is neither.
-    """
-    for module in (project / "app", project):
-        main = module / "src" / "main"
-        if main.is_dir() and any((module / name).is_file() for name in _BUILD_FILES):
-            return main / "assets"
-    raise InputError(
-        "not an Android project",
-        expected="a folder with app/build.gradle(.kts) and app/src/main, or a module with build.gradle(.kts) and src/main",
-        received=str(project) if project.is_dir() else f"no folder {project}",
-        action="name the project's folder or the module's, or use --zip",
-    )
-
-
-def build_file(assets: Path) -> str:
-    """The name of the module's build file; that of Kotlin's DSL where there are both, as Gradle chooses."""
-    return next((name for name in _BUILD_FILES if (assets.parents[2] / name).is_file()), _BUILD_FILES[0])
-
-
 def save_in_assets(assets: Path, files: Mapping[str, bytes], force: bool = False) -> Changes:
     """Writes files to ASSETS/edge. Where that fails, all of the old files are there.
 
     Args:
-        assets: as `assets_folder` gives it.
+        assets: the folder that `edge.apps.projects.recognise` names; it need not exist.
         files: name -> bytes.
         force: go on where there are files of others: those in the way are overwritten, the others kept.
 
@@ -181,6 +157,7 @@ def _listed(document: bytes) -> dict[str, str | None]:
         if package["kind"] != KIND:
             return {}
         blocks = [package["golden_image"], *package["models"], *(model["labels"] for model in package["models"] if model["labels"])]
+        blocks += package.get("app_files", [])
         return {PACKAGE_FILE: None} | {str(block["file"]): str(block["sha256"]) for block in blocks}
     except (ValueError, KeyError, TypeError, RecursionError):
         return {}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.android import assets, kotlin, package
+from edge.apps import pasting, projects, react_native, runtimes
 from edge.artifacts import artifact
 from tfvit.hashing import sha256
 from tfvit.progress import step
@@ -15,27 +16,46 @@ from tfvit.progress import step
 
 def bundle(files: Sequence[Path], app: Path | None, zip_file: Path | None, allow_random: bool, force: bool) -> dict[str, Any]:
     """The JSON of docs/android.md; the arguments are those of `edge.bundle`, with one of `app` and `zip_file`."""
-    app_assets = assets.assets_folder(app) if app else None
+    project = projects.recognise(app) if app else None
     paths = list({path.resolve(): path for path in files}.values())
-    made = package.build([artifact.load(path, verify=False) for path in paths], allow_random)
-    changes, target = assets.Changes((), (), (), ()), zip_file
-    if app_assets:
-        target = app_assets / assets.FOLDER
-    if not made.refusals:
+    artifacts = [artifact.load(path, verify=False) for path in paths]
+    made = package.build(artifacts, allow_random)
+    refused = [*made.refusals, *(runtimes.refusals(project, artifacts) if project else ())]
+    if project and project.framework in (projects.REACT_NATIVE, projects.EXPO):
+        named = {f"{one.name}.labels.json": react_native.labels_json(one.labels) for one in artifacts if one.labels is not None}
+        made = package.with_app_files(made, named)
+    changes, target, made_config = assets.Changes((), (), (), ()), zip_file, None
+    if project:
+        target = project.assets / assets.FOLDER
+    if not refused:
         with step("write"):
-            if app_assets:
-                changes = assets.save_in_assets(app_assets, made.files, force)
+            if project:
+                changes = assets.save_in_assets(project.assets, made.files, force)
+                made_config = react_native.register(project)
             elif zip_file:
                 changes = assets.save_zip(zip_file, made.files, force)
     return {
         "kind": "bundle",
         "target": "app" if app else "zip",
         "path": str(target),
-        "build_file": assets.build_file(app_assets) if app_assets else None,
-        "written": [{"file": name, "sha256": sha256(data), "size_bytes": len(data)} for name, data in made.files.items()],
+        "build_file": project.config.name if project and project.framework == projects.ANDROID else None,
+        **({"framework": None} if project is None else _described(project, made_config)),
+        "written": [{"file": name, "sha256": sha256(data), "size_bytes": len(data)} for name, data in made.files.items() if not refused],
         **{name: list(names) for name, names in dataclasses.asdict(changes).items()},
-        "refused": list(made.refusals),
-        "edge_package": made.document,
+        "refused": refused,
+        "edge_package": None if refused else made.document,
+    }
+
+
+def _described(project: projects.Project, made_config: Path | None) -> dict[str, Any]:
+    return {
+        "framework": project.framework,
+        "platforms": list(project.platforms),
+        "config": str(project.config),
+        "has_config": project.config.exists(),
+        "made_config": made_config is not None,
+        "registered": project.registered or made_config is not None,
+        "package_version": project.package_version,
     }
 
 
@@ -85,12 +105,14 @@ def _closing(document: dict[str, Any]) -> list[str]:
         lines.append("RANDOM weights: to try an app out, not to ship it.")
     sample = models[next((choice["name"] for choice in package["recommended"].values() if choice), next(iter(models)))]
     in_app = document["target"] == "app"
+    if document["framework"] not in (None, projects.ANDROID):
+        return [*lines, *pasting.lines(document, sample)]
     return [
         *lines,
         "",
         f"{'' if in_app else 'unpack it into src/main/assets/edge; '}{document['build_file'] or 'build.gradle.kts'} of the module:",
         "",
-        kotlin.GROOVY if document["build_file"] == "build.gradle" else kotlin.GRADLE,
+        kotlin.GROOVY if (document["build_file"] or "").endswith(".gradle") else kotlin.GRADLE,
         f"{sample['name']} in Kotlin (docs/android.md has more):",
         "",
         kotlin.kotlin(sample),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from edge.android.assets import FOLDER
-from edge.drift.meanings import CLASSES, FEATURES, LABELS, SCORED, VALUES
+from edge.apps.model_class import KINDS, sentence
+from edge.apps.projects import ANDROID, FOLDER
+from edge.apps.runtimes import PACKAGES
+from edge.drift.meanings import CLASSES, LABELS, SCORED
 from tfvit.preprocessing import Preprocessing, size_words
 
-LITERT_VERSION = "2.3.0"
+LITERT_VERSION = PACKAGES[ANDROID].version
 
 GRADLE = f"""\
 android {{
@@ -58,14 +60,6 @@ class {kind}(context: Context, accelerator: Accelerator) : AutoCloseable {{
 }}
 """
 
-# What the class and its function are called
-_KINDS = {
-    CLASSES: ("Classifier", "classify"),
-    LABELS: ("Classifier", "classify"),
-    VALUES: ("Regressor", "predict"),
-    FEATURES: ("Encoder", "encode"),
-}
-
 _OTHER = """
     /** {what} Of the pixels that {verb} was given last. */
     fun {function}(): FloatArray {{
@@ -105,7 +99,7 @@ def kotlin(model: Mapping[str, Any]) -> str:
     """
     preprocessing = Preprocessing(**model["preprocessing"])
     meaning, others = model["output"].get("meaning", CLASSES), model.get("other_outputs", ())
-    kind, verb = _KINDS[meaning]
+    kind, verb = KINDS[meaning]
     logits = any(_gives_logits(output) for output in (model["output"], *others))
     labels = model["labels"]
     quantized = model["input"]["dtype"] == "int8"
@@ -118,14 +112,14 @@ def kotlin(model: Mapping[str, Any]) -> str:
         labels=f'    val labels = context.assets.open("{FOLDER}/{labels["file"]}").bufferedReader().readLines()\n' if labels else "",
         kind=kind,
         verb=verb,
-        what=_what(meaning, model["output"]["shape"][1:]),
+        what=sentence(meaning, model["output"]["shape"][1:]),
         size=size_words(preprocessing.crop_px),
         geometry=preprocessing.words(),
         write=_write(model["input"]),
         read=_read(model["output"], 0),
         others="".join(
             _OTHER.format(
-                what=_what(output.get("meaning", CLASSES), output["shape"][1:]),
+                what=sentence(output.get("meaning", CLASSES), output["shape"][1:]),
                 verb=verb,
                 function=_function(output["name"]),
                 read=_read(output, index),
@@ -159,17 +153,6 @@ def _read(output: Mapping[str, Any], index: int) -> str:
     if logits:
         read.append((_SIGMOID if output.get("meaning", CLASSES) == LABELS else _SOFTMAX).format())
     return "\n".join(read)
-
-
-def _what(meaning: str, shape: Sequence[int]) -> str:
-    """What the function returns, as a sentence."""
-    size = " x ".join(map(str, shape))
-    return {
-        CLASSES: f"The probabilities of the {size} classes.",
-        LABELS: f"The probability of each of the {size} labels, which apply or not by themselves.",
-        VALUES: f"The {size} values as they are: no probabilities.",
-        FEATURES: f"The {size} features as they are{', the last axis side by side' if len(shape) > 1 else ''}: no probabilities.",
-    }[meaning]
 
 
 def _write(tensor: Mapping[str, Any]) -> str:

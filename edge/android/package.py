@@ -107,8 +107,20 @@ def build(artifacts: Sequence[Artifact], allow_random: bool = False) -> Package:
         "recommended": recommended({artifact.name: artifact.manifest for artifact in artifacts}),
         "tools": {"tfvit": __version__, **{tool: metadata.version(tool) for tool in (runtime_package(), "numpy", "pillow")}},
     }
-    files[PACKAGE_FILE] = (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    return Package(document, dict(sorted(files.items())))
+    return _package(document, files)
+
+
+def with_app_files(package: Package, more: Mapping[str, bytes]) -> Package:
+    """The same with further files that only this app's framework needs, named in the document as `app_files`."""
+    if package.document is None or not more:
+        return package
+    listed = [{"file": name, "sha256": sha256(data)} for name, data in sorted(more.items())]
+    return _package(package.document | {"app_files": listed}, {**package.files, **more})
+
+
+def _package(document: dict[str, Any], files: Mapping[str, bytes]) -> Package:
+    written = (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return Package(document, dict(sorted({**files, PACKAGE_FILE: written}.items())))
 
 
 def recommended(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str] | None]:

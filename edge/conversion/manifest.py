@@ -83,7 +83,7 @@ def manifest(
         "code_sha256": code_sha256(),
     }
     file = self_description.describe(quantized, document, images.labels)
-    document["file"] = {
+    of_file: dict[str, Any] = {
         "sha256": hashing.sha256(file),
         "size_bytes": len(file),
         "graph_sha256": hashing.sha256(quantized),
@@ -94,7 +94,8 @@ def manifest(
         "min_litert_version": versions.min_litert_version(graph_model),
     }
     if recipe.can_be_explained:
-        document["file"]["layers"] = weight_bits(graph_model)
+        of_file["layers"] = weight_bits(graph_model)
+    document["file"] = of_file
     document["delegates"] = {
         "xnnpack": dataclasses.asdict(cpu.xnnpack_partitions(file)),
         "gpu": delegate_rules.gpu_summary(graph_model),

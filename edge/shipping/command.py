@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge.android.assets import assets_folder
+from edge.apps import projects
 from edge.shipping import steps, summary
 from edge.shipping.summary import table as table
 
@@ -13,9 +13,9 @@ def ship(**arguments: Any) -> dict[str, Any]:
     """The JSON of `edge.ship`; the arguments are those of `edge.shipping.steps.Request`.
 
     Raises:
-        UserError: the app is no Android project: said before anything is made for it.
+        UserError: the app is no project that is known: said before anything is made for it.
     """
     request = steps.Request(**arguments)
     if request.app:
-        assets_folder(request.app)
+        projects.recognise(request.app)
     return summary.document(request, steps.ship(request))

@@ -78,7 +78,10 @@ def _paste(request: Request, shipped: Shipped, files: list[str]) -> list[str]:
     if request.app is None:
         return [f'paste  Interpreter("{request.out / files[0]}")  # ai_edge_litert.interpreter']
     module = f"com.google.ai.edge.litert:litert:{LITERT_VERSION}"
-    groovy = (shipped.bundle or {}).get("build_file") == "build.gradle"
+    bundle = shipped.bundle or {}
+    if bundle.get("framework") not in (None, "android"):
+        return [f"paste  python -m edge.bundle {request.out / files[0]} --app {request.app} prints the lines and the class"]
+    groovy = (bundle.get("build_file") or "").endswith(".gradle")
     return [
         f"paste  implementation '{module}'" if groovy else f'paste  implementation("{module}")',
         f'paste  CompiledModel.create(assets, "edge/{files[0]}",',

@@ -361,7 +361,7 @@ def test_wrong_usage_and_unusable_things(bundled, made, project, tmp_path):
         ((file,), EXIT_USAGE, "--app or --zip"),
         ((file, "--app", project, "--zip", tmp_path / "a.zip"), EXIT_USAGE, "both"),
         (("--zip", tmp_path / "a.zip"), EXIT_USAGE, "FILE"),
-        ((file, "--app", tmp_path / "empty"), EXIT_UNUSABLE, "not an Android project"),
+        ((file, "--app", tmp_path / "empty"), EXIT_UNUSABLE, "no project of an app"),
         ((file, "--app", tmp_path / "nowhere"), EXIT_UNUSABLE, "no folder"),
         ((file, "--zip", tmp_path / "nowhere" / "a.zip"), EXIT_UNUSABLE, "no such folder"),
         ((file, "--zip", tmp_path / "empty"), EXIT_UNUSABLE, "another file is in the way"),

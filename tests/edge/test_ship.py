@@ -137,7 +137,7 @@ def test_random_weights_are_not_bundled(shipped, project, tmp_path):
     [
         ((), EXIT_USAGE, "one of them"),
         (("x.keras", "--variant", "nano32"), EXIT_USAGE, "x.keras and nano32"),
-        (("--variant", "nano32", "--app", "NOWHERE"), EXIT_UNUSABLE, "not an Android project"),
+        (("--variant", "nano32", "--app", "NOWHERE"), EXIT_UNUSABLE, "no project of an app"),
         (("--variant", "nano32", "--quantize", "int8"), EXIT_USAGE, "did you mean --quant?"),
     ],
 )
