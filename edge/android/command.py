@@ -1,35 +1,47 @@
-"""From what `edge.bundle` is given to its document: artifacts become a package, and the package goes into an app or a zip."""
+"""From what `edge.bundle` is given to its document: artifacts become a package, and the package goes into an app, a zip or a web page."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edge.android import assets, kotlin, package
-from edge.artifacts import artifact
+from edge.artifacts import artifact, store
+from edge.web import site
 from tfvit.hashing import sha256
 from tfvit.progress import step
 
 
-def bundle(files: Sequence[Path], app: Path | None, zip_file: Path | None, allow_random: bool, force: bool) -> dict[str, Any]:
-    """The JSON of docs/android.md; the arguments are those of `edge.bundle`, with one of `app` and `zip_file`."""
+def bundle(
+    files: Sequence[Path], app: Path | None, zip_file: Path | None, web: Path | None, allow_random: bool, force: bool
+) -> dict[str, Any]:
+    """The JSON of docs/android.md; the arguments are those of `edge.bundle`, with one of `app`, `zip_file` and `web`."""
     app_assets = assets.assets_folder(app) if app else None
+    web = Path(os.path.abspath(web)) if web else None  # a name of its own, also for "."
     paths = list({path.resolve(): path for path in files}.values())
     made = package.build([artifact.load(path, verify=False) for path in paths], allow_random)
-    changes, target = assets.Changes((), (), (), ()), zip_file
+    if web and made.document is not None and (unfit := site.refusals(made.document)):
+        made = package.Package(None, {}, tuple(unfit))
+    if web and made.files:
+        made = package.Package(made.document, site.files(made.files, store.open_store()))
+    changes, target = assets.Changes((), (), (), ()), zip_file or web
     if app_assets:
         target = app_assets / assets.FOLDER
     if not made.refusals:
         with step("write"):
             if app_assets:
                 changes = assets.save_in_assets(app_assets, made.files, force)
+            elif web:
+                changes = assets.save_in_folder(web.parent, web.name, made.files, force, site.SITE_FILE)
             elif zip_file:
                 changes = assets.save_zip(zip_file, made.files, force)
     return {
         "kind": "bundle",
-        "target": "app" if app else "zip",
+        "target": "app" if app else "web" if web else "zip",
         "path": str(target),
         "build_file": assets.build_file(app_assets) if app_assets else None,
         "written": [{"file": name, "sha256": sha256(data), "size_bytes": len(data)} for name, data in made.files.items()],
@@ -83,6 +95,8 @@ def _closing(document: dict[str, Any]) -> list[str]:
         lines.append(f"for the {name.upper()}: " + (f"{choice['name']} ({choice['why']})" if choice else "nothing here that fits"))
     if any(model["random_weights"] for model in models.values()):
         lines.append("RANDOM weights: to try an app out, not to ship it.")
+    if document["target"] == "web":
+        return [*lines, "", f"next: python -m edge.device --web {shlex.quote(document['path'])}, or any host of static files"]
     sample = models[next((choice["name"] for choice in package["recommended"].values() if choice), next(iter(models)))]
     in_app = document["target"] == "app"
     return [
