@@ -31,7 +31,9 @@ def parser() -> Parser:
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help=".tflite with its manifest beside it")
     parser.add_argument("--app", type=Path, metavar="DIR", help="Android project, or one of its modules: goes to src/main/assets/edge")
     parser.add_argument("--zip", type=Path, metavar="FILE", help="the same files as a zip, its bytes equal for equal artifacts")
-    parser.add_argument("--web", type=Path, metavar="DIR", help="a folder that runs them in a browser, with LiteRT.js (npm fetches it once)")
+    parser.add_argument(
+        "--web", type=Path, metavar="DIR", help="a folder that runs them in a browser, with LiteRT.js (npm fetches it once)"
+    )
     parser.add_argument("--allow-random", action="store_true", help="bundle random weights: to try an app out, not to ship it")
     parser.add_argument("--force", action="store_true", help="go on where there are files of others; those in the way are overwritten")
     return parser

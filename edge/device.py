@@ -97,7 +97,9 @@ def _device(arguments: argparse.Namespace, terminal: Terminal, clock: Clock | No
 
 def _require_one_way(arguments: argparse.Namespace) -> None:
     """Checks that the flags are of a phone with adb, or of browsers."""
-    given = {f"--{name.replace('_', '-')}": getattr(arguments, name) for name in ("serial", "adb", "allow_random", "reports", "host", "port")}
+    given = {
+        f"--{name.replace('_', '-')}": getattr(arguments, name) for name in ("serial", "adb", "allow_random", "reports", "host", "port")
+    }
     of_browsers = ("--reports", "--host", "--port")
     unfit = [name for name, value in given.items() if value and (name in of_browsers) != bool(arguments.web)]
     unfit += ["FILE"] if arguments.web and arguments.files else []
@@ -105,8 +107,8 @@ def _require_one_way(arguments: argparse.Namespace) -> None:
     if unfit:
         raise UsageError(
             "flags of two ways to measure",
-            expected="with --web none of FILE, --serial, --adb, --allow-random, and not --quiet, which hides the address; without it none of "
-            "--reports, --host, --port",
+            expected="with --web none of FILE, --serial, --adb, --allow-random, and no --quiet, which hides the address; "
+            "without it none of --reports, --host, --port",
             received=f"{', '.join(unfit)} {'with' if arguments.web else 'without'} --web",
             action="leave them out; FILEs go into the folder with edge.bundle FILE... --web DIR",
         )

@@ -21,7 +21,6 @@ from edge.web import session
 from tfvit.errors import EnvironmentUnusableError, InputError, UserError
 from tfvit.progress import Progress, reporting
 
-
 _COLUMNS = ("model", "backend", "median ms", "p90 ms", "init ms", "valid", "parity", "remarks")
 # Of a browser's report, in the document
 _KEPT = ("device", "browser", "runtime", "results")

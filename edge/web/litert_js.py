@@ -29,7 +29,11 @@ _BUILDS = ("compat_", "", "threaded_")
 _FILES = {
     "litert-core.js": (CORE, "dist/index.js"),
     "litert-wasm-utils.js": (WASM_UTILS, "dist/index.js"),
-    **{f"litert_wasm_{build}internal.{kind}": (CORE, f"wasm/litert_wasm_{build}internal.{kind}") for build in _BUILDS for kind in ("js", "wasm")},
+    **{
+        f"litert_wasm_{build}internal.{kind}": (CORE, f"wasm/litert_wasm_{build}internal.{kind}")
+        for build in _BUILDS
+        for kind in ("js", "wasm")
+    },
 }
 _NPM_SECONDS = 900
 
@@ -43,12 +47,13 @@ def files(store: Store) -> dict[str, bytes]:
     Raises:
         EnvironmentUnusableError: there is no npm, it cannot fetch a package, or what came is another one.
     """
-    members: dict[str, tarfile.TarFile] = {}
+    found: dict[str, bytes] = {}
     for package in INTEGRITY:
         with step("LiteRT.js", subject=package):
             packed = store.made(key_of(package), lambda package=package: _fetched(package), "LiteRT.js", f"{package}@{VERSION}")
-        members[package] = tarfile.open(fileobj=io.BytesIO(checked(package, packed)))
-    return {name: _member(members[package], f"package/{path}") for name, (package, path) in _FILES.items()}
+        with tarfile.open(fileobj=io.BytesIO(checked(package, packed))) as archive:
+            found |= {name: _member(archive, f"package/{path}") for name, (whose, path) in _FILES.items() if whose == package}
+    return found
 
 
 def key_of(package: str) -> str:
@@ -83,7 +88,9 @@ def _fetched(package: str) -> bytes:
             raise _missing(package, first_line(error)) from error
         packed = list(Path(folder).glob("*.tgz"))
         if done.returncode or len(packed) != 1:
-            raise _missing(package, f"npm ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-300:] or 'it printed nothing'}")
+            raise _missing(
+                package, f"npm ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-300:] or 'it printed nothing'}"
+            )
         return checked(package, packed[0].read_bytes())
 
 

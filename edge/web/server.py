@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from socketserver import ThreadingMixIn
-from typing import Any
+from typing import Any, cast
 
 from edge.web.reports import MOST_BYTES, RefusedReportError
 from edge.web.site import CONTENT_TYPES, PAGE
@@ -119,18 +119,20 @@ class _Server(ThreadingMixIn, HTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: _Server
     # one request a connection
-    protocol_version = "HTTP/1.0"
+    protocol_version = default_request_version = "HTTP/1.0"
+
+    @property
+    def _own(self) -> _Server:
+        return cast(_Server, self.server)
 
     def setup(self) -> None:
-        self.timeout = self.server.request_seconds
-        self._deadline = threading.Timer(self.server.request_seconds, self._cut)
+        self._deadline = threading.Timer(self._own.request_seconds, self._cut)
         self._deadline.daemon = True
         self._deadline.start()
         try:
-            self.request.settimeout(self.timeout)
-            self.request = self.server.context.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False)
+            self.request.settimeout(self._own.request_seconds)
+            self.request = self._own.context.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False)
             self.request.do_handshake()
         except BaseException:
             self._end()
@@ -154,7 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._deadline.cancel()
-        content = self.server.files.get(self._name() or "")
+        content = self._own.files.get(self._name() or "")
         if content is None:
             self._answer(404, "not found")
             return
@@ -192,9 +194,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._deadline.cancel()
         if len(body) < length:
             return  # cut off, or gone
-        with self.server.turn:
+        with self._own.turn:
             try:
-                status, said = 201, self.server.receive(body)
+                status, said = 201, self._own.receive(body)
             except RefusedReportError as refused:
                 status, said = refused.status, str(refused)
             self._answer(status, said)
@@ -202,7 +204,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _name(self) -> str | None:
         """What is asked for below the secret path; None where the path is another one."""
         _, token, *rest = (self.path if self.path.startswith("/") else "/").split("/", 2)
-        known = secrets.compare_digest(token.encode("utf-8", "surrogatepass"), self.server.token.encode())
+        known = secrets.compare_digest(token.encode("utf-8", "surrogatepass"), self._own.token.encode())
         return (rest[0] or PAGE) if known and rest else None
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:

@@ -38,7 +38,7 @@ Apache License 2.0: litert-LICENSE.txt. Source: https://github.com/google-ai-edg
 def refusals(package: Mapping[str, Any]) -> list[str]:
     """Which models of an `edge_package.json` no page can run, as sentences."""
     return [
-        f"{model['name']}: its {side} is int8, and LiteRT.js {litert_js.VERSION} gives a page no int8 tensors; the recipe int8 has float ones"
+        f"{model['name']}: its {side} is int8, and LiteRT.js {litert_js.VERSION} gives a page no int8 tensors; use another recipe"
         for model in package["models"]
         for side in ("input", "output")
         if model[side]["dtype"] == "int8"

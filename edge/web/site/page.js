@@ -37,14 +37,13 @@ function fail(error) {
   console.error(error);
 }
 
-// Runs one piece of work; nothing else can be started meanwhile.
+// Runs one piece of work, which may give closing words; nothing else can be started meanwhile.
 async function working(status, words, work) {
   for (const id of CONTROLS) $(id).disabled = true;
   $('alert').hidden = true;
   status.textContent = words;
   try {
-    await work();
-    status.textContent = '';
+    status.textContent = (await work()) ?? '';
   } catch (error) {
     status.textContent = '';
     fail(error);
@@ -166,8 +165,8 @@ async function measureAll() {
   page.report = { results: [], failures: [] };
   const tasks = page.package.models.flatMap((model) => backends().map((one) => ({ model, ...one })));
   if (page.state.gpu === null) page.report.failures.push(`GPU: ${page.state.gpuReason}`);
-  $('latencies').tBodies[0].replaceChildren();
-  $('remarks').replaceChildren();
+  for (const body of [...$('latencies').tBodies]) body.remove();
+  $('remarks').lastElementChild.replaceChildren();
   $('progress').hidden = $('stop').hidden = $('measured').hidden = false;
   $('report').hidden = true;
   try {
@@ -178,8 +177,31 @@ async function measureAll() {
   } finally {
     $('progress').hidden = $('stop').hidden = true;
   }
-  for (const failure of page.report.failures) $('remarks').append(element('li', `Not measured: ${failure}`));
-  if (page.report.results.length) $('report').hidden = false;
+  for (const failure of page.report.failures) remark(`not measured: ${failure}`);
+  $('remarks').hidden = $('remarks').lastElementChild.children.length === 0;
+  $('report').hidden = page.report.results.length === 0;
+  const wrong = page.report.results.filter(({ parity }) => !parity.passed).length;
+  const verdict = wrong ? `${wrong} of them gave a WRONG answer` : 'every answer is the golden one';
+  return page.report.results.length ? `Done: ${page.report.results.length} measurements, ${verdict}.` : 'Nothing was measured.';
+}
+
+function remark(words) {
+  $('remarks').lastElementChild.append(element('li', words));
+}
+
+// The rows of a model, below its name.
+function rowsOf(model) {
+  const last = [...$('latencies').tBodies].at(-1);
+  if (last?.dataset.model === model.name) return last;
+  const body = $('latencies').createTBody();
+  body.dataset.model = model.name;
+  const name = element('th', model.name);
+  name.scope = 'rowgroup';
+  name.colSpan = 8;
+  const row = body.insertRow();
+  row.className = 'model';
+  row.append(name);
+  return body;
 }
 
 async function measureOne({ model, backend, threads }, number, count) {
@@ -196,14 +218,14 @@ async function measureOne({ model, backend, threads }, number, count) {
     opened = await open(model, await readFile(model), backend, threads);
   } catch (error) {
     page.report.failures.push(`${words}: ${error.message ?? error}`);
-    $('latencies').tBodies[0].append(failedRow(model, words, error));
+    rowsOf(model).append(failedRow(backendWords(backend, threads), error));
     return;
   }
   try {
     const result = await benchmark(model, opened, page.goldenImage, PRESETS[$('preset').value], page.state.gpuIsSoftware, onShare);
     page.report.results.push(result);
-    $('latencies').tBodies[0].append(measuredRow(result, backendWords(backend, threads)));
-    for (const reason of result.invalid_reasons) $('remarks').append(element('li', `${words}: not valid, ${reason}`));
+    rowsOf(model).append(measuredRow(result, backendWords(backend, threads)));
+    if (!result.valid) remark(`${words}: not valid, ${result.invalid_reasons.join('; ')}`);
   } finally {
     opened.close();
   }
@@ -213,31 +235,33 @@ function measuredRow(result, on) {
   const { parity } = result;
   const error = parity.max_abs_err === null ? 'not a number' : parity.max_abs_err.toPrecision(2);
   const why = parity.pixels_same ? `off by ${error}` : 'the pixels differ';
-  const row = document.createElement('tr');
-  const name = element('th', result.name);
-  name.scope = 'row';
-  const figures = [result.median_ms, result.p90_ms, result.init_ms, result.first_inference_ms];
+  const row = rowOf(on);
+  const milliseconds = (value, classes = 'figure') => element('td', value.toFixed(value < 100 ? 2 : 0), classes);
   row.append(
-    name,
-    element('td', on),
-    ...figures.map((value) => element('td', value.toFixed(value < 100 ? 2 : 0), 'figure')),
-    element('td', String(result.num_runs), 'figure'),
+    milliseconds(result.median_ms),
+    milliseconds(result.p90_ms),
+    milliseconds(result.init_ms, 'figure more'),
+    milliseconds(result.first_inference_ms, 'figure more'),
+    element('td', String(result.num_runs), 'figure more'),
+    element('td', result.valid ? 'yes' : 'no', result.valid ? '' : 'warn'),
     element('td', parity.passed ? 'same' : `WRONG: ${why}`, parity.passed ? 'good' : 'bad'),
   );
-  if (!result.valid) {
-    row.children[2].classList.add('warn');
-    row.children[2].prepend('not valid: ');
-  }
   return row;
 }
 
-function failedRow(model, on, error) {
-  const row = document.createElement('tr');
-  const name = element('th', model.name);
-  name.scope = 'row';
+function failedRow(on, error) {
+  const row = rowOf(on);
   const why = element('td', `not run: ${error.message ?? error}`, 'bad why');
-  why.colSpan = 6;
-  row.append(name, element('td', on.slice(model.name.length + 2)), why);
+  why.colSpan = 7;
+  row.append(why);
+  return row;
+}
+
+function rowOf(on) {
+  const row = document.createElement('tr');
+  const name = element('th', on);
+  name.scope = 'row';
+  row.append(name);
   return row;
 }
 
