@@ -1,7 +1,7 @@
 """The page of edge.bundle --web in headless Chromium, on WebAssembly and on WebGPU: its pixels, its answers, its report, its looks.
 
-`make browser` fetches LiteRT.js into build/litert_js; without it, or without Chromium, these tests are skipped. WebGPU is SwiftShader's: right
-numbers, meaningless milliseconds.
+`make browser` fetches LiteRT.js into build/litert_js; without it, or without Chromium, these tests are skipped. WebGPU is SwiftShader's:
+right numbers, meaningless milliseconds.
 """
 
 import base64
@@ -43,8 +43,10 @@ LITERT_JS = ROOT / "build" / "litert_js"
 NUMBER_OF_PHOTOS = 20
 VIEWS = [(width, scheme) for width in (390, 1280) for scheme in ("light", "dark")]
 RUN = "0123456789abcdef"
-# The sum of a float model's additions comes in another order; an 8-bit one rounds, and a GPU computes in float16: these are the package's own
+# A float model adds in another order, an 8-bit one rounds, a GPU computes in float16 where it can: the package has these tolerances
 ERROR = {"wasm": {"float32": 1e-4, "float16": 1e-4, "int8": 0.05}, "webgpu": {"float32": 0.05, "float16": 0.05, "int8": 0.05}}
+# How far apart two scores may be that change places: never, but that a GPU computes in float what 8 bits round
+TIE = {"wasm": dict.fromkeys(("float32", "float16", "int8"), 0.0), "webgpu": {"float32": 0.0, "float16": 0.0, "int8": 0.005}}
 # Transparent pixels are laid over white by the browser, which rounds differently from Pillow
 BLENDED = 1
 FLAGS = ["--no-sandbox", "--enable-unsafe-webgpu", "--enable-features=Vulkan", "--use-webgpu-adapter=swiftshader"]
@@ -263,6 +265,13 @@ def _top5(scores: np.ndarray) -> np.ndarray:
     return np.argsort(-scores, axis=-1, kind="stable")[:, :5]
 
 
+def _swapped(found: np.ndarray, expected: np.ndarray) -> list[float]:
+    """Of each row whose five best are others or in another order: how far apart the scores of what stands in another place are."""
+    places = np.take_along_axis(expected, _top5(found), 1), np.take_along_axis(expected, _top5(expected), 1)
+    apart = np.abs(places[0] - places[1]).max(axis=1)
+    return [float(one) for one, same in zip(apart, (_top5(found) == _top5(expected)).all(axis=1), strict=True) if not same]
+
+
 def _has_webgpu(opened) -> bool:
     return opened.page.evaluate("async () => Boolean(await navigator.gpu?.requestAdapter())")
 
@@ -270,7 +279,7 @@ def _has_webgpu(opened) -> bool:
 @pytest.mark.parametrize("name", ["nano32-float32", "nano32-float16", "nano32-int8", "vit_nano32-float32"])
 @pytest.mark.parametrize("machine", ["wasm", "webgpu"])
 def test_photographs_are_answered_as_in_python(opened, served, artifacts, machine, name):
-    """The same five classes in the same order, on pictures that the browser itself decodes."""
+    """The same five classes in the same order, but for ties, on pictures that the browser itself decodes."""
     if machine == "webgpu" and not _has_webgpu(opened):
         pytest.skip("this Chromium gives no WebGPU adapter")
     (model,) = [one for one in served.package["models"] if one["name"] == name]
@@ -283,7 +292,10 @@ def test_photographs_are_answered_as_in_python(opened, served, artifacts, machin
     print(name, machine, f"largest difference {np.abs(found - expected).max():.2g}")
     assert len(photos) == NUMBER_OF_PHOTOS
     assert np.abs(found - expected).max() <= ERROR[machine][loaded.manifest["recipe"]]
-    assert np.array_equal(_top5(found), _top5(expected))
+    swapped = _swapped(found, expected)
+    print(f"photographs in another order: {len(swapped)}, of scores apart by at most {max(swapped, default=0):.2g}")
+    assert np.array_equal(found.argmax(axis=1), expected.argmax(axis=1))
+    assert max(swapped, default=0) <= TIE[machine][loaded.manifest["recipe"]]
 
 
 def test_every_output_is_shown_for_what_it_is(chromium, tmp_path):
@@ -391,8 +403,8 @@ def test_statistics_are_pythons(opened, rounds, settled):
 _MEASURE = """
   let clock = 0;
   const each = [...argument.each];
-  const times = await latency.measure(argument.preset, async () => { clock += each.shift() ?? argument.then; }, async () => {}, () => clock);
-  return times;
+  const infer = async () => { clock += each.shift() ?? argument.then; };
+  return latency.measure(argument.preset, infer, async () => {}, () => clock);
 """
 
 
