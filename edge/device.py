@@ -56,10 +56,10 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
 
 
 def _device(arguments: argparse.Namespace, terminal: Terminal, clock: Clock | None) -> int:
-    _require_one_way(arguments)
-    require_extra("edge", "checking a phone's report", "jsonschema")
     if arguments.web:
         require_extra("web", "serving a page")
+    _require_one_way(arguments)
+    require_extra("edge", "checking a phone's report", "jsonschema")
     if arguments.files:
         require_extra("edge", "making a bundle", "ai_edge_litert")
     from edge.android import device_command

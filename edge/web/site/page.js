@@ -332,6 +332,7 @@ async function begin() {
   page.about = await browser();
   const { state, about, site } = page;
   for (const model of page.package.models) $('model').append(new Option(`${model.name} (${(model.size_bytes / 1e6).toFixed(1)} MB)`));
+  $('model').selectedIndex = Math.max(0, page.package.models.findIndex(({ name }) => name === page.package.recommended.cpu?.name));
   for (const { backend, threads } of backends()) $('backend').append(new Option(backendWords(backend, threads)));
   $('preset').value = page.session.preset;
   $('device').value = about.model;

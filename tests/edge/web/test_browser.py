@@ -508,6 +508,26 @@ def test_a_wrong_golden_answer_is_said(chromium, folder, tmp_path):
         opened.context.close()
 
 
+def test_it_can_be_stopped(chromium, served):
+    """What was measured until then can be kept."""
+    opened = _Opened(chromium, served.url)
+    opened.page.click("#measure")
+    opened.page.wait_for_selector("#latencies tbody tr:nth-child(2)", timeout=120_000)
+    opened.page.click("#stop")
+    opened.page.wait_for_selector("#send:visible")
+    assert "stopped before all models were measured" in opened.page.text_content("#remarks ul")
+    assert not opened.page.is_visible("#stop")
+    assert opened.page.is_enabled("#measure")
+    opened.context.close()
+
+
+def test_a_gpu_that_answers_wrongly_is_not_asked(opened, served):
+    (model,) = [one for one in served.package["models"] if one["name"] == "nano32-int8"]
+    model = {**model, "gpu": {"verdict": "wrong", "basis": "a rule"}}
+    with pytest.raises(Exception, match=r"known to answer wrongly on the GPU \(a rule\)"):
+        _answers(opened, model, "gpu", [])
+
+
 def test_a_changed_model_is_not_run(chromium, folder, tmp_path):
     copy = tmp_path / "page"
     shutil.copytree(folder, copy)
