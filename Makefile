@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench bench-peers rounding int4 coverage lint matrix scale fidelity checkpoints accuracy runtimes vulkan gpu training example-report android package docs guides apk android-screens mediapipe fuzz kill npu readers
+.PHONY: check test slow bench bench-peers rounding int4 coverage lint matrix scale fidelity checkpoints accuracy runtimes vulkan gpu training example-report android package docs guides apk android-screens mediapipe fuzz kill npu readers browser
 
 # before every push, under three minutes on two idle cores: everything but the tests that go the whole way through commands, which `make test`
 # runs too
@@ -128,6 +128,12 @@ runtimes: $(INSTALLED)
 	command -v chromium >/dev/null || apt-get install -y -q --no-install-recommends chromium || true
 	$(BIN)/python benchmarks/runtimes/run.py --data $(CIFAR10)
 	$(BIN)/python benchmarks/runtimes/operators.py
+
+# the page of edge.bundle --web in headless Chromium, with LiteRT.js fetched into build/litert_js once; some minutes, most of them WebGPU on
+# the CPU. Without Chromium its tests are skipped.
+browser: $(INSTALLED)
+	$(BIN)/python -c 'from pathlib import Path; from edge.artifacts.store import Store; from edge.web.litert_js import files; files(Store(Path("build/litert_js")))'
+	$(BIN)/python -m pytest -m slow tests/edge/web
 
 # our files in readers other than TensorFlow's: OpenVINO, tf2onnx with ONNX Runtime, MNN, TVM, each in its own environment (2 GB):
 # results/readers.csv, about ten minutes

@@ -1,4 +1,4 @@
-"""`python -m edge.bundle FILE... (--app DIR | --zip FILE)`: models, labels and `edge_package.json` into an app.
+"""`python -m edge.bundle FILE... (--app DIR | --zip FILE | --web DIR)`: models, labels and `edge_package.json` into an app or a web page.
 
 An app's project is Android's, Flutter's, React Native's (Expo too) or Xcode's; the lines and the class to paste are in its language.
 
@@ -23,6 +23,7 @@ _EPILOG = """examples:
   python -m edge.bundle artifacts/nano32-int8.tflite --app MyApp
   python -m edge.bundle artifacts/nano32-int8.tflite --app my_flutter_app
   python -m edge.bundle artifacts/*.tflite --zip package.zip
+  python -m edge.bundle artifacts/nano32-int8.tflite --web page
 
 exit codes: 0 written, 1 something must not ship (nothing is written), 2 wrong usage, 3 unusable project, file or disk
 """
@@ -33,6 +34,9 @@ def parser() -> Parser:
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help=".tflite with its manifest beside it")
     parser.add_argument("--app", type=Path, metavar="DIR", help="Android (or a module), Flutter, React Native, Expo or Xcode project")
     parser.add_argument("--zip", type=Path, metavar="FILE", help="the same files as a zip, its bytes equal for equal artifacts")
+    parser.add_argument(
+        "--web", type=Path, metavar="DIR", help="a folder that runs them in a browser, with LiteRT.js (npm fetches it once)"
+    )
     parser.add_argument("--allow-random", action="store_true", help="bundle random weights: to try an app out, not to ship it")
     parser.add_argument("--force", action="store_true", help="go on where there are files of others; those in the way are overwritten")
     return parser
@@ -81,11 +85,12 @@ def bundle(
     *,
     app: str | Path | None = None,
     zip: str | Path | None = None,
+    web: str | Path | None = None,
     allow_random: bool = False,
     force: bool = False,
     quiet: bool = False,
 ) -> Bundle:
-    """Models, labels and `edge_package.json` into an app, or into a zip.
+    """Models, labels and `edge_package.json` into an app, a zip, or a folder that runs them in a browser.
 
     >>> edge.bundle("artifacts/nano32-int8.tflite", zip="package.zip")
 
@@ -93,6 +98,7 @@ def bundle(
         files: a `.tflite` with its manifest beside it or an `Artifact`, or several of them.
         app: an Android project or one of its modules, a Flutter, React Native, Expo or Xcode project.
         zip: the same files as a zip, instead.
+        web: a folder with a page that runs them in a browser, instead.
         allow_random: bundle random weights: to try an app out, not to ship it.
         force: go on where files are not ours; those whose names are needed are overwritten.
         quiet: no progress on stderr.
@@ -100,18 +106,20 @@ def bundle(
     Raises:
         UserError: as the command prints it.
     """
-    if (app is None) == (zip is None):
+    places = [name for name, given in (("--app", app), ("--zip", zip), ("--web", web)) if given is not None]
+    if len(places) != 1:
         raise UsageError(
             "nowhere, or too many places, to write to",
-            expected="--app or --zip, one of them",
-            received="neither" if app is None else "both",
+            expected="--app, --zip or --web, one of them",
+            received=" and ".join(places) or "none of them",
             action="for example --zip package.zip",
         )
     require_extra("edge", "making a bundle", "ai_edge_litert")
     from edge.android import command
 
     with progress_on_stderr(quiet):
-        return Bundle(command.bundle(paths_of(files), Path(app) if app else None, Path(zip) if zip else None, allow_random, force))
+        target = {name: Path(given) if given else None for name, given in (("app", app), ("zip_file", zip), ("web", web))}
+        return Bundle(command.bundle(paths_of(files), **target, allow_random=allow_random, force=force))
 
 
 make_callable(__name__, bundle)

@@ -96,6 +96,7 @@ def test_what_the_extras_bring_is_what_is_asked_for():
         (["edge.verify", "x.tflite"], "edge"),
         (["edge.cache"], "edge"),
         (["edge.device"], "edge"),
+        (["edge.device", "--web", "."], "web"),
         (["edge.report", "."], "report"),
         (["edge.report", "--compare", ".", "."], "report"),
         (["edge.benchmark", "x.tflite", "--plot", "x.png"], "plots"),

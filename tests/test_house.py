@@ -185,6 +185,7 @@ COVERED_BY = {
     "edge.validation.validate_file",
     "edge/test_benchmark.py": "edge.latency.command edge.latency.plot edge.latency.result edge.latency.table edge.runtime.process",
     "edge/quantization/test_quantize.py": "edge.quantization.dense_layers edge.quantization.ranges edge.runtime.cpu",
+    "edge/web/test_server.py": "edge.web.certificate",
     "edge/report/test_report.py": "edge.report.command edge.report.plots edge.report.sections edge.report.summary "
     "edge.report.validation_section",
     "edge/artifacts/test_self_description.py": "edge.tflite.attachments edge.tflite.metadata",

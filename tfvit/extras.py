@@ -13,6 +13,7 @@ EXTRAS = {
     "plots": ("matplotlib",),
     "cluster": ("distributed",),
     "npu": ("ethosu",),
+    "web": ("cryptography", "segno"),
 }
 
 

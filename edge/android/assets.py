@@ -22,6 +22,7 @@ from typing import Any
 from edge.android.package import KIND, PACKAGE_FILE, zip_bytes
 from edge.apps.projects import FOLDER as FOLDER
 from edge.artifacts import atomic_files
+from edge.web import site
 from tfvit.errors import EnvironmentUnusableError, InputError, in_the_way, no_such_folder
 from tfvit.hashing import sha256
 
@@ -50,28 +51,38 @@ class Changes:
 
 
 def save_in_assets(assets: Path, files: Mapping[str, bytes], force: bool = False) -> Changes:
-    """Writes files to ASSETS/edge. Where that fails, all of the old files are there.
+    """Writes files to ASSETS/edge, as `save_in_folder` does.
 
     Args:
         assets: the folder that `edge.apps.projects.recognise` names; it need not exist.
+    """
+    return save_in_folder(assets, FOLDER, files, force, PACKAGE_FILE)
+
+
+def save_in_folder(assets: Path, name: str, files: Mapping[str, bytes], force: bool, listing: str) -> Changes:
+    """Writes files to ASSETS/NAME. Where that fails, all of the old files are there.
+
+    Args:
+        assets: the folder around it; it is made where it is missing.
         files: name -> bytes.
         force: go on where there are files of others: those in the way are overwritten, the others kept.
+        listing: the one of `files` that names the others with their hashes.
 
     Raises:
-        InputError: there are files of others and `force` is off; or ASSETS/edge is a link or a file.
+        InputError: there are files of others and `force` is off; or ASSETS/NAME is a link or a file.
         EnvironmentUnusableError: the folder or the disk refuses.
     """
-    folder, staged, replaced = assets / FOLDER, assets / _STAGED, assets / _REPLACED
+    folder, staged, replaced = assets / name, assets / _STAGED, assets / _REPLACED
     made_assets = not assets.exists()
     try:
         assets.mkdir(parents=True, exist_ok=True)
         with atomic_files.locked(assets):
             _tidy(folder, staged, replaced)
-            own, foreign = _contents(folder)
+            own, foreign = _contents(folder, listing)
             if foreign and not force:
                 raise _in_the_way(folder, foreign)
             try:
-                _stage(staged, files, [folder / name for name in foreign if name not in files])
+                _stage(staged, files, [folder / other for other in foreign if other not in files])
                 _swap(staged, folder, replaced)
             finally:
                 shutil.rmtree(staged, ignore_errors=True)
@@ -115,7 +126,7 @@ def _tidy(folder: Path, staged: Path, replaced: Path) -> None:
             shutil.rmtree(leftover)
 
 
-def _contents(folder: Path) -> tuple[dict[str, str], list[str]]:
+def _contents(folder: Path, listing: str) -> tuple[dict[str, str], list[str]]:
     """What is in a folder: our files with their hashes, and the names of all others."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise InputError(
@@ -126,7 +137,7 @@ def _contents(folder: Path) -> tuple[dict[str, str], list[str]]:
         )
     if not folder.exists():
         return {}, []
-    listed = _listed((folder / PACKAGE_FILE).read_bytes()) if (folder / PACKAGE_FILE).is_file() else {}
+    listed = _listed((folder / listing).read_bytes(), listing) if (folder / listing).is_file() else {}
     own, foreign = {}, []
     for entry in sorted(folder.iterdir()):
         digest = sha256(entry.read_bytes()) if entry.name in listed and entry.is_file() and not entry.is_symlink() else None
@@ -150,10 +161,12 @@ def _zip_contents(path: Path) -> dict[str, str] | None:
         return None
 
 
-def _listed(document: bytes) -> dict[str, str | None]:
-    """The files an `edge_package.json` names, with their hashes (its own is None); empty where it is something else."""
+def _listed(document: bytes, name: str = PACKAGE_FILE) -> dict[str, str | None]:
+    """The files an `edge_package.json` or `edge_web.json` names, with their hashes (its own is None); empty where it is something else."""
     try:
         package: Any = json.loads(document)
+        if package["kind"] == site.KIND:
+            return {name: None} | {str(file): str(digest) for file, digest in package["files"].items()}
         if package["kind"] != KIND:
             return {}
         blocks = [package["golden_image"], *package["models"], *(model["labels"] for model in package["models"] if model["labels"])]

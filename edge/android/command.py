@@ -1,30 +1,40 @@
-"""From what `edge.bundle` is given to its document: artifacts become a package, and the package goes into an app or a zip."""
+"""From what `edge.bundle` is given to its document: artifacts become a package, and the package goes into an app, a zip or a web page."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edge.android import assets, kotlin, package
 from edge.apps import pasting, projects, react_native, runtimes
-from edge.artifacts import artifact
+from edge.artifacts import artifact, store
+from edge.web import site
 from tfvit.hashing import sha256
 from tfvit.progress import step
 
 
-def bundle(files: Sequence[Path], app: Path | None, zip_file: Path | None, allow_random: bool, force: bool) -> dict[str, Any]:
-    """The JSON of docs/android.md; the arguments are those of `edge.bundle`, with one of `app` and `zip_file`."""
+def bundle(
+    files: Sequence[Path], app: Path | None, zip_file: Path | None, web: Path | None, allow_random: bool, force: bool
+) -> dict[str, Any]:
+    """The JSON of docs/android.md; the arguments are those of `edge.bundle`, with one of `app`, `zip_file` and `web`."""
     project = projects.recognise(app) if app else None
+    web = Path(os.path.abspath(web)) if web else None  # a name of its own, also for "."
     paths = list({path.resolve(): path for path in files}.values())
     artifacts = [artifact.load(path, verify=False) for path in paths]
     made = package.build(artifacts, allow_random)
     refused = [*made.refusals, *(runtimes.refusals(project, artifacts) if project else ())]
+    if web and made.document is not None:
+        refused += site.refusals(made.document)
+    if web and not refused:
+        made = package.Package(made.document, site.files(made.files, store.open_store()))
     if project and project.framework in (projects.REACT_NATIVE, projects.EXPO):
         named = {f"{one.name}.labels.json": react_native.labels_json(one.labels) for one in artifacts if one.labels is not None}
         made = package.with_app_files(made, named)
-    changes, target, made_config = assets.Changes((), (), (), ()), zip_file, None
+    changes, target, made_config = assets.Changes((), (), (), ()), zip_file or web, None
     if project:
         target = project.assets / assets.FOLDER
     if not refused:
@@ -32,11 +42,13 @@ def bundle(files: Sequence[Path], app: Path | None, zip_file: Path | None, allow
             if project:
                 changes = assets.save_in_assets(project.assets, made.files, force)
                 made_config = react_native.register(project)
+            elif web:
+                changes = assets.save_in_folder(web.parent, web.name, made.files, force, site.SITE_FILE)
             elif zip_file:
                 changes = assets.save_zip(zip_file, made.files, force)
     return {
         "kind": "bundle",
-        "target": "app" if app else "zip",
+        "target": "app" if app else "web" if web else "zip",
         "path": str(target),
         "build_file": project.config.name if project and project.framework == projects.ANDROID else None,
         **({"framework": None} if project is None else _described(project, made_config)),
@@ -103,6 +115,8 @@ def _closing(document: dict[str, Any]) -> list[str]:
         lines.append(f"for the {name.upper()}: " + (f"{choice['name']} ({choice['why']})" if choice else "nothing here that fits"))
     if any(model["random_weights"] for model in models.values()):
         lines.append("RANDOM weights: to try an app out, not to ship it.")
+    if document["target"] == "web":
+        return [*lines, "", f"next: python -m edge.device --web {shlex.quote(document['path'])}, or any host of static files"]
     sample = models[next((choice["name"] for choice in package["recommended"].values() if choice), next(iter(models)))]
     in_app = document["target"] == "app"
     if document["framework"] not in (None, projects.ANDROID):

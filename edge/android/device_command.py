@@ -1,4 +1,4 @@
-"""From what `edge.device` is given to its document: a phone is found, a bundle is measured there, the report is checked and kept."""
+"""From what `edge.device` is given to its document: a phone, or browsers, measure a bundle; the reports are checked and kept."""
 
 from __future__ import annotations
 
@@ -17,8 +17,13 @@ from edge.android.phone_benchmark import wait
 from edge.artifacts import artifact, atomic_files
 from edge.report import device as device_report
 from edge.report.documents import DEVICE_REPORT, read_document
+from edge.web import session
 from tfvit.errors import EnvironmentUnusableError, InputError, UserError
 from tfvit.progress import Progress, reporting
+
+_COLUMNS = ("model", "backend", "median ms", "p90 ms", "init ms", "valid", "parity", "remarks")
+# Of a browser's report, in the document
+_KEPT = ("device", "browser", "runtime", "results")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +81,34 @@ def device(
         status, report = _measured(phone, made, hashes, preset, timeout_seconds, progress)
         atomic_files.save_document(target, report.content)
         return _described(report, status, target, chosen.serial)
+
+
+def browsers(
+    folder: Path, *, out: Path, host: str | None, port: int, preset: str, number: int, timeout_seconds: float, progress: Progress
+) -> Measured:
+    """Measures in browsers; the arguments are those of `session.serve`."""
+    received = session.serve(
+        folder, out=out, host=host, port=port, preset=preset, number=number, timeout_seconds=timeout_seconds, progress=progress
+    )
+    rows = [row for report in received for row in device_report.rows(report)]
+    wrong = [row for row in rows if not (row.result["parity"] and row.result["parity"]["passed"])]
+    failures = [f"{report.path.name}: {failure}" for report in received for failure in report.content.get("failures", [])]
+    missing = [f"{len(received)} of {number} reports came"] if len(received) < number else []
+    document = {
+        "kind": "device",
+        "serial": None,
+        "reports": [{"report": str(report.path), **{name: report.content[name] for name in _KEPT}} for report in received],
+        "failures": failures + missing,
+        "refused": [],
+        "passed": not wrong and not missing,
+    }
+    columns = ("model", "device", *_COLUMNS[1:])
+    table = [(cells[0], row.device, *cells[1:]) for row, cells in ((row, _row(row)) for row in rows)]
+    closing = [f"FAILED: {row.result['name']}, {row.result['backend_used']}: {_parity(row.result['parity'])}" for row in wrong]
+    closing += [f"not measured: {failure}" for failure in failures] + [f"FAILED: {one}" for one in missing]
+    closing.append("Browsers run LiteRT.js: these milliseconds say nothing about an app.")
+    closing += [f"saved as {report.path}" for report in received]
+    return Measured(document, None, (columns, table, closing))
 
 
 def _measured(phone: Phone, made: Any, hashes: set[str] | None, preset: str, timeout_seconds: float, progress: Progress) -> tuple[Any, Any]:
@@ -157,7 +190,6 @@ def _described(report: Any, status: Any, target: Path, serial: str) -> Measured:
         "refused": [],
         "passed": passed,
     }
-    columns = ("model", "backend", "median ms", "p90 ms", "init ms", "valid", "parity", "remarks")
     table = [_row(row) for row in rows]
     about = dict(device_report.description(report))
     closing = [f"{rows[0].device}, {about['SoC']}, Android {about['Android']}, {about['runtime']}"]
@@ -166,7 +198,7 @@ def _described(report: Any, status: Any, target: Path, serial: str) -> Measured:
     closing += [f"FAILED: {row.result['name']}, {row.result['backend_used']}: {_parity(row.result['parity'])}" for row in wrong]
     closing += [f"FAILED: {failure}" for failure in status.failures]
     closing.append(f"saved as {target}")
-    return Measured(document, None, (columns, table, closing))
+    return Measured(document, None, (_COLUMNS, table, closing))
 
 
 def _row(row: Any) -> tuple[str, ...]:

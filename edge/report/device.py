@@ -1,4 +1,4 @@
-"""The rows of an Android app's report: the backend that ran, and the warnings that belong to a row."""
+"""The rows of a report of the Android app or of a browser: the backend that ran, and the warnings that belong to a row."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from typing import Any
 
 from edge.report.documents import Document
 
-PHONE = "phone"
-_NOT_A_PHONE = {"emulator": "emulator, not a phone", "host_jvm": "this is a computer's JVM, not a phone", "board": "board, not a phone"}
+PHONE, BROWSER = "phone", "browser"
+_NOT_A_PHONE = {
+    "emulator": "emulator, not a phone",
+    "host_jvm": "this is a computer's JVM, not a phone",
+    "board": "board, not a phone",
+    BROWSER: "in a browser, not in an app",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +24,7 @@ class DeviceRow:
     Attributes:
         document: label of the report.
         device: manufacturer and model, and whether it is a phone at all.
-        is_phone: false for emulators, JVMs on a computer, and boards.
+        is_phone: whether an app ran on a phone: false for emulators, JVMs on a computer, boards and browsers.
         result: the row in the report.
     """
 
@@ -52,6 +57,8 @@ def rows(document: Document) -> list[DeviceRow]:
     """One row for each result of a report."""
     device = document.content["device"]
     name = " ".join(part for part in (device["manufacturer"], device["model"]) if part)
+    if browser := document.content.get("browser"):
+        name = f"{name}, {browser['name']} {browser['version'].partition('.')[0]}"
     is_phone = device["kind"] == PHONE
     if not is_phone:
         name = f"{name} ({_NOT_A_PHONE[device['kind']]})"
@@ -59,8 +66,19 @@ def rows(document: Document) -> list[DeviceRow]:
 
 
 def description(document: Document) -> list[tuple[str, str]]:
-    """Names and values of the device and the app."""
+    """Names and values of the device and the app, or the browser."""
     device, app = document.content["device"], document.content["app"]
+    if device["kind"] == BROWSER:
+        browser = document.content["browser"]
+        said = {
+            "device": device["model"],
+            "system": browser["system"],
+            "browser": f"{browser['name']} {browser['version']}",
+            "GPU": browser["gpu"] or "none",
+            "cross-origin isolated": "yes" if browser["cross_origin_isolated"] else "no",
+            "runtime": document.content["runtime"],
+        }
+        return list(said.items())
     said = {
         "device": f"{device['manufacturer']} {device['model']}",
         "SoC": device["soc"],

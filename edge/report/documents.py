@@ -24,7 +24,7 @@ KINDS = {
     BENCHMARK: "edge.benchmark --save",
     VALIDATION: "edge.validate --save",
     CALIBRATION: "calibration.inspect --json",
-    DEVICE_REPORT: "the Android app",
+    DEVICE_REPORT: "the Android app, or the page of edge.bundle --web,",
 }
 
 

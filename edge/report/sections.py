@@ -202,10 +202,13 @@ def _devices(inputs: Inputs, plots: Plots) -> Section:
             for label, row in rows
         ]
         words = [f"{document.label}: {', '.join(f'{what} {value}' for what, value in device.description(document))}."]
+        in_browser = document.content["device"]["kind"] == device.BROWSER
         if not rows[0][1].is_phone:
-            words.append(f"{name}: these milliseconds are not a phone's.")
-        words.append("Measured by the app on the device. These rows are never mixed with those of edge.benchmark.")
+            words.append(f"{name}: these milliseconds are not {'an app' if in_browser else 'a phone'}'s.")
+        by = "by LiteRT.js in a browser" if in_browser else "by the app on the device"
+        words.append(f"Measured {by}. These rows are never mixed with those of edge.benchmark.")
         remarks = tuple(f"{label}, {row.result['backend_used']}: {'; '.join(row.remarks)}" for label, row in rows if row.remarks)
+        remarks += tuple(f"not measured: {failure}" for failure in document.content.get("failures", ()))
         table = tables.phone_table(rows, f"Latency, {name}")
         blocks.append(Block(name, tuple(words), (plots.spreads("Distribution", drawn),), (table,), remarks))
     return Section("devices", "Phones and other devices", tuple(blocks))

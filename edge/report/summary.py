@@ -126,7 +126,7 @@ def warnings(inputs: Inputs) -> list[str]:
         found.append(f"Measurements that are not valid, with the reasons below: {some(doubtful)}.")
     devices = sorted({row.device for facts in inputs.files for row in facts.phone if not row.is_phone})
     if devices:
-        found.append(f"Not phones: {', '.join(devices)}.")
+        found.append(f"Not apps on phones: {', '.join(devices)}.")
     unvalidated = [facts.label for facts in inputs.files if not facts.validations and not facts.random]
     if unvalidated:
         found.append(f"Not validated on images, known by their drift gate alone: {some(unvalidated)}.")

@@ -358,8 +358,8 @@ def test_wrong_usage_and_unusable_things(bundled, made, project, tmp_path):
     for name in ("micro-int8.tflite", "micro-int8.json"):
         (made / name.replace("micro", "-x y")).write_bytes((made / name).read_bytes())
     cases = [
-        ((file,), EXIT_USAGE, "--app or --zip"),
-        ((file, "--app", project, "--zip", tmp_path / "a.zip"), EXIT_USAGE, "both"),
+        ((file,), EXIT_USAGE, "--app, --zip or --web"),
+        ((file, "--app", project, "--zip", tmp_path / "a.zip"), EXIT_USAGE, "--app and --zip"),
         (("--zip", tmp_path / "a.zip"), EXIT_USAGE, "FILE"),
         ((file, "--app", tmp_path / "empty"), EXIT_UNUSABLE, "no project of an app"),
         ((file, "--app", tmp_path / "nowhere"), EXIT_UNUSABLE, "no folder"),
