@@ -5,7 +5,7 @@ import { PRESETS } from './latency.js';
 import { decode, preprocess, readPixels } from './pixels.js';
 import { benchmark, browser, deviceReport } from './report.js';
 import { open, start } from './runtime.js';
-import { meaningOf, topScores } from './scores.js';
+import { meaningOf, topScores, views } from './scores.js';
 
 const $ = (id) => document.getElementById(id);
 const CONTROLS = ['model', 'backend', 'choose', 'camera', 'preset', 'measure'];
@@ -86,9 +86,16 @@ async function answer(image) {
   const prepared = performance.now();
   await opened.write(pixels);
   const written = performance.now();
-  const output = await opened.run();
+  const outputs = await opened.run();
   const ran = performance.now();
-  show(model, topScores(model, labels, output));
+  show(model, topScores(model, labels, outputs[0]));
+  const [, ...others] = views(model);
+  $('others').replaceChildren(
+    ...others.map((view, index) => {
+      const top = topScores(view, null, outputs[index + 1]).map(({ label, score }) => `${label} ${score.toPrecision(3)}`);
+      return element('li', `${view.output.name}: ${top.join(', ')}`);
+    }),
+  );
   const [preparing, running] = [prepared - begin, ran - written].map((value) => value.toFixed(1));
   $('stages').textContent = `${running} ms for the model, ${preparing} ms to resize ${image.width} × ${image.height} pixels`;
 }

@@ -2,6 +2,8 @@
 
 import { Tensor, getWebGpuDevice, loadAndCompile, loadLiteRt, supportsFeature } from '@litertjs/core';
 
+import { views } from './scores.js';
+
 // More threads than this fight for the fast cores of a phone
 const MOST_THREADS = 4;
 
@@ -28,7 +30,7 @@ async function graphics() {
 }
 
 // A model that compiled for `backend` ("cpu", "gpu") and ran once: {backend, threads, initMs, firstInferenceMs, write, run, close}.
-// `write` takes bytes of RGB; `run` gives the output as real numbers.
+// `write` takes bytes of RGB; `run` gives the outputs as real numbers, in the file's order.
 export async function open(model, bytes, backend, threads) {
   if (backend === 'gpu' && model.gpu.verdict === 'wrong') throw new Error(`known to answer wrongly on the GPU (${model.gpu.basis})`);
   const errors = [];
@@ -48,11 +50,13 @@ export async function open(model, bytes, backend, threads) {
       input = backend === 'gpu' ? await host.moveTo('webgpu') : host;
     },
     async run() {
-      const [output] = await compiled.run(input);
+      const given = await compiled.run(input);
       try {
-        return real(await output.data(), model.output);
+        const found = [];
+        for (const [index, { output }] of views(model).entries()) found.push(real(await given[index].data(), output));
+        return found;
       } finally {
-        output.delete();
+        for (const output of given) output.delete();
       }
     },
     close() {

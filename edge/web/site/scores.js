@@ -19,6 +19,12 @@ export function sigmoid(logits) {
   return Float64Array.from(logits, (value) => 1 / (1 + Math.exp(-value)));
 }
 
+// The model as each of its outputs has it: the first, then the further ones of a file with several, with `output` and `golden` of their own.
+export const views = (model) => [
+  model,
+  ...(model.other_outputs ?? []).map((output) => ({ ...model, output, golden: output.golden, classes: output.shape.at(-1) })),
+];
+
 export const meaningOf = (model) => MEANINGS[model.output.meaning ?? 'classes'];
 
 // Indices of the largest, best first; of equal ones the lower index comes first. NaN is never among the best of numbers.

@@ -250,7 +250,7 @@ _ANSWERS = """
   for (const image of images) {
     const bytes = Uint8Array.from(atob(image), (letter) => letter.charCodeAt(0));
     await opened.write(pixels.preprocess(await pixels.decode(new Blob([bytes])), model.preprocessing));
-    found.push(Array.from(scores.realNumbers(model, await opened.run())));
+    found.push(Array.from(scores.realNumbers(model, (await opened.run())[0])));
   }
   opened.close();
   return found;
@@ -299,7 +299,7 @@ def test_photographs_are_answered_as_in_python(opened, served, artifacts, machin
 
 
 def test_every_output_is_shown_for_what_it_is(chromium, tmp_path):
-    """Labels, values, and features, one or a map: real files through the whole page, against Python."""
+    """Labels, values, features, and several of them in one file: real files through the whole page, against Python."""
     micro = build(MICRO, SEED)
     (tmp_path / "names.txt").write_text("ant\nbee\ncat\ndog\neel\n")
     pooled = micro.layers[-2].output
@@ -307,6 +307,10 @@ def test_every_output_is_shown_for_what_it_is(chromium, tmp_path):
         "labels": (keras.Model(micro.input, micro.layers[-1].output), {"output": "multilabel", "labels": str(tmp_path / "names.txt")}),
         "values": (keras.Model(micro.input, keras.layers.Dense(7)(pooled)), {"output": "values"}),
         "features": (keras.Model(micro.input, pooled), {"output": "features"}),
+        "several": (
+            keras.Model(micro.input, [keras.layers.Dense(7)(pooled), keras.layers.Identity(name="embedding")(pooled)]),
+            {"output": "values,features"},
+        ),
     }
     paths = []
     for name, (model, arguments) in models.items():
@@ -330,10 +334,15 @@ def test_every_output_is_shown_for_what_it_is(chromium, tmp_path):
                 for row in opened.page.query_selector_all("#answers tbody tr")
             ]
             loaded = artifact.load(tmp_path / model["file"])
-            output = Interpreter(loaded.file).run(
-                resize_and_crop(Image.fromarray(picture), artifact.preprocessing_of(loaded.manifest))[None]
-            )
-            numbers = output.reshape(-1)
+            pixels = resize_and_crop(Image.fromarray(picture), artifact.preprocessing_of(loaded.manifest))
+            numbers, *others = (output.reshape(-1) for output in Interpreter(loaded.file).run_each(pixels[None]))
+            further = [one.inner_text() for one in opened.page.query_selector_all("#others li")]
+            assert [line.split(":")[0] for line in further] == (["embedding"] if others else [])
+            if others:
+                largest = int(np.abs(others[0]).argmax())
+                name, value = further[0].removeprefix("embedding: ").split(", ")[0].rsplit(" ", 1)
+                assert name == f"feature {largest}"
+                np.testing.assert_allclose(float(value), others[0][largest], rtol=1e-2)
             if means == "labels":
                 assert loaded.manifest["output"]["activation"] == "sigmoid"
                 best = np.argsort(-numbers, kind="stable")[:5]
