@@ -27,6 +27,9 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from peer_rows import COLUMNS, OURS, nothing_measured, read_rows  # noqa: E402
 from rows import write_rows  # noqa: E402
 
+sys.path.insert(0, str(Path(__file__).parent))
+from pixels import NORMALIZATION  # noqa: E402
+
 from calibration.image_set import open_image_set  # noqa: E402
 from edge.drift.metrics import measure  # noqa: E402
 from edge.latency import protocol  # noqa: E402
@@ -92,6 +95,7 @@ def make_files(model: str, folder: Path, environments: Path) -> None:
 
 def _save_images(model: str, folder: Path) -> None:
     preprocessing, images = find_variant(model).preprocessing, open_image_set("builtin")
+    np.save(folder / NORMALIZATION, np.array([preprocessing.mean, preprocessing.std], np.float32))
     split = images.split(CALIBRATION_SAMPLES, HELD_OUT, 0)
     for name, references in (("calibration", split.calibration), ("held_out", split.held_out)):
         if not (folder / f"{name}.npy").exists():

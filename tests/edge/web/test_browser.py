@@ -279,9 +279,29 @@ def _has_webgpu(opened) -> bool:
 @pytest.mark.parametrize("name", ["nano32-float32", "nano32-float16", "nano32-int8", "vit_nano32-float32"])
 @pytest.mark.parametrize("machine", ["wasm", "webgpu"])
 def test_photographs_are_answered_as_in_python(opened, served, artifacts, machine, name):
-    """The same five classes in the same order, but for ties, on pictures that the browser itself decodes."""
     if machine == "webgpu" and not _has_webgpu(opened):
         pytest.skip("this Chromium gives no WebGPU adapter")
+    _require_same_answers(opened, served, artifacts, machine, name)
+
+
+@pytest.mark.parametrize("variant", ["v2_nano32", "vit_nano32"])
+def test_the_other_families_are_answered_as_in_python(chromium, tmp_path, variant):
+    """In three recipes, on whatever this Chromium has."""
+    pytest.importorskip("cryptography", reason="the extra web")
+    recipes = ("float32", "float16", "int8")
+    arguments = ["--variant", variant, "--quant", ",".join(recipes), "--out", str(tmp_path), "--quiet", "--agreement-samples", "0"]
+    assert convert.main(arguments) == EXIT_OK
+    assert bundle.main([*map(str, sorted(tmp_path.glob("*.tflite"))), "--web", str(tmp_path / "page"), "--quiet"]) == EXIT_OK
+    for served in _serve(tmp_path / "page", tmp_path / "out"):
+        opened = _Opened(chromium, served.url)
+        for machine in ("wasm", *["webgpu"] * _has_webgpu(opened)):
+            for recipe in recipes:
+                _require_same_answers(opened, served, tmp_path, machine, f"{variant}-{recipe}")
+        opened.context.close()
+
+
+def _require_same_answers(opened, served, artifacts, machine, name):
+    """The same five classes in the same order, but for ties, on pictures that the browser itself decodes."""
     (model,) = [one for one in served.package["models"] if one["name"] == name]
     photos = _photos()
     loaded = artifact.load(artifacts / f"{name}.tflite")
