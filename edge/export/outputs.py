@@ -76,6 +76,11 @@ def end_of(model: keras.Model, index: int = 0) -> End:
     return End(final, None, FEATURES if isinstance(final, _OF_FEATURES) or type(final).__module__.startswith("tfvit.") else None)
 
 
+def names_of(model: keras.Model) -> list[str]:
+    """What Keras calls a model's outputs."""
+    return list((getattr(model, "_functional", None) or model).output_names)
+
+
 def is_identity(operation: Any) -> bool:
     """Dropout, a cast to float32 and the like, which may stand behind a classifier."""
     if isinstance(operation, keras.layers.Identity | keras.layers.Dropout):
@@ -155,7 +160,7 @@ def losses_of(model: keras.Model, path: Path | None = None) -> list[str | None]:
             compiled = {}
     else:
         compiled = (model.get_compile_config() if model.compiled else None) or {}
-    loss, names = compiled.get("loss"), model.output_names
+    loss, names = compiled.get("loss"), names_of(model)
     if len(names) > 1 and isinstance(loss, list | tuple) and len(loss) == len(names):
         return [_loss_name(one) for one in loss]
     if len(names) > 1 and isinstance(loss, dict) and "class_name" not in loss:

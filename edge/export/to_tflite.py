@@ -33,7 +33,7 @@ from edge.drift.meanings import (
     words_for,
 )
 from edge.export.backend import require_tensorflow_backend
-from edge.export.outputs import end_of, is_identity, meaning_of, reads_probabilities, without_activation
+from edge.export.outputs import end_of, is_identity, meaning_of, names_of, reads_probabilities, without_activation
 from edge.tflite.flatbuffer import make_constant, read_model, write_model
 from edge.tflite.versions import set_min_runtime_version
 from tfvit.attention import substituted_constants
@@ -127,7 +127,7 @@ def _outputs(model: keras.Model, asked: str, losses: Sequence[str | None]) -> tu
     if len(words) != number or (number > 1 and "," not in asked and OUTPUTS[asked]):
         raise UsageError(
             "not a word for each output",
-            expected=f"--output with {number} of {', '.join(OUTPUTS)}, in the order {', '.join(model.output_names)}",
+            expected=f"--output with {number} of {', '.join(OUTPUTS)}, in the order {', '.join(names_of(model))}",
             received=f"--output {asked}",
             action=f"say --output {','.join([AUTO] * number)} with what you know in its place, or leave it out",
         )
@@ -170,7 +170,7 @@ def _output(model: keras.Model, index: int, output: str, loss: str | None) -> Ou
             received=f"--output {output}",
             action="leave --output out",
         )
-    return Output(model.output_names[index], meaning, shape, told=output != AUTO or found is not None)
+    return Output(names_of(model)[index], meaning, shape, told=output != AUTO or found is not None)
 
 
 def export_float(source: ExportableModel, input_dtype: str = "float32", output: str = "probabilities") -> bytes:
@@ -310,7 +310,7 @@ def _with_outputs_of(model: keras.Model, inputs: Any, fed: Any) -> keras.Model:
     """A model around another, which is fed `fed`: several outputs keep their names."""
     given = model(fed)
     if len(model.outputs) > 1:
-        given = [keras.layers.Identity(name=name)(one) for name, one in zip(model.output_names, keras.tree.flatten(given), strict=True)]
+        given = [keras.layers.Identity(name=name)(one) for name, one in zip(names_of(model), keras.tree.flatten(given), strict=True)]
     return keras.Model(inputs, given, name=model.name)
 
 

@@ -333,7 +333,7 @@ def test_random_weights_with_allow_random_are_marked(bundled, made, project):
 
 
 def test_an_answer_without_numbers_is_refused(made, monkeypatch):
-    monkeypatch.setattr(Interpreter, "run", lambda self, pixels: np.full((1, 5), np.nan, np.float32))
+    monkeypatch.setattr(Interpreter, "run_each", lambda self, pixels: iter([np.full((1, 5), np.nan, np.float32)]))
     assert "gives NaN" in package.build([artifact.load(_file(made, "int8"))]).refusals[0]
 
 

@@ -134,7 +134,7 @@ def test_errors_are_those_of_the_commands(tmp_path):
     assert caught.value.near
     with pytest.raises(UsageError, match="unknown recipe"):
         edge.convert(MICRO.id, "int9")
-    with pytest.raises(UsageError, match="unknown choice"):
+    with pytest.raises(UsageError, match="unknown --output"):
         edge.convert(MICRO.id, "int8", output="scores")
     with pytest.raises(InputError, match=r"there\.keras"):
         edge.convert(tmp_path / "not" / "there.keras", "int8")

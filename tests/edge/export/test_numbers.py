@@ -172,7 +172,7 @@ def test_every_wrapping_gives_the_same_answers(micro_model, photos, reference, t
     wrap(micro_model).save(path)
     source = to_tflite.exportable(load_keras_model(path))
     assert source.takes_pixels == takes_pixels
-    assert (source.input_shape, source.classes) == ((SIZE, SIZE, 3), 5)
+    assert (source.input_shape, source.outputs[0].shape) == ((SIZE, SIZE, 3), (5,))
     assert source.preprocessing == PREPROCESSING
     before = source.model.get_config()
     logits = {"Keras": np.asarray(source.logits(photos.astype(np.float32)))}
@@ -205,7 +205,7 @@ def _no_backbone(_):
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (_two_inputs, InputError, "2 inputs and 1 outputs"),
+        (_two_inputs, InputError, "2 inputs"),
         (_no_backbone, InputError, "no tfvit layers"),
         (lambda model: keras.Sequential([_softmax_activation(model), keras.layers.Rescaling(2.0)]), UsageError, "Rescaling"),
     ],
