@@ -62,9 +62,10 @@ docs: $(INSTALLED)
 	$(BIN)/pip install --quiet -e '.[docs]'
 	$(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees docs build/site
 
-# runs the code on the guides' pages, each for itself; minutes
+# runs the code on the guides' pages, each for itself, in environments made from the pages' own install lines; half an hour
 guides: $(INSTALLED)
-	$(BIN)/python -m pytest -m guides -n auto
+	rm -rf build/guides
+	$(BIN)/python -m pytest -m guides
 
 # the Android app's core and inference class on the JVM, with real LiteRT, two to four minutes; after make vulkan also on the GPU delegate.
 # Fetches a Kotlin compiler (PyPI), JUnit and JNA (Debian), once; exit code 3 where these are not to be had.

@@ -1,4 +1,8 @@
-"""The guides' code runs, page by page, in the order it stands there and in a folder of the page's own. `make guides` runs this."""
+"""The guides' code runs, page by page, in the order it stands there and in a folder of the page's own. `make guides` runs this.
+
+Each page has an environment made from its own install line, with the extras of docs/index.md's below it: what a guide needs and does not say
+is not there. Pages with the same extras share one, in build/guides.
+"""
 
 import os
 import re
@@ -10,6 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs" / "guides").glob("*.md"))
+_ENVIRONMENTS = ROOT / "build" / "guides"
+_EXTRAS = re.compile(r"pip install '\.\[([a-z,]+)\]'")
 _BLOCK = re.compile(r"^```(bash|python|text)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -26,19 +32,44 @@ def _steps(page: Path) -> list[tuple[str, str, list[str]]]:
     return steps
 
 
+def _extras(page: Path) -> list[str]:
+    """Those of the page's install lines and of the site's first page, which everybody has followed."""
+    pages = (ROOT / "docs" / "index.md", page)
+    return sorted({extra for one in pages for found in _EXTRAS.findall(one.read_text(encoding="utf-8")) for extra in found.split(",")})
+
+
+def _environment(page: Path) -> Path:
+    """The folder of programs of the page's environment, made where it is not there yet."""
+    extras = _extras(page)
+    folder = _ENVIRONMENTS / "-".join(extras)
+    if not (folder / "made").is_file():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        subprocess.run([folder / "bin" / "pip", "install", "--quiet", f"{ROOT}[{','.join(extras)}]"], check=True)
+        (folder / "made").touch()
+    return folder / "bin"
+
+
 @pytest.mark.guides
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_code_runs(page, tmp_path):
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path / ".cache")}
+    programs = _environment(page)
+    path = os.pathsep.join([str(programs), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "XDG_CACHE_HOME": str(tmp_path / ".cache")}
+    environment.pop("PYTHONPATH", None)
     steps = _steps(page)
     assert steps
     for language, code, printed in steps:
-        command = [sys.executable, "-c", code] if language == "python" else ["bash", "-euo", "pipefail", "-c", code]
+        command = [str(programs / "python"), "-c", code] if language == "python" else ["bash", "-euo", "pipefail", "-c", code]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         print(f"--- {language}\n{code}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}")
         assert done.returncode == 0, code
         assert [line for line in printed if line not in done.stdout.splitlines()] == []
+
+
+def test_extras_are_those_of_the_install_lines():
+    assert _extras(ROOT / "docs" / "guides" / "first-file.md") == ["edge", "report"]
+    assert _extras(ROOT / "docs" / "guides" / "npu.md") == ["edge", "npu", "report"]
+    assert _extras(ROOT / "docs" / "guides" / "any-phone.md") == ["edge", "report", "web"]
 
 
 def test_every_guide_and_command_is_on_the_site():
