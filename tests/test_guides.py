@@ -1,7 +1,7 @@
 """The guides' code runs, page by page, in the order it stands there and in a folder of the page's own. `make guides` runs this.
 
-Each page has an environment made from its own install line, with the extras of docs/index.md's below it: what a guide needs and does not say
-is not there. Pages with the same extras share one, in build/guides.
+Each page has an environment made from its own install line, with the extras of docs/index.md below it: what a guide needs and does not
+say is not there. Pages with the same extras share one, in build/guides.
 """
 
 import os
