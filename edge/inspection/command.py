@@ -322,7 +322,7 @@ def _npu_lines(npu: dict[str, Any]) -> list[str]:
     lines += [f"  {left['operations']:>4} x {left['op']} on the CPU: {left['reason']}" for left in npu["on_cpu"]]
     compiled = npu["compiled"]
     if compiled is None:
-        return [*lines, f"  by the compiler itself: {NOT_TESTED} (--npu)"]
+        return [*lines, "  by the compiler itself: not asked (--npu)"]
     if compiled["status"] == NOT_TESTED:
         return [*lines, f"  {compiled['accelerator']}: {NOT_TESTED}, {compiled['reason']}"]
     left = compiled["on_cpu"]

@@ -489,6 +489,7 @@ def test_how_many_images_the_drift_is_measured_on(cli, tmp_path):
     assert listing(tmp_path / "none") == {}
 
 
+@pytest.mark.slow
 def test_changed_answers_are_counted_on_further_images(cli, tmp_path):
     few = ("--variant", "nano32", "--quant", "float32,dynamic", "--drift-samples", "4", "--json")
     ran = cli(*few, "--out", tmp_path / "out")

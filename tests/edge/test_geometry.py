@@ -58,6 +58,7 @@ def _pictures(folder, preprocessing, number):
     return folder
 
 
+@pytest.mark.slow
 def test_a_padded_wide_model_goes_all_the_way(cli, validated, capfd, pictures, tmp_path):
     model = _open_model()
     model.save(tmp_path / "wide.keras")

@@ -309,6 +309,7 @@ def test_images_the_file_was_calibrated_with_are_told(cli, validated, weights, p
     assert "16 of these images are among the 16 that FILE was calibrated with" in ran.err
 
 
+@pytest.mark.slow
 def test_random_weights_are_said_and_built_again(cli, validated, tmp_path):
     assert cli("--variant", "micro", "--weights", "random:1", "--quant", "int8", "--out", tmp_path, "--no-gate").code == 0
     ran = validated(tmp_path / "micro-int8.random.tflite", "--samples", "8", "--min-snr", "0")

@@ -167,7 +167,9 @@ def test_labels_in_the_wrong_order(cli, validated, own):
 SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize("values", ["unit", pytest.param("symmetric", marks=SLOW), pytest.param("normalized", marks=SLOW)])
+@pytest.mark.parametrize(
+    "values", [pytest.param("unit", marks=SLOW), pytest.param("symmetric", marks=SLOW), pytest.param("normalized", marks=SLOW)]
+)
 def test_every_range_of_values(cli, tmp_path, values):
     """The file computes what the model makes of such values."""
     model = _backbone()
@@ -268,6 +270,7 @@ def test_what_is_attached_travels_with_the_saved_model(cli, tmp_path):
     assert load(tmp_path / "said" / "mine-float32.tflite").manifest["preprocessing"]["resize_px"] == SIDE + 8
 
 
+@pytest.mark.slow
 def test_models_that_take_blue_first_get_it(cli, tmp_path):
     """The file takes red first all the same, whole on the delegates."""
     image = keras.Input((SIDE, SIDE, 3))

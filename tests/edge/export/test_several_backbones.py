@@ -58,7 +58,9 @@ def _shifted(model: keras.Model, by: float) -> keras.Model:
     return model
 
 
-@pytest.mark.parametrize("rewrites", [pytest.param((), marks=pytest.mark.slow), ALL], ids=["as it is", "rewritten"])
+@pytest.mark.parametrize(
+    "rewrites", [pytest.param((), marks=pytest.mark.slow), pytest.param(ALL, marks=pytest.mark.slow)], ids=["as it is", "rewritten"]
+)
 def test_an_ensemble_of_two_folds(rewrites):
     one, other = _backbone(SEED, "fold_a"), _shifted(_backbone(SEED, "fold_b"), 1.0)
     image = keras.Input((SIDE, SIDE, 3))

@@ -33,7 +33,15 @@ class _Waiting:
 
     def __init__(self, *arguments) -> None:
         command = [sys.executable, "-m", "edge.device", "--host", HOST, *map(str, arguments)]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # where the tests themselves run with SIGINT ignored (in the background of a shell), the process would inherit that
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
         self.said = []
         for line in self.process.stderr:
             self.said.append(line)
