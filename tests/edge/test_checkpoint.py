@@ -120,6 +120,7 @@ def test_what_nothing_says_is_assumed_loudly(cli, tensors, tmp_path):
     assert not (tmp_path / "out" / "best-float32.labels.txt").exists()
 
 
+@pytest.mark.slow
 def test_a_size_that_nothing_but_the_user_says(cli, tensors, tmp_path):
     path = make.torch_save(tensors, tmp_path / "w.pth")
     ran = cli("--checkpoint", path)
@@ -132,6 +133,7 @@ def test_a_size_that_nothing_but_the_user_says(cli, tensors, tmp_path):
     assert (manifest["input"]["shape"], manifest["preprocessing"]["assumed"]) == ([1, 48, 48, 3], ["value range"])
 
 
+@pytest.mark.slow
 def test_the_moving_average_or_not(cli, tensors, tmp_path):
     other = {name: tensor * 0.5 for name, tensor in tensors.items()}
     path = make.torch_save({"state_dict": other, "state_dict_ema": tensors}, tmp_path / "last.pth.tar")

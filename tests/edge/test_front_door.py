@@ -80,6 +80,7 @@ def test_importing_edge_is_light():
         edge.konvert  # noqa: B018
 
 
+@pytest.mark.slow
 def test_from_a_variant_to_a_benchmark(tmp_path):
     artifact = edge.convert(MICRO.id, "int8", weights=f"random:{SEED}", out=tmp_path, gate=False, **FEW)
     assert artifact.path == tmp_path / f"{artifact.name}.tflite"

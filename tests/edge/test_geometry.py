@@ -101,6 +101,7 @@ def test_a_padded_wide_model_goes_all_the_way(cli, validated, capfd, pictures, t
     np.testing.assert_allclose(Interpreter(artifact.file).run(pixels[None])[0], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_is_assumed_of_a_wide_input(cli, tmp_path):
     _open_model().save(tmp_path / "wide.keras")
     ran = cli("--model", tmp_path / "wide.keras", "--image-size", "24x48", *FEW, "--out", tmp_path, "--no-gate")
@@ -131,6 +132,7 @@ def test_labelled_images_tell_how_a_model_was_fed(cli, validated, tmp_path, resi
     assert [accuracy[side]["top1"]["value"] for side in ("reference", "target")] == [1.0, 1.0]
 
 
+@pytest.mark.slow
 def test_what_is_attached_of_a_wide_model(cli, tmp_path):
     model = _open_model()
     attach(model, resize=(30, 60), interpolation="bilinear")

@@ -127,7 +127,9 @@ RECIPES = ["float32", pytest.param("float16,int8,dynamic", marks=pytest.mark.slo
 
 
 @pytest.mark.parametrize("recipes", RECIPES)
-@pytest.mark.parametrize("meaning", KINDS)
+@pytest.mark.parametrize(
+    "meaning", ["labels", "values", *(pytest.param(name, marks=pytest.mark.slow) for name in ("features", "class_map"))]
+)
 def test_files_give_what_the_model_gives(micro_model, photos_folder, tmp_path, capfd, meaning, recipes):
     """Through the command, its gate, and edge.validate."""
     kind, activation, final = KINDS[meaning]

@@ -73,6 +73,7 @@ def test_an_ensemble_of_two_folds(rewrites):
     assert alone < 60  # the folds do differ, and the file would be wrong with the biases of one
 
 
+@pytest.mark.slow
 def test_one_backbone_used_twice_is_stored_once():
     backbone = _backbone(SEED, "shared")
     image = keras.Input((SIDE, SIDE, 3))
@@ -84,6 +85,7 @@ def test_one_backbone_used_twice_is_stored_once():
     assert len(file) < 1.5 * len(once)
 
 
+@pytest.mark.slow
 def test_one_backbone_on_grids_of_two_sizes():
     """Windows shrink to a small grid: the same layer then has two biases."""
     model = ViTTransformer(
