@@ -132,9 +132,9 @@ runtimes: $(INSTALLED)
 
 # the page of edge.bundle --web in headless Chromium, with LiteRT.js fetched into build/litert_js once; some minutes, most of them WebGPU on
 # the CPU. Without Chromium its tests are skipped.
-browser: $(INSTALLED)
+browser: $(INSTALLED) vulkan
 	$(BIN)/python -c 'from pathlib import Path; from edge.artifacts.store import Store; from edge.web.litert_js import files; files(Store(Path("build/litert_js")))'
-	$(BIN)/python -m pytest -m slow tests/edge/web
+	VK_ICD_FILENAMES=build/vulkan/lavapipe.json $(BIN)/python -m pytest -m slow tests/edge/web
 
 # our files in readers other than TensorFlow's: OpenVINO, tf2onnx with ONNX Runtime, MNN, TVM, each in its own environment (2 GB):
 # results/readers.csv, about ten minutes
