@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 
-from edge.drift.meanings import CLASSES, FEATURES, LABELS, VALUES
+from edge.drift.meanings import (
+    AUTO,
+    CLASS_MAP,
+    CLASSES,
+    FEATURES,
+    LABELS,
+    LOGITS,
+    MEANINGS,
+    OUTPUTS,
+    PROBABILITIES,
+    VALUES,
+    Output,
+    output_name,
+    words_for,
+)
+from tfvit.errors import InputError, UsageError
 
 _SAID_BY_LOSS = {
     LABELS: ("binary_crossentropy", "binary_focal_crossentropy", "bce"),
@@ -143,6 +159,67 @@ def meaning_of(model: keras.Model, loss: str | None, index: int = 0) -> str | No
     if told is None and by_loss is None and model.outputs[index].shape[-1] == 1:
         return VALUES  # one number, and nothing that makes a probability of it
     return told or by_loss
+
+
+def outputs_of(model: keras.Model, asked: str, losses: Sequence[str | None]) -> tuple[Output, ...]:
+    """What a model's outputs are, in its order.
+
+    Args:
+        asked: keys of `edge.drift.meanings.OUTPUTS`, one for all outputs or one for each, with commas between them.
+        losses: of `losses_of`.
+
+    Raises:
+        InputError: an output is computed from another's probabilities.
+        UsageError: a model that cannot mean what was said, or has another number of outputs.
+    """
+    number, words = len(model.outputs), words_for(len(model.outputs), asked)
+    if len(words) != number or (number > 1 and "," not in asked and OUTPUTS[asked]):
+        raise UsageError(
+            "not a word for each output",
+            expected=f"--output with {number} of {', '.join(OUTPUTS)}, in the order {', '.join(names_of(model))}",
+            received=f"--output {asked}",
+            action=f"say --output {','.join([AUTO] * number)} with what you know in its place, or leave it out",
+        )
+    read = reads_probabilities(model) if number > 1 else None
+    if read:
+        raise InputError(
+            f"the model {model.name!r} cannot be converted",
+            expected="outputs that are computed side by side",
+            received=f"something else is computed from the probabilities that {read!r} gives",
+            action="leave one of both outputs out: keras.Model(model.input, model.outputs[0]) keeps the first",
+        )
+    found = [_output(model, *one) for one in zip(range(number), words, losses, strict=True)]
+    taken = {output_name(found[0].meaning, word) for word in (LOGITS, PROBABILITIES)}
+    for index, output in enumerate(found):
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", output.name)
+        found[index] = dataclasses.replace(output, name=name if name not in taken else f"{name}_{index + 1}")
+        taken.add(found[index].name)
+    return tuple(found)
+
+
+def _output(model: keras.Model, index: int, output: str, loss: str | None) -> Output:
+    end, said, found = end_of(model, index), OUTPUTS[output], meaning_of(model, loss, index)
+    shape = tuple(model.outputs[index].shape[1:])
+    if said is None and found is None and not end.usual:  # it may hide a softmax before it
+        raise UsageError(
+            "what the model's output means is not known",
+            expected="a model that ends in a Dense layer, an activation, a pooling or a norm; or --output "
+            + "|".join(name for name, one in OUTPUTS.items() if one),
+            received=f"{type(end.operation).__name__} {end.operation.name!r} at its end",
+            action="end the model in Dense(classes) or Dense(classes, activation='softmax'), or say what its numbers are with --output",
+        )
+    is_map = len(shape) > 1
+    meaning = said or found or (FEATURES if is_map and output == AUTO else CLASSES)
+    if is_map and meaning == CLASSES:
+        meaning = CLASS_MAP
+    if (end.activation and said not in (None, end.meaning)) or (output == PROBABILITIES and meaning in (VALUES, FEATURES)):
+        raise UsageError(
+            "the output cannot mean that",
+            expected=f"{MEANINGS[found or meaning]}: so the model's end{' and its loss' if loss else ''} say",
+            received=f"--output {output}",
+            action="leave --output out",
+        )
+    return Output(names_of(model)[index], meaning, shape, told=output != AUTO or found is not None)
 
 
 def losses_of(model: keras.Model, path: Path | None = None) -> list[str | None]:

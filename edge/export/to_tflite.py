@@ -17,23 +17,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge.artifacts.atomic_files import scratch_folder
-from edge.drift.meanings import (
-    AUTO,
-    CLASS_MAP,
-    CLASSES,
-    FEATURES,
-    LOGITS,
-    MEANINGS,
-    OUTPUTS,
-    PROBABILITIES,
-    VALUES,
-    Output,
-    in_file,
-    output_name,
-    words_for,
-)
+from edge.drift.meanings import AUTO, Output, in_file
 from edge.export.backend import require_tensorflow_backend
-from edge.export.outputs import end_of, is_identity, meaning_of, names_of, reads_probabilities, without_activation
+from edge.export.outputs import is_identity, names_of, outputs_of, without_activation
 from edge.tflite.flatbuffer import make_constant, read_model, write_model
 from edge.tflite.versions import set_min_runtime_version
 from tfvit.attention import substituted_constants
@@ -109,7 +95,7 @@ def exportable(
             action="build it with a fixed input_shape, or give --image-size N or HEIGHTxWIDTH",
         )
     model = _in_float32(model)
-    outputs = _outputs(model, output, losses or [None] * len(model.outputs))
+    outputs = outputs_of(model, output, losses or [None] * len(model.outputs))
     height, width = model.inputs[0].shape[1:3]
     if takes_pixels is None:
         takes_pixels = normalises_itself(model)
@@ -119,58 +105,6 @@ def exportable(
         takes_pixels=takes_pixels,
         outputs=outputs,
     )
-
-
-def _outputs(model: keras.Model, asked: str, losses: Sequence[str | None]) -> tuple[Output, ...]:
-    """What a model's outputs are."""
-    number, words = len(model.outputs), words_for(len(model.outputs), asked)
-    if len(words) != number or (number > 1 and "," not in asked and OUTPUTS[asked]):
-        raise UsageError(
-            "not a word for each output",
-            expected=f"--output with {number} of {', '.join(OUTPUTS)}, in the order {', '.join(names_of(model))}",
-            received=f"--output {asked}",
-            action=f"say --output {','.join([AUTO] * number)} with what you know in its place, or leave it out",
-        )
-    read = reads_probabilities(model) if number > 1 else None
-    if read:
-        raise InputError(
-            f"the model {model.name!r} cannot be converted",
-            expected="outputs that are computed side by side",
-            received=f"something else is computed from the probabilities that {read!r} gives",
-            action="leave one of both outputs out: keras.Model(model.input, model.outputs[0]) keeps the first",
-        )
-    found = [_output(model, *one) for one in zip(range(number), words, losses, strict=True)]
-    taken = {output_name(found[0].meaning, word) for word in (LOGITS, PROBABILITIES)}
-    for index, output in enumerate(found):
-        name = re.sub(r"[^A-Za-z0-9_.-]", "_", output.name)
-        found[index] = dataclasses.replace(output, name=name if name not in taken else f"{name}_{index + 1}")
-        taken.add(found[index].name)
-    return tuple(found)
-
-
-def _output(model: keras.Model, index: int, output: str, loss: str | None) -> Output:
-    end, said, found = end_of(model, index), OUTPUTS[output], meaning_of(model, loss, index)
-    shape = tuple(model.outputs[index].shape[1:])
-    if said is None and found is None and not end.usual:  # it may hide a softmax before it
-        raise UsageError(
-            "what the model's output means is not known",
-            expected="a model that ends in a Dense layer, an activation, a pooling or a norm; or --output "
-            + "|".join(name for name, one in OUTPUTS.items() if one),
-            received=f"{type(end.operation).__name__} {end.operation.name!r} at its end",
-            action="end the model in Dense(classes) or Dense(classes, activation='softmax'), or say what its numbers are with --output",
-        )
-    is_map = len(shape) > 1
-    meaning = said or found or (FEATURES if is_map and output == AUTO else CLASSES)
-    if is_map and meaning == CLASSES:
-        meaning = CLASS_MAP
-    if (end.activation and said not in (None, end.meaning)) or (output == PROBABILITIES and meaning in (VALUES, FEATURES)):
-        raise UsageError(
-            "the output cannot mean that",
-            expected=f"{MEANINGS[found or meaning]}: so the model's end{' and its loss' if loss else ''} say",
-            received=f"--output {output}",
-            action="leave --output out",
-        )
-    return Output(names_of(model)[index], meaning, shape, told=output != AUTO or found is not None)
 
 
 def export_float(source: ExportableModel, input_dtype: str = "float32", output: str = "probabilities") -> bytes:
