@@ -133,19 +133,30 @@ def reads_probabilities(model: keras.Model) -> str | None:
 
     Such a model cannot be asked for what that softmax reads: the other output would change.
     """
-    model = getattr(model, "_functional", None) or model
-    ends = {
-        id(end.operation): end.operation for end in map(end_of, [model] * len(model.outputs), range(len(model.outputs))) if end.activation
-    }
-    for operation in ends.values():
-        given = {id(tensor) for node in operation._inbound_nodes for tensor in node.output_tensors}
-        waiting = [node for node in operation._outbound_nodes if any(id(tensor) in given for tensor in node.input_tensors)]
-        while waiting:
-            node = waiting.pop()
-            if not is_identity(node.operation):
-                return operation.name
-            waiting += node.operation._outbound_nodes
+    for index in range(len(model.outputs)):
+        end = end_of(model, index)
+        if end.activation and _is_read(model, index):
+            return end.operation.name
     return None
+
+
+def _is_read(model: keras.Model, index: int) -> bool:
+    """Whether what makes an output feeds anything but outputs, here or in the nested model that makes it."""
+    model = getattr(model, "_functional", None) or model
+    nodes = [node for level in model._nodes_by_depth.values() for node in level]
+    history = model.outputs[index]._keras_history
+    while is_identity(history.operation):
+        history = history.operation._inbound_nodes[history.node_index].input_tensors[0]._keras_history
+    waiting = [tensor for node in nodes if node.operation is history.operation for tensor in node.output_tensors]
+    if isinstance(history.operation, keras.Model):
+        waiting = [tensor for tensor in waiting if tensor._keras_history.tensor_index == history.tensor_index]
+    while waiting:
+        tensor = waiting.pop()
+        for node in (node for node in nodes if any(one is tensor for one in node.input_tensors)):
+            if not is_identity(node.operation):
+                return True
+            waiting += node.output_tensors
+    return isinstance(history.operation, keras.Model) and _is_read(history.operation, history.tensor_index)
 
 
 def meaning_of(model: keras.Model, loss: str | None, index: int = 0) -> str | None:

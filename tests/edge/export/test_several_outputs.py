@@ -82,6 +82,16 @@ def test_an_output_computed_from_probabilities_is_refused(micro_model):
     assert "'scores'" in caught.value.received
 
 
+def test_probabilities_of_a_nested_model_count_too(micro_model):
+    """What makes them lies inside, what reads them outside; and a model that is called twice has one softmax."""
+    inner = keras.Model(micro_model.input, keras.layers.Softmax(name="scores")(micro_model.output))
+    first, second = inner(micro_model.input), inner(keras.ops.flip(micro_model.input, axis=2))
+    assert reads_probabilities(keras.Model(micro_model.input, [first, second])) is None
+    for read in (first, second):
+        assert reads_probabilities(keras.Model(micro_model.input, [first, keras.layers.Dense(2)(read)])) == "scores"
+    assert reads_probabilities(keras.Model(micro_model.input, [first, keras.layers.Identity(name="again")(first)])) is None
+
+
 def test_the_file_keeps_order_and_numbers(several):
     source = to_tflite.exportable(several)
     pixels = np.random.default_rng(0).integers(0, 256, (1, SIZE, SIZE, 3)).astype(np.float32)
