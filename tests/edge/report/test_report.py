@@ -289,6 +289,7 @@ def test_names_from_outside_are_isolated(tmp_path, reported):
     assert not re.search(r"<td[^>]*>(?!<bdi>|<span)", page)
 
 
+@pytest.mark.slow
 def test_many_files_fit(tmp_path, reported):
     """The verdict comes first and names a few; the operations are a row a file."""
     for number in range(72):
