@@ -274,7 +274,15 @@ def foreign_table() -> str:
 def int4_table() -> str:
     """The 4-bit recipes beside the 8-bit ones: bytes, accuracy, what runs them."""
     rows = _rows("int4.csv")
-    columns = ("variant", "recipe", "MB (bytes a parameter)", "layers with 4, 8, 32 bits", "top-1 lost, points", "same top-1 %", "logits SNR dB")
+    columns = (
+        "variant",
+        "recipe",
+        "MB (bytes a parameter)",
+        "layers with 4, 8, 32 bits",
+        "top-1 lost, points",
+        "same top-1 %",
+        "logits SNR dB",
+    )
     columns += ("XNNPACK partitions", "GPU by rule", "runtime from")
     lines = [f"| {' | '.join(columns)} |", "|---|---" + "|--:" * (len(columns) - 2) + "|"]
     for row in rows:
