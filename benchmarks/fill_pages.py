@@ -292,9 +292,9 @@ def int4_table() -> str:
         lines.append(f"| {' | '.join((*cells, row['gpu_by_rule'], row['min_runtime']))} |")
     trained = next(row for row in rows if row["drop"])
     note = (
-        f"{trained['test_images']} CIFAR-10 test images; each draw {trained['calibration_images']} training images to calibrate on. ±: standard "
-        f"deviation over {max(int(row['draws']) for row in rows)} draws; without it, one draw. Without a top-1: random weights, SNR on held-out "
-        "generated images."
+        f"{trained['test_images']} CIFAR-10 test images; each draw has {trained['calibration_images']} training images to calibrate on. "
+        f"±: standard deviation over {max(int(row['draws']) for row in rows)} draws; without it, one draw. Without a top-1: random weights, "
+        "SNR on held-out generated images."
     )
     return "\n".join([*lines, "", note])
 
