@@ -293,8 +293,8 @@ def int4_table() -> str:
     trained = next(row for row in rows if row["drop"])
     note = (
         f"{trained['test_images']} CIFAR-10 test images; each draw has {trained['calibration_images']} training images to calibrate on. "
-        f"±: standard deviation over {max(int(row['draws']) for row in rows)} draws; without it, one draw. Without a top-1: random weights, "
-        "SNR on held-out generated images."
+        f"±: standard deviation over {max(int(row['draws']) for row in rows)} draws; without it, one draw. Without a top-1: random "
+        "weights, SNR on held-out generated images."
     )
     return "\n".join([*lines, "", note])
 
