@@ -129,7 +129,7 @@ def accuracy_table() -> str:
     lines = [f"| {' | '.join(columns)} |", "|---|---" + "|--:" * (len(columns) - 2) + "|"]
     for row in rows:
         top1 = f"{row['top1']} ({row['top1_low']} to {row['top1_high']})"
-        ratio = row["ratio"] if row["recipe"] == "float32" else f"{row['ratio']} ({row['ratio_low']} to {row['ratio_high']})"
+        ratio = row["ratio"] if row["ratio"] in ("", "1.000") else f"{row['ratio']} ({row['ratio_low']} to {row['ratio_high']})"
         cells = (row["variant"], row["recipe"], row["size_mb"], top1, row["top1_keras"], row["agreement"], row["snr_db"], ratio)
         lines.append(f"| {' | '.join(cells)} |")
     calibration = next(row["calibration"] for row in rows if row["calibration"]).replace(" of ", " images of ")
