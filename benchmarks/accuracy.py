@@ -3,8 +3,8 @@
     python benchmarks/accuracy.py --data cifar10/        # train.zip (calibration) and test.zip
 
 Each file is made by `edge.convert` from the shipped weights, without its drift gate, and runs on every test image; so does the float Keras
-model. Latency ratios come from one interleaved run of all recipes that are asked for, one thread; `--rounds 0` leaves them empty, where other
-work runs beside. Rows of others are kept.
+model. Latency ratios come from one interleaved run of all recipes that are asked for, one thread; `--rounds 0` leaves them empty. Rows of
+others are kept.
 """
 
 from __future__ import annotations
