@@ -2,10 +2,10 @@
 
     python benchmarks/arm_profile.py [--files DIR] [--cpus cortex-a76,max] [--cases tiny224/int8,...]
 
-The aarch64 wheel of the LiteRT we use runs under qemu-user, whose plugin counts how often every block of instructions is executed. These are
-**instructions and no time**: they say nothing of caches, of how many a core executes at once, or of how wide a vector is. One thread, random
-weights. An inference is the difference between a process with two of them and one with one. Needs `scripts/qemu_plugins.sh build/qemu` and Debian
-(see there); exit code 3 where they cannot be had. Rows of other cases are kept.
+The aarch64 wheel of the LiteRT we use runs under qemu-user, whose plugin counts how often every block of instructions is executed. These
+are **instructions and no time**: they say nothing of caches, of how many a core executes at once, or of how wide a vector is. One thread,
+random weights. An inference is the difference between two processes, of which one ran one more. Needs Debian (see
+`scripts/qemu_plugins.sh`); exit code 3 where the emulator cannot be had. Rows of other cases are kept.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -70,14 +71,14 @@ def main() -> int:
         print(f"not tested: {error}", file=sys.stderr)
         return EXIT_UNUSABLE
     rows = list(csv.DictReader(CSV.open())) if CSV.exists() else []
+    cases = [tuple(case.split("/")) for case in arguments.cases.split(",")]
+    files = [file_of(variant, recipe, arguments.files) for variant, recipe in cases]
     for cpu in arguments.cpus.split(","):
-        for case in arguments.cases.split(","):
-            variant, recipe = case.split("/")
-            counts = of_one_inference(file_of(variant, recipe, arguments.files), cpu, arguments.qemu, symbols)
+        for (variant, recipe), counts in zip(cases, of_one_inference(files, cpu, arguments.qemu, symbols), strict=True):
             made = rows_of(variant, recipe, cpu, counts)
             rows = [*(row for row in rows if (row["variant"], row["recipe"], row["cpu"]) != (variant, recipe, cpu)), *made]
             print(f"{variant} {recipe} {cpu}: {counts.total() / 1e9:.3f} G instructions", flush=True)
-            write_rows(CSV, sorted(rows, key=_order))
+        write_rows(CSV, sorted(rows, key=_order))
     return EXIT_OK
 
 
@@ -100,7 +101,7 @@ class Symbols:
 
     def __init__(self, library: Path) -> None:
         listed = subprocess.run(["nm", str(library)], check=True, capture_output=True, text=True).stdout
-        found = sorted((int(line[:16], 16), line[19:]) for line in listed.splitlines() if len(line) > 19 and line[17] in "tTwW")
+        found = sorted((int(line[:16], 16), line[19:]) for line in listed.splitlines() if len(line) > 19 and line[17] in "tT")
         self._starts, self._names = [start for start, _ in found], [name for _, name in found]
         self._end = library.stat().st_size  # what lies behind it in memory is no part of it
 
@@ -110,31 +111,34 @@ class Symbols:
         return self._names[place] if place >= 0 and offset < self._end else ""
 
 
-def of_one_inference(file: Path, cpu: str, qemu: Path, symbols: Symbols) -> Counter[str]:
-    """Instructions by function: the difference between two inferences and one."""
-    one, two = (_counted(file, runs, cpu, qemu, symbols) for runs in (1, 2))
-    two.subtract(one)
-    return two
-
-
-def _counted(file: Path, runs: int, cpu: str, qemu: Path, symbols: Symbols) -> Counter[str]:
-    """Instructions by function of a whole process with so many inferences."""
+def of_one_inference(files: Sequence[Path], cpu: str, qemu: Path, symbols: Symbols) -> list[Counter[str]]:
+    """Instructions of one inference of each file, by function."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "blocks.log"
         settings = {
             "QEMU": str(qemu / "qemu-aarch64"),
             "QEMU_CPU": cpu,
-            "QEMU_PLUGIN": f"{qemu / 'libhotblocks.so'},inline=on,limit=10000000",
+            "QEMU_PLUGIN": f"{qemu / 'libhotblocks.so'},inline=on",
             "QEMU_LOG": "plugin",
             "QEMU_LOG_FILENAME": str(log),
             "PYTHONHASHSEED": "0",
         }
-        command = [str(litert_aarch64.FOLDER / "python"), str(Path(__file__).parent / "arm_inference.py"), str(file), str(runs)]
+        command = [str(litert_aarch64.FOLDER / "python"), str(Path(__file__).parent / "arm_inference.py"), *map(str, files)]
         said = subprocess.run(command, env={**os.environ, **settings}, check=True, stdout=subprocess.PIPE, text=True).stdout
-        start = int(said.split()[-1], 16)
-        found: Counter[str] = Counter()
-        for address, instructions, executed in _BLOCK.findall(log.read_text()):
-            found[symbols.name(int(address, 16) - start)] += int(instructions) * int(executed)
+        reports = log.read_text().split("collected ")[1:]
+    if len(reports) != 2 * len(files) + 1:  # the last one is that of the process that made the others
+        raise RuntimeError(f"two reports a file and one more expected. Received: {len(reports)} of {len(files)} files")
+    counted = [_by_function(report, int(said.split()[0], 16), symbols) for report in reports]
+    for before, after in zip(counted[:-1:2], counted[1::2], strict=True):
+        after.subtract(before)
+    return counted[1::2]
+
+
+def _by_function(report: str, start: int, symbols: Symbols) -> Counter[str]:
+    """Instructions that a process has executed, by function."""
+    found: Counter[str] = Counter()
+    for address, instructions, executed in _BLOCK.findall(report):
+        found[symbols.name(int(address, 16) - start)] += int(instructions) * int(executed)
     return found
 
 

@@ -1,10 +1,10 @@
 """Files that `edge.convert` makes, in readers other than TensorFlow's and LiteRT, against LiteRT on this machine: results/readers.csv.
 
-    python benchmarks/readers/run.py [--recipes float32,int8] [--forms usual,portable] [--files DIR] [--environments DIR] [--only openvino,mnn]
+    python benchmarks/readers/run.py [--recipes float32,int8] [--forms usual,portable] [--only openvino,mnn] [--files DIR]
 
-nano32 with its shipped weights on eight images of the built-in set, as converted by default and with --portable. Each reader has an environment
-of its own under build/readers, gets the same inputs, raw, and runs every file in a process of its own. The logits' SNR is of LiteRT against the
-Keras model. Exit codes: 0 told, whatever was found, 3 a reader cannot be had here.
+nano32 with its shipped weights on eight images of the built-in set, as converted by default and with --portable. Each reader has an
+environment of its own under build/readers, gets the same inputs, raw, and runs every file in a process of its own. The logits' SNR is of
+LiteRT against the Keras model. Exit codes: 0 told, whatever was found, 3 a reader cannot be had here.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ def main() -> int:
         files |= {(form, recipe): arguments.files / form / f"{VARIANT}-{recipe}.tflite" for recipe in wanted}
         if not all(files[form, recipe].exists() for recipe in wanted):
             command = [sys.executable, "-m", "edge.convert", "--variant", VARIANT, "--weights", "cifar10", "--quant", ",".join(wanted)]
-            command += ["--out", str(arguments.files / form), "--calibration-samples", "64", "--agreement-samples", "0", "--no-gate", "--quiet"]
-            subprocess.run([*command, *(["--portable"] if form == PORTABLE else [])], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+            command += ["--out", str(arguments.files / form), "--calibration-samples", "64", "--agreement-samples", "0", "--no-gate"]
+            command += ["--portable"] if form == PORTABLE else []
+            subprocess.run([*command, "--quiet"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     for reader in arguments.only.split(","):
         try:
             python = python_of(reader, arguments.environments)

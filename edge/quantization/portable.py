@@ -18,15 +18,17 @@ from edge.tflite import flatbuffer
 _GRID_RANK = 4
 # x * logistic(x * (a + b u + c u^2)), u the smaller of x * x and the limit, differs from x * P(x) by at most 2.6e-5: a minimax fit
 _EXACT, _LIMIT = (1.5950156773260227, 0.07401136968864357, -0.0007030454326123924), 30.0
+# without the last term, and no limit: at most 2.8e-4, which 8 bits do not see, and no minimum, which MNN lacks in int8
+_SHORT = (1.6003127017571563, 0.0694024386751213)
 # the tanh formula itself, 0.5 x (1 + tanh(z)) = x logistic(2 z) with z = sqrt(2 / pi) (x + 0.044715 x^3)
 _TANH = (2 * np.sqrt(2 / np.pi), 2 * np.sqrt(2 / np.pi) * 0.044715)
 _OPTIONS = {"ADD": schema.AddOptionsT, "MUL": schema.MulOptionsT, "MINIMUM": schema.MaximumMinimumOptionsT}
 
 
-def make_portable(model: schema.ModelT) -> None:
-    """Rewrites a float graph in place; it gives what it gave before to 80 dB and more."""
+def make_portable(model: schema.ModelT, integers: bool) -> None:
+    """Rewrites a float graph in place; it gives what it gave before to 80 dB and more, where it is not to compute on integers."""
     _convolve_grids(model)
-    _write_out_gelu(model)
+    _write_out_gelu(model, _SHORT if integers else _EXACT)
 
 
 def _convolve_grids(model: schema.ModelT) -> None:
@@ -49,10 +51,12 @@ def _convolve_grids(model: schema.ModelT) -> None:
         layer.operator.builtinOptionsType, layer.operator.builtinOptions = schema.BuiltinOptions.Conv2DOptions, options
 
 
-def _write_out_gelu(model: schema.ModelT) -> None:
+def _write_out_gelu(model: schema.ModelT, exact: Sequence[float]) -> None:
     """Replaces every GELU of a float graph by products, sums and a logistic function, in place; what it gives keeps its name.
 
-    The exact form is met to 2.6e-5, the tanh form to rounding.
+    Args:
+        model: the graph.
+        exact: factors in place of the exact form. The tanh form has its own, and is met to rounding.
     """
     rewritten: list[schema.OperatorT] = []
     for name, operator in list(flatbuffer.operators(model)):
@@ -62,9 +66,9 @@ def _write_out_gelu(model: schema.ModelT) -> None:
         chain = _Chain(model, int(operator.outputs[0]), rewritten)
         source = int(operator.inputs[0])
         squared = chain.add("MUL", source, source)
-        factors: Sequence[float] = _TANH
-        if not operator.builtinOptions.approximate:
-            factors, squared = _EXACT, chain.add("MINIMUM", squared, chain.number(_LIMIT))
+        factors = _TANH if operator.builtinOptions.approximate else exact
+        if factors is _EXACT:
+            squared = chain.add("MINIMUM", squared, chain.number(_LIMIT))
         value = chain.add("MUL", squared, chain.number(factors[-1]))
         for factor in factors[-2:0:-1]:
             value = chain.add("MUL", chain.add("ADD", value, chain.number(factor)), squared)

@@ -91,7 +91,7 @@ def prepared(float_file: bytes, recipe: Recipe) -> bytes:
         return float_file
     model = flatbuffer.read_model(float_file)
     if recipe.portable:
-        make_portable(model)
+        make_portable(model, bool(recipe.integer_bits))
     if recipe.integer_bits:
         _clamp_masks(model)
     if recipe.integer_interface:
