@@ -41,16 +41,17 @@ CASES = (
     "vit_tiny16_224/float32",
     "vit_tiny16_224/int8",
 )
-# Kind of work -> what names the functions that do it, in XNNPACK and its helpers; the first that fits
+# Kind of work -> what names the functions that do it, in XNNPACK and KleidiAI; the first that fits
 KINDS = {
-    "4-bit products": r"qc4w",
-    "8-bit products": r"(qs8|qd8|qp8).*(gemm|igemm|dwconv)",
-    "float products": r"(f32|pf32).*(gemm|igemm|dwconv)",
-    "quantizing and back": r"vcvt|f32_qs8|qs8_f32|qd8|rminmax|packq|pack_lh",
+    "packing": r"packw|rhs_pack|lhs_pack",
+    "quantizing and back": r"vcvt|lhs_quant|packq|rminmax",
+    "4-bit products": r"qc4w|qsi4c",
+    "8-bit products": r"(qs8|qd8|qp8).*(gemm|igemm|dwconv)|matmul.*qsi8",
+    "float products": r"f32.*(gemm|igemm|dwconv|matmul)",
     "softmax": r"raddstoreexp|expminus|rmax|softmax",
     "GELU": r"gelu|erf",
     "moving values": r"transpose|memcpy|memmove|copy|pad|fill",
-    "sums, products, norms": r"vadd|vmul|vsub|vdiv|vsqr|rsqrt|vbinary|rsum|rdsum|rdsumm|reduce",
+    "sums, products, norms": r"vadd|vmul|vsub|vdiv|vsqr|rsqrt|vbinary|rsum|rdsum|reduce|elementwise",
 }
 REST = "the rest"
 _BLOCK = re.compile(r"^0x([0-9a-f]+), \d+, (\d+), (\d+)$", re.MULTILINE)
@@ -144,7 +145,7 @@ def _by_function(report: str, start: int, symbols: Symbols) -> Counter[str]:
 
 def kind_of(function: str) -> str:
     """The kind of work a function does, a key of `KINDS` or `REST`."""
-    return next((kind for kind, pattern in KINDS.items() if function.startswith("xnn_") and re.search(pattern, function)), REST)
+    return next((kind for kind, pattern in KINDS.items() if function.startswith(("xnn_", "kai_")) and re.search(pattern, function)), REST)
 
 
 def rows_of(variant: str, recipe: str, cpu: str, counts: Counter[str]) -> list[dict[str, str]]:

@@ -131,7 +131,7 @@ def parser() -> Parser:
         "--portable",
         action="store_true",
         help="files for readers other than LiteRT (MNN, TFLite Micro, tf2onnx, OpenVINO, TVM): GELU as other operations, constants as they "
-        "are computed with; larger and slower",
+        "are computed with; more operations",
     )
     parser.add_argument(
         "--min-runtime", type=_version, metavar="VERSION", help="refuse files that need a newer TensorFlow Lite than this, for example 2.14"

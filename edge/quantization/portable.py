@@ -106,7 +106,7 @@ class _Chain:
     def number(self, value: float) -> int:
         """A constant of one float32."""
         index = self._tensor(())
-        flatbuffer.make_constant(self._model, index, np.float32(value))
+        flatbuffer.make_constant(self._model, index, np.array(value, np.float32))
         return index
 
     def _tensor(self, shape: tuple[int, ...]) -> int:
