@@ -37,6 +37,8 @@ READERS = {
     "mnn": ("MNN==3.6.1",),
     "tvm": ("apache-tvm==0.27.0.post1", "tflite==2.18.0"),
 }
+# Takes and gives real values, whatever integers the file has
+REAL_VALUES = ("mnn",)
 VARIANT, IMAGES, TIMEOUT_S = "nano32", 8, 900
 USUAL, PORTABLE = "usual", "portable"
 
@@ -93,7 +95,8 @@ def row_of(reader: str, python: Path, file: Path, recipe: str, form: str) -> dic
     reference = np.concatenate([interpreter.run(image[None]) for image in pixels])
     BUILD.mkdir(parents=True, exist_ok=True)
     inputs, outputs = BUILD / "inputs.raw", BUILD / "outputs.raw"
-    inputs.write_bytes(b"".join(source.stored(image[None]).tobytes() for image in pixels))
+    real = reader in REAL_VALUES
+    inputs.write_bytes(pixels.astype(np.float32).tobytes() if real else b"".join(source.stored(image[None]).tobytes() for image in pixels))
     outputs.unlink(missing_ok=True)
     command = [str(python), str(Path(__file__).parent / "read.py"), reader, str(file), str(inputs), str(outputs)]
     try:
@@ -104,7 +107,8 @@ def row_of(reader: str, python: Path, file: Path, recipe: str, form: str) -> dic
     if said["refused"]:
         columns = {"status": comparison.REFUSED, "same_top1": "", "max_rel_difference": "", "reason": said["refused"]}
     else:
-        given = target.real(np.fromfile(outputs, target.dtype)).reshape(IMAGES, -1)
+        given = np.fromfile(outputs, np.float32) if real else target.real(np.fromfile(outputs, target.dtype))
+        given = given.reshape(IMAGES, -1)
         found = comparison.compared(reference, given, recipe)
         columns = {name: found[name] for name in ("status", "same_top1", "max_rel_difference", "reason")}
     version = READERS[reader][0].split("==")[1]
