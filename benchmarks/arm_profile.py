@@ -3,9 +3,9 @@
     python benchmarks/arm_profile.py [--files DIR] [--cpus cortex-a76,max] [--cases tiny224/int8,...]
 
 The aarch64 wheel of the LiteRT we use runs under qemu-user, whose plugin counts how often every block of instructions is executed. These
-are **instructions and no time**: they say nothing of caches, of how many a core executes at once, or of how wide a vector is. One thread,
-random weights. An inference is the difference between two processes, of which one ran one more. Needs Debian (see
-`scripts/qemu_plugins.sh`); exit code 3 where the emulator cannot be had. Rows of other cases are kept.
+are **instructions and no time**: they say nothing of caches, of how many a core executes at once, or of how wide a vector is. One thread;
+random weights, on which the counts do not depend. An inference is the difference between two processes, of which one ran one more. Needs
+Debian (see `scripts/qemu_plugins.sh`); exit code 3 where the emulator cannot be had. Rows of other cases are kept.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ CSV, QEMU = ROOT / "results" / "arm_instructions.csv", ROOT / "build" / "qemu"
 # What the cores have: no dot product; one of four 8-bit products (sdot); matrix products of 8 bits (i8mm) and all that qemu knows
 CPUS = ("cortex-a76", "cortex-a53", "max")
 CASES = (
+    *(f"nano32/{recipe}" for recipe in ("float32", "int8", "dynamic")),
     *(f"tiny224/{recipe}" for recipe in ("float32", "int8", "dynamic", "int4")),
     "v2_tiny256/float32",
     "v2_tiny256/int8",
@@ -54,6 +55,8 @@ KINDS = {
     "sums, products, norms": r"vadd|vmul|vsub|vdiv|vsqr|rsqrt|vbinary|rsum|rdsum|reduce|elementwise",
 }
 REST = "the rest"
+# Places inside functions of assembler, which are symbols too
+_LABELS = ("label_",)
 _BLOCK = re.compile(r"^0x([0-9a-f]+), \d+, (\d+), (\d+)$", re.MULTILINE)
 
 
@@ -102,7 +105,11 @@ class Symbols:
 
     def __init__(self, library: Path) -> None:
         listed = subprocess.run(["nm", str(library)], check=True, capture_output=True, text=True).stdout
-        found = sorted((int(line[:16], 16), line[19:]) for line in listed.splitlines() if len(line) > 19 and line[17] in "tT")
+        found = sorted(
+            (int(line[:16], 16), line[19:])
+            for line in listed.splitlines()
+            if len(line) > 19 and line[17] in "tT" and not line[19:].startswith(_LABELS)
+        )
         self._starts, self._names = [start for start, _ in found], [name for _, name in found]
         self._end = library.stat().st_size  # what lies behind it in memory is no part of it
 

@@ -291,7 +291,7 @@ def arm_table() -> str:
         ratio = f"{total / float(reference[0]['total_instructions_m']):.3f}" if reference else ""
         most = ", ".join(f"{row['work']} {float(row['share_percent']):.0f} %" for row in own[:4])
         lines.append(f"| {variant} | {recipe} | {cpu} | {total / 1e3:.3f} | {ratio} | {most} |")
-    return "\n".join([*lines, "", f"**Instructions, and no time.** LiteRT {rows[0]['litert']}, one thread, random weights, qemu."])
+    return "\n".join([*lines, "", f"**Instructions, and no time.** LiteRT {rows[0]['litert']}, one thread, qemu."])
 
 
 def foreign_table() -> str:
