@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench bench-peers rounding int4 coverage lint matrix scale fidelity checkpoints accuracy runtimes vulkan gpu training example-report android package docs guides apk android-screens mediapipe fuzz kill npu readers browser
+.PHONY: check test slow bench bench-peers rounding int4 coverage lint matrix scale fidelity checkpoints accuracy runtimes vulkan gpu training example-report android package docs guides apk android-screens mediapipe fuzz kill npu readers browser arm-profile
 
 # before every push, under three minutes on two idle cores: everything but the tests that go the whole way through commands, which `make test`
 # runs too
@@ -136,10 +136,17 @@ browser: $(INSTALLED) vulkan
 	$(BIN)/python -c 'from pathlib import Path; from edge.artifacts.store import Store; from edge.web.litert_js import files; files(Store(Path("build/litert_js")))'
 	VK_ICD_FILENAMES=build/vulkan/lavapipe.json $(BIN)/python -m pytest -m slow tests/edge/web
 
-# our files in readers other than TensorFlow's: OpenVINO, tf2onnx with ONNX Runtime, MNN, TVM, each in its own environment (2 GB):
-# results/readers.csv, about ten minutes
+# our files, as usual and with --portable, in readers other than TensorFlow's: OpenVINO, tf2onnx with ONNX Runtime, MNN, TVM, each in its own
+# environment (2 GB): results/readers.csv and the table of the results page, about twenty minutes
 readers: $(INSTALLED)
 	$(BIN)/python benchmarks/readers/run.py
+	$(BIN)/python benchmarks/fill_pages.py
+
+# instructions (and no time) of one inference on ARM cores, by kernel: results/arm_instructions.csv and the table of the results page. Builds
+# an emulator first, with Debian's packages and as root; about an hour. Exit code 3 where it cannot be had.
+arm-profile: $(INSTALLED)
+	$(BIN)/python benchmarks/arm_profile.py
+	$(BIN)/python benchmarks/fill_pages.py
 
 # what Arm's compiler for Ethos-U takes of integer files, and its estimates: results/npu.csv, minutes a variant, 4 GB
 npu: $(INSTALLED)

@@ -257,6 +257,43 @@ def npu_table() -> str:
     return "\n".join(lines)
 
 
+def readers_table() -> str:
+    """What readers other than TensorFlow's make of both forms of every recipe."""
+    rows = _rows("readers.csv")
+    readers = dict.fromkeys((row["reader"], row["version"]) for row in rows)
+    found = {(row["form"], row["recipe"], row["reader"]): row for row in rows}
+    columns = ["form", "recipe", "MB", "logits SNR dB", *(f"{name} {version}" for name, version in readers)]
+    lines = [f"| {' | '.join(columns)} |", "|---|---|--:|--:" + "|---" * len(readers) + "|"]
+    for form, recipe in dict.fromkeys((row["form"], row["recipe"]) for row in sorted(rows, key=lambda row: row["form"] != "portable")):
+        own = [found[form, recipe, name] for name, _ in readers if (form, recipe, name) in found]
+        size = next((f"{int(row['bytes']) / 1e6:.2f}" for row in own if row["bytes"]), "")
+        snr = next((row["logits_snr_db"] for row in own if row["logits_snr_db"]), "")
+        cells = [_reader_cell(found.get((form, recipe, name))) for name, _ in readers]
+        lines.append(f"| {form} | {recipe} | {size} | {snr} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _reader_cell(row: dict[str, str] | None) -> str:
+    if row is None:
+        return "not tested"
+    return f"{row['status']}, {row['max_rel_difference']}" if row["max_rel_difference"] else row["status"]
+
+
+def arm_table() -> str:
+    """Instructions of one inference on ARM cores, and the kinds of work that execute most of them."""
+    cases: dict[tuple[str, str, str], list[dict[str, str]]] = {}
+    rows = _rows("arm_instructions.csv")
+    for row in rows:
+        cases.setdefault((row["variant"], row["recipe"], row["cpu"]), []).append(row)
+    lines = ["| variant | recipe | core | G instructions | ratio to float32 | most of them (share) |", "|---|---|---|--:|--:|---|"]
+    for (variant, recipe, cpu), own in cases.items():
+        total, reference = float(own[0]["total_instructions_m"]), cases.get((variant, "float32", cpu))
+        ratio = f"{total / float(reference[0]['total_instructions_m']):.3f}" if reference else ""
+        most = ", ".join(f"{row['work']} {float(row['share_percent']):.0f} %" for row in own[:4])
+        lines.append(f"| {variant} | {recipe} | {cpu} | {total / 1e3:.3f} | {ratio} | {most} |")
+    return "\n".join([*lines, "", f"**Instructions, and no time.** LiteRT {rows[0]['litert']}, one thread, qemu."])
+
+
 def foreign_table() -> str:
     """Kinds of files that are not ours: what is said of each, and what happened; those of which all is said and done alike in one row."""
     kinds: dict[tuple[str, ...], list[str]] = {}
@@ -357,6 +394,8 @@ TABLES = {
     "plain": plain_table,
     "foreign": foreign_table,
     "npu": npu_table,
+    "readers": readers_table,
+    "arm": arm_table,
     "gate": gate_table,
     "gpu": gpu_table,
     "headline": headline_table,

@@ -128,6 +128,12 @@ def parser() -> Parser:
         "look up at every inference",
     )
     parser.add_argument(
+        "--portable",
+        action="store_true",
+        help="files for readers other than LiteRT (MNN, TFLite Micro, tf2onnx, OpenVINO, TVM): GELU as other operations, constants as they "
+        "are computed with; more operations",
+    )
+    parser.add_argument(
         "--min-runtime", type=_version, metavar="VERSION", help="refuse files that need a newer TensorFlow Lite than this, for example 2.14"
     )
     flags.add_cache_flags(parser)
@@ -151,7 +157,17 @@ def parser() -> Parser:
         "--import",
     )
     parser.group(
-        "into what", "--quant", "--input", "--output", "--labels", "--out", "--position-tables", "--min-runtime", "--max-size", "--force"
+        "into what",
+        "--quant",
+        "--input",
+        "--output",
+        "--labels",
+        "--out",
+        "--position-tables",
+        "--portable",
+        "--min-runtime",
+        "--max-size",
+        "--force",
     )
     parser.group("how an image becomes the model's input", *flags.PREPROCESSING_FLAGS)
     parser.group("images to calibrate with", "--calibration", "--calibration-samples", "--seed")
@@ -245,6 +261,7 @@ def convert(
     repair: bool = True,
     explain: bool = False,
     position_tables: bool = True,
+    portable: bool = False,
     min_runtime: tuple[int, ...] | None = None,
     cache: str | Path | None = None,
     no_cache: bool = False,
@@ -303,8 +320,8 @@ def _converted(
     out: str | Path,
     gate: bool, max_top1_drop: float | None, min_agreement: float | None, min_snr: float | None, max_size: float | None, repair: bool,
     explain: bool,
-    position_tables: bool, min_runtime: tuple[int, ...] | None, cache: str | Path | None, no_cache: bool, jobs: int, cluster: str | None,
-    memory_check: bool, save: str | Path | None, force: bool, name: str | None = None,
+    position_tables: bool, portable: bool, min_runtime: tuple[int, ...] | None, cache: str | Path | None, no_cache: bool, jobs: int,
+    cluster: str | None, memory_check: bool, save: str | Path | None, force: bool, name: str | None = None,
 ) -> Conversions:  # fmt: skip
     """What the command and the function do; the arguments are the command's."""
     recipes = _listed(quant, RECIPES, find_recipe)
@@ -372,6 +389,14 @@ def _converted(
             received=f"--max-size {max_size:g} with --quant {quant}",
             action=f"ask for --quant {fitting}, or leave --max-size out",
         )
+    without = [recipe.name for recipe in recipes if portable and not recipe.has_portable_form]
+    if without:
+        raise UsageError(
+            "no portable form of a recipe",
+            expected=f"--portable with --quant {', '.join(recipe.name for recipe in RECIPES.values() if recipe.has_portable_form)}",
+            received=f"--quant {', '.join(without)}: 4-bit weights and 16-bit activations are LiteRT's own",
+            action=f"leave {'it' if len(without) == 1 else 'them'} or --portable out",
+        )
     if jobs < 1:
         raise UsageError("nothing to do", expected="--jobs of at least 1", received=str(jobs), action="leave --jobs out")
     if input not in INPUTS:
@@ -392,6 +417,7 @@ def _converted(
         "gate": gate, "min_snr_db": min_snr, "min_agreement": min_agreement, "max_top1_drop": max_top1_drop, "folder": Path(out),
         "max_size_bytes": None if max_size is None else round(max_size * 1e6),
         "force": force, "repair": repair, "explain": explain, "min_runtime": min_runtime, "position_tables": position_tables,
+        "portable": portable,
     }  # fmt: skip
     cells = command.convert(
         variants=variants, weights=str(weights or "auto"), model=model, model_name=name, checkpoint=checkpoint, ema=ema, model_input=said,

@@ -1,9 +1,10 @@
 """Files that `edge.convert` makes, in readers other than TensorFlow's and LiteRT, against LiteRT on this machine: results/readers.csv.
 
-    python benchmarks/readers/run.py [--recipes float32,int8] [--files DIR] [--environments DIR] [--only openvino,mnn]
+    python benchmarks/readers/run.py [--recipes float32,int8] [--forms usual,portable] [--only openvino,mnn] [--files DIR]
 
-nano32 with its shipped weights on eight images of the built-in set. Each reader has an environment of its own under build/readers, gets the
-same inputs, raw, and runs every file in a process of its own. Exit codes: 0 told, whatever was found, 3 a reader cannot be had here.
+nano32 with its shipped weights on eight images of the built-in set, as converted by default and with --portable. Each reader has an
+environment of its own under build/readers, gets the same inputs, raw, and runs every file in a process of its own. The logits' SNR is of
+LiteRT against the Keras model. Exit codes: 0 told, whatever was found, 3 a reader cannot be had here.
 """
 
 from __future__ import annotations
@@ -36,22 +37,31 @@ READERS = {
     "mnn": ("MNN==3.6.1",),
     "tvm": ("apache-tvm==0.27.0.post1", "tflite==2.18.0"),
 }
+# Takes and gives real values, whatever integers the file has
+REAL_VALUES = ("mnn",)
 VARIANT, IMAGES, TIMEOUT_S = "nano32", 8, 900
+USUAL, PORTABLE = "usual", "portable"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipes", default=",".join(RECIPES))
+    parser.add_argument("--forms", default=f"{USUAL},{PORTABLE}")
     parser.add_argument("--only", default=",".join(READERS))
     parser.add_argument("--files", type=Path, default=BUILD / "files", help="where the converted files are, or go")
     parser.add_argument("--environments", type=Path, default=BUILD)
     arguments = parser.parse_args()
-    recipes, missing = arguments.recipes.split(","), False
+    recipes, forms, missing = arguments.recipes.split(","), arguments.forms.split(","), False
     rows = list(csv.DictReader(CSV.open())) if CSV.exists() else []
-    if not all((arguments.files / f"{VARIANT}-{recipe}.tflite").exists() for recipe in recipes):
-        command = [sys.executable, "-m", "edge.convert", "--variant", VARIANT, "--weights", "cifar10", "--quant", arguments.recipes]
-        command += ["--out", str(arguments.files), "--calibration-samples", "64", "--drift-samples", "8", "--no-gate", "--quiet"]
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    files = {}
+    for form in forms:
+        wanted = [recipe for recipe in recipes if form == USUAL or RECIPES[recipe].has_portable_form]
+        files |= {(form, recipe): arguments.files / form / f"{VARIANT}-{recipe}.tflite" for recipe in wanted}
+        if not all(files[form, recipe].exists() for recipe in wanted):
+            command = [sys.executable, "-m", "edge.convert", "--variant", VARIANT, "--weights", "cifar10", "--quant", ",".join(wanted)]
+            command += ["--out", str(arguments.files / form), "--calibration-samples", "64", "--agreement-samples", "0", "--no-gate"]
+            command += ["--portable"] if form == PORTABLE else []
+            subprocess.run([*command, "--quiet"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     for reader in arguments.only.split(","):
         try:
             python = python_of(reader, arguments.environments)
@@ -59,9 +69,9 @@ def main() -> int:
             missing = True
             print(f"{reader}: not tested: {error}", flush=True)
             continue
-        for recipe in recipes:
-            row = row_of(reader, python, arguments.files / f"{VARIANT}-{recipe}.tflite", recipe)
-            rows = [*(one for one in rows if (one["reader"], one["recipe"]) != (reader, recipe)), row]
+        for (form, recipe), file in files.items():
+            row = row_of(reader, python, file, recipe, form)
+            rows = [*(one for one in rows if (one["reader"], one["form"], one["recipe"]) != (reader, form, recipe)), row]
             print(", ".join(row.values()), flush=True)
             write_rows(CSV, rows)
     return EXIT_UNUSABLE if missing else EXIT_OK
@@ -75,15 +85,18 @@ def python_of(reader: str, folder: Path) -> Path:
     return python
 
 
-def row_of(reader: str, python: Path, file: Path, recipe: str) -> dict[str, str]:
-    """What a reader makes of a file."""
+def row_of(reader: str, python: Path, file: Path, recipe: str, form: str) -> dict[str, str]:
+    """What a reader makes of a file, and what the file is worth."""
+    manifest = json.loads(file.with_suffix(".json").read_text())
+    worth = {"bytes": str(manifest["file"]["size_bytes"]), "logits_snr_db": f"{manifest['drift']['logits_snr_db']:.1f}"}
     interpreter = Interpreter(file.read_bytes())
     ((_, source), (_, target)) = (*interpreter.inputs.items(), *interpreter.outputs.items())
     pixels = np.stack([builtin.generate(index, source.shape[1]) for index in range(IMAGES)])
     reference = np.concatenate([interpreter.run(image[None]) for image in pixels])
     BUILD.mkdir(parents=True, exist_ok=True)
     inputs, outputs = BUILD / "inputs.raw", BUILD / "outputs.raw"
-    inputs.write_bytes(b"".join(source.stored(image[None]).tobytes() for image in pixels))
+    real = reader in REAL_VALUES
+    inputs.write_bytes(pixels.astype(np.float32).tobytes() if real else b"".join(source.stored(image[None]).tobytes() for image in pixels))
     outputs.unlink(missing_ok=True)
     command = [str(python), str(Path(__file__).parent / "read.py"), reader, str(file), str(inputs), str(outputs)]
     try:
@@ -94,10 +107,12 @@ def row_of(reader: str, python: Path, file: Path, recipe: str) -> dict[str, str]
     if said["refused"]:
         columns = {"status": comparison.REFUSED, "same_top1": "", "max_rel_difference": "", "reason": said["refused"]}
     else:
-        given = target.real(np.fromfile(outputs, target.dtype)).reshape(IMAGES, -1)
+        given = np.fromfile(outputs, np.float32) if real else target.real(np.fromfile(outputs, target.dtype))
+        given = given.reshape(IMAGES, -1)
         found = comparison.compared(reference, given, recipe)
         columns = {name: found[name] for name in ("status", "same_top1", "max_rel_difference", "reason")}
-    return {"reader": reader, "version": READERS[reader][0].split("==")[1], "variant": VARIANT, "recipe": recipe, **columns}
+    version = READERS[reader][0].split("==")[1]
+    return {"reader": reader, "version": version, "variant": VARIANT, "form": form, "recipe": recipe, **worth, **columns}
 
 
 if __name__ == "__main__":

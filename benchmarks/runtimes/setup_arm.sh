@@ -64,7 +64,7 @@ rm -rf "$dir"/apt-arm "$dir"/apt-qemu "$dir"/wheels
 
 cat >"$dir/python.new" <<RUN
 #!/bin/sh
-exec $dir/qemu/usr/bin/qemu-aarch64 -L $dir/sysroot \\
+exec "\${QEMU:-$dir/qemu/usr/bin/qemu-aarch64}" -L $dir/sysroot \\
   -E LD_LIBRARY_PATH=$dir/sysroot/lib/aarch64-linux-gnu:$dir/sysroot/usr/lib/aarch64-linux-gnu \\
   -E PYTHONHOME=$dir/sysroot/usr -E PYTHONPATH=$dir/site -E OPENBLAS_NUM_THREADS=1 $dir/sysroot/usr/bin/python3.11 "\$@"
 RUN

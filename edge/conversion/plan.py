@@ -50,6 +50,7 @@ class Settings:
         min_runtime: the oldest TensorFlow Lite the files must run on, for example (2, 14); None for any.
         max_size_bytes: of a file of the recipe that fits one, with its metadata and labels; None for the smallest.
         position_tables: whether recipes that can store position biases as tables do.
+        portable: whether files hold nothing but what readers other than LiteRT have too; of recipes that `has_portable_form`.
         threads: for running files.
     """
 
@@ -73,6 +74,7 @@ class Settings:
     min_runtime: tuple[int, ...] | None = None
     max_size_bytes: int | None = None
     position_tables: bool = True
+    portable: bool = False
     threads: int = dataclasses.field(
         default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
@@ -166,6 +168,8 @@ def plan(model: FloatModel, recipes: Sequence[Recipe], settings: Settings) -> Pl
         recipes = [recipe.for_runtime(settings.min_runtime) for recipe in recipes]
     if not settings.position_tables:
         recipes = [recipe.with_written_out_biases() for recipe in recipes]
+    if settings.portable:
+        recipes = [recipe.for_any_reader() for recipe in recipes]
     image_set = open_image_set(settings.calibration)
     further = 0 if source.weights.is_random else settings.further_samples  # whose answers mean nothing
     split = image_set.split(settings.calibration_samples, settings.drift_samples, settings.seed, further)
@@ -227,6 +231,7 @@ def settings_block(source: Source, recipe: Recipe, settings: Settings, images: I
         "model_input": source.model_input.document(),
         "without_dynamic": recipe.without_dynamic,
         "position_tables": settings.position_tables,
+        **({"portable": True} if settings.portable else {}),
         **({"max_size_bytes": settings.most_bytes(recipe)} if settings.most_bytes(recipe) else {}),
         "repair": settings.repair,
         "labels_sha256": hashing.sha256(self_description.label_bytes(settings.labels)) if settings.labels else None,

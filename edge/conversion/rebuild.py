@@ -173,6 +173,7 @@ def rebuilt(inputs: Mapping[str, Any], labels: tuple[str, ...] | None, files: Gi
             folder=folder / "artifacts",  # where nothing is, so that nothing is current
             repair=settings["repair"],
             position_tables=settings["position_tables"],
+            portable=settings.get("portable", False),
             max_size_bytes=settings.get("max_size_bytes"),
             min_runtime=(DYNAMIC_SINCE[0], DYNAMIC_SINCE[1] - 1) if settings["without_dynamic"] else None,
             **{name: limits[name] for name in _LIMITS if name in limits},

@@ -158,7 +158,7 @@ class FloatModel:
         """The float flatbuffer a recipe starts from. Recipes that want the same one share it; the last one is remembered."""
         # what else was said is the source's
         output = ",".join(LOGITS if word == LOGITS else PROBABILITIES for word in words_for(1, output))
-        wanted = (recipe.rewrites, bool(recipe.integer_bits), recipe.integer_interface, input_dtype, output)
+        wanted = (recipe.rewrites, bool(recipe.integer_bits), recipe.integer_interface, recipe.portable, input_dtype, output)
         if self._graph[0] != wanted:
             from edge.quantization import quantize
 

@@ -16,6 +16,7 @@ from edge.quantization.compact_constants import store_compactly
 from edge.quantization.dense_layers import DenseLayer, dense_layers, set_constant, set_four_bits, takes_four_bits, weight_matrix
 from edge.quantization.flat_means import flatten_means
 from edge.quantization.int8_movement import move_as_bytes
+from edge.quantization.portable import give_plain_names, make_portable
 from edge.quantization.position_tables import store_tables
 from edge.quantization.ranges import Calibration, Rounded
 from edge.quantization.recipes import DYNAMIC, DYNAMIC4, FLOAT, STATIC, WEIGHT_BITS, Recipe
@@ -67,11 +68,14 @@ def quantize(
             assert rounded.scale is not None
             set_four_bits(model, layer, rounded.weights, rounded.scale)
     flatbuffer.drop_unused_buffers(model)
-    move_as_bytes(model)
+    if not recipe.portable:
+        move_as_bytes(model)
     if recipe.integer_bits:
         flatten_means(model)
     store_tables(model, recipe.tables_from_window)
     store_compactly(model, recipe.float16_constants, recipe.int8_biases_from)
+    if recipe.portable:
+        give_plain_names(model)
     versions.set_operator_versions(model)
     versions.set_min_runtime_version(model)
     return flatbuffer.write_model(model)
@@ -83,10 +87,13 @@ def prepared(float_file: bytes, recipe: Recipe) -> bytes:
     There the mask is clamped, since -100 would spend most of the scale of the scores on what a softmax makes zero of anyway; and a file
     with an integer interface ends in its logits.
     """
-    if not recipe.integer_bits:
+    if not recipe.integer_bits and not recipe.portable:
         return float_file
     model = flatbuffer.read_model(float_file)
-    _clamp_masks(model)
+    if recipe.portable:
+        make_portable(model, bool(recipe.integer_bits))
+    if recipe.integer_bits:
+        _clamp_masks(model)
     if recipe.integer_interface:
         _end_in_logits(model)
     return flatbuffer.write_model(model)

@@ -47,6 +47,7 @@ class Recipe:
         fits_size: whether it makes the most exact file of a size, where one is asked for.
         calibration_rows: vectors of what each dense layer reads, of each calibration image.
         without_dynamic: layers that would be dynamic stay in float, for runtimes that know no dynamic ones.
+        portable: nothing in the file but what readers other than LiteRT have too (see `edge.quantization.portable`).
     """
 
     name: str
@@ -69,6 +70,7 @@ class Recipe:
     fits_size: bool = False
     calibration_rows: int = 8
     without_dynamic: bool = False
+    portable: bool = False
 
     def for_runtime(self, version: tuple[int, ...]) -> Recipe:
         """The recipe as a runtime can run it: before `DYNAMIC_SINCE`, layers that would be dynamic beside static ones stay in float."""
@@ -78,6 +80,15 @@ class Recipe:
     def with_written_out_biases(self) -> Recipe:
         """The recipe without position tables, which a GPU looks up at every inference."""
         return dataclasses.replace(self, tables_from_window=None)
+
+    def for_any_reader(self) -> Recipe:
+        """The recipe for readers that have fewer operations than LiteRT, and no constants of 8 bits or 16 where float32 is computed."""
+        return dataclasses.replace(self, portable=True, int8_biases_from=None)
+
+    @property
+    def has_portable_form(self) -> bool:
+        """Whether readers other than LiteRT compute with its types: none has 4-bit weights or 16-bit activations."""
+        return DYNAMIC4 not in self.modes and self.integer_bits != 16 and not self.wide_streams
 
     @property
     def needs_calibration(self) -> bool:

@@ -186,6 +186,12 @@ def _why_by_rule(target: str, chosen: FileFacts, fitting: Sequence[FileFacts]) -
     ran = [(row.result["median_ms"], facts.label) for facts, row in rows]
     if ran:
         reasons.append(f"the fastest of those that are not valid is {min(ran)[1]} ({min(ran)[0]:.2f} ms); measure again on a quiet machine")
+    if chosen.recipe in rules.SHARE_ON_ARM:
+        without, with_one = rules.SHARE_ON_ARM[chosen.recipe]
+        reasons.append(
+            f"an ARM core without a dot product gains less: of float32's instructions {chosen.recipe} executes {without:.2f} on a "
+            f"Cortex-A53, and {with_one:.2f} on a Cortex-A76, which has one (nano32, counted and not timed: results/arm_instructions.csv)"
+        )
     return reasons
 
 

@@ -9,6 +9,7 @@ from edge.drift import metrics
 from edge.export.rewrites import ALL, reparametrize, takes_normalization
 from edge.export.to_tflite import export_float, exportable
 from edge.quantization.dense_layers import dense_layers
+from edge.quantization.quantize import prepared
 from edge.quantization.recipes import RECIPES
 from edge.runtime import cpu
 from edge.tflite import flatbuffer
@@ -149,6 +150,13 @@ def test_gelu_stays_what_it_is(gelu, approximate):
     file = export_float(exportable(model, takes_pixels=True), output="logits")
     options = [operator.builtinOptions for name, operator in flatbuffer.operators(flatbuffer.read_model(file)) if name == "GELU"]
     assert [option.approximate for option in options] == [approximate] * 2
+    portable = prepared(file, RECIPES["float32"].for_any_reader())
+    graph = flatbuffer.read_model(portable)
+    assert "GELU" not in flatbuffer.operator_counts(graph)
+    assert [layer.layer for layer in dense_layers(graph) if layer.operation == "FULLY_CONNECTED"] == ["head"]
+    image = pixels(32, 1).astype(np.float32)
+    drift = metrics.measure(*(cpu.Interpreter(one).run(image) for one in (file, portable)))
+    assert drift.logits_snr_db >= RECIPES["float32"].limits.min_snr_db
     assert cpu.xnnpack_partitions(file).left_over == {}
     images = 4 * np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
     answers = np.stack([cpu.Interpreter(file).run(image[None])[0] for image in images])

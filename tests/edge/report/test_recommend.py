@@ -1,7 +1,9 @@
 """What to ship: measurements come first, then the rules; models, runs and devices are not mixed."""
 
+import csv
 from pathlib import Path
 
+from edge.report import rules
 from edge.report.checks import checks
 from edge.report.inputs import read_inputs
 from edge.report.page import render
@@ -196,3 +198,18 @@ def test_weights_of_one_name_that_differ_are_two_models(one):
         "nano32-dynamic": "nano32, weights cifar10, SHA-256 abababab",
     }
     assert len(recommendations(read_inputs(folder))) == 6
+
+
+def test_cores_without_a_dot_product_are_told_what_int8_gains(tmp_path):
+    """With the figures of the table that it names."""
+    with (Path(__file__).parents[3] / "results" / "arm_instructions.csv").open() as file:
+        totals = {(row["variant"], row["recipe"], row["cpu"]): float(row["total_instructions_m"]) for row in csv.DictReader(file)}
+    for recipe, shares in rules.SHARE_ON_ARM.items():
+        for core, share in zip(("cortex-a53", "cortex-a76"), shares, strict=True):
+            assert share == round(totals["nano32", recipe, core] / totals["nano32", "float32", core], 2), (recipe, core)
+    for recipe in ("float32", "int8"):
+        made.save_artifact(tmp_path, made.manifest(recipe))
+    reason = chosen(tmp_path, "CPU").reasons[1]
+    assert "without a dot product gains less" in reason
+    assert f"int8 executes {rules.SHARE_ON_ARM['int8'][0]:.2f} on a Cortex-A53" in reason
+    assert "results/arm_instructions.csv" in reason
