@@ -31,17 +31,21 @@ COLUMNS = ("variant", "recipe", "runtime", "threads", "rounds", "median_ms", "p5
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variant", default="tiny224")
-    parser.add_argument("--recipes", default="float32,float16,int8,dynamic")
+    parser.add_argument("--recipes", default="float32,float16,int8,dynamic,int4")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--warmup-rounds", type=int, default=8)
+    parser.add_argument(
+        "--files", type=Path, help="folder of files with random weights that are there already, as `make matrix` makes them"
+    )
     parser.add_argument("--csv", type=Path)
     arguments = parser.parse_args()
     recipes = arguments.recipes.split(",")
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "edge.convert", "--variant", arguments.variant, "--quant", arguments.recipes, "--out", folder]
-        subprocess.run([*command, "--weights", "random:0", "--quiet"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-        files = [(Path(folder) / f"{arguments.variant}-{recipe}.random.tflite").read_bytes() for recipe in recipes]
+        if arguments.files is None:
+            command = [sys.executable, "-m", "edge.convert", "--variant", arguments.variant, "--quant", arguments.recipes, "--out", folder]
+            subprocess.run([*command, "--weights", "random:0", "--quiet"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        files = [((arguments.files or Path(folder)) / f"{arguments.variant}-{recipe}.random.tflite").read_bytes() for recipe in recipes]
     milliseconds = interleaved_milliseconds(files, arguments.threads, arguments.rounds, arguments.warmup_rounds)
     rows = [_row(arguments, recipe, times, milliseconds[0]) for recipe, times in zip(recipes, milliseconds, strict=True)]
     print(f"{arguments.variant}, {arguments.threads} thread(s), {arguments.rounds} interleaved rounds, {CPU}, random weights")
