@@ -65,10 +65,8 @@ def _worth(request: Request, shipped: Shipped) -> list[str]:
     drift = {artifact.name: artifact.manifest["drift"] for artifact in shipped.artifacts}
     for name, found in drift.items():
         if f"{name}.tflite" in recommended_files(shipped)[:1]:
-            same = found["top1_agreement"]
-            lines.append(
-                f"answers the same top-1 as Keras on {100 * same:.1f} % of {found['samples']} images ({found['logits_snr_db']:g} dB)"
-            )
+            same, images = found["top1_agreement"], f"{found['samples']} images ({found['logits_snr_db']:g} dB)"
+            lines.append(f"answers as Keras on {images}" if same is None else f"answers the same top-1 as Keras on {100 * same:.1f} % of {images}")
     return lines
 
 

@@ -13,7 +13,9 @@ from PIL import Image
 
 import edge
 from edge import ship
+from edge.artifacts.artifact import Artifact
 from edge.shipping import steps, summary
+from tests.edge import report_documents as made
 from tests.edge.small_models import MICRO, SEED, build, exports_remembered, rows_in_the_table, run_command
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 
@@ -153,6 +155,15 @@ def test_in_python(tmp_path):
     assert isinstance(found, ship.Shipment)
     assert found.passed == (found.exit_code == EXIT_OK)
     assert "convert" in repr(found)
+
+
+@pytest.mark.parametrize(("same", "words"), [(0.96875, "the same top-1 as Keras on 96.9 % of 32"), (None, "as Keras on 32")])
+def test_what_a_file_is_worth_where_it_gives_no_classes(same, words, tmp_path):
+    document = made.manifest("float16", top1_agreement=same)
+    request = steps.Request("mine.keras", None, ("float16",), None, None, tmp_path, {}, None, "quick")
+    recommended = [{"target": "GPU", "file": document["name"], "basis": "by rule", "ships": True, "reasons": []}]
+    found = steps.Shipped([], [Artifact(document["name"], b"", document)], {"recommendations": recommended})
+    assert f"answers {words} images (74.2 dB)" in summary.closing(request, found)
 
 
 def test_a_measurement_of_other_files_is_not_current(tmp_path):
