@@ -181,7 +181,10 @@ def _why_by_rule(target: str, chosen: FileFacts, fitting: Sequence[FileFacts]) -
         why = "float16 weights, the precision GPUs compute in" if float16 else "the smallest that runs whole on the GPU delegate"
         return [f"{why}; {_megabytes(chosen)}"]
     first, *then = rules.ORDER[CPU]
-    reasons = [f"no valid measurement on a CPU; by rule {first} comes first, then {', '.join(then)}"]
+    reasons = [
+        f"no valid measurement on a CPU; by rule {first} comes first, then {', '.join(then)}, as on CPUs with 8-bit dot products "
+        f"(AVX512-VNNI): on others {first} may gain little"
+    ]
     rows = [(facts, row) for facts in fitting for row in facts.host if row.measured and row.result["delegate"] == "cpu"]
     ran = [(row.result["median_ms"], facts.label) for facts, row in rows]
     if ran:

@@ -66,7 +66,8 @@ def _worth(request: Request, shipped: Shipped) -> list[str]:
     for name, found in drift.items():
         if f"{name}.tflite" in recommended_files(shipped)[:1]:
             same, images = found["top1_agreement"], f"{found['samples']} images ({found['logits_snr_db']:g} dB)"
-            lines.append(f"answers as Keras on {images}" if same is None else f"answers the same top-1 as Keras on {100 * same:.1f} % of {images}")
+            agree = "as Keras on" if same is None else f"the same top-1 as Keras on {100 * same:.1f} % of"
+            lines.append(f"answers {agree} {images}")
     return lines
 
 
