@@ -16,6 +16,7 @@ import sys
 import tempfile
 import textwrap
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO
@@ -128,6 +129,11 @@ class TerminalProgress(Progress):
     def step(self, name: str, subject: str) -> None:
         if self._bars is not None:
             self._bars.advance(self._tasks[name, subject])
+            for task in self._bars.tasks:
+                if task.id == self._tasks[name, subject] and task.finished:
+                    task.total = task.finished_time = (
+                        None  # what follows the last step is not counted: no 100 %, and no clock that stands still
+                    )
 
     def end(self, name: str, total: int | None, subject: str, seconds: float, finished: bool) -> None:
         super().end(name, total, subject, seconds, finished)
@@ -147,16 +153,16 @@ class TerminalProgress(Progress):
             done += 1
             self.note(f"{done} of {steps}: {text}{f', about {duration(seconds_left)} left' if seconds_left else ''}")
             if self._bars is not None:
-                left = str(datetime.timedelta(seconds=round(seconds_left or 0)))
-                self._bars.update(self._tasks["", ""], description=f"{done} of {steps}", completed=share, left=left)
+                until = time.monotonic() + (seconds_left or 0)
+                self._bars.update(self._tasks["", ""], description=f"{done} of {steps}", completed=share, until=until)
 
-        self._add_bar("", "", f"0 of {steps}", 1.0, left="")
+        self._add_bar("", "", f"0 of {steps}", 1.0, until=None)
         try:
             yield ended
         finally:
             self._remove_bar("", "")
 
-    def _add_bar(self, name: str, subject: str, label: str, total: float | None, **fields: str) -> None:
+    def _add_bar(self, name: str, subject: str, label: str, total: float | None, **fields: float | None) -> None:
         if self._bars is not None:
             self._remove_bar(name, subject)
             self._tasks[name, subject] = self._bars.add_task(label, total=total, **fields)
@@ -170,7 +176,8 @@ class TerminalProgress(Progress):
 
 
 def _bars(console: Any) -> Any:
-    """rich's bars; a finished bar disappears. A task with a field `left` shows this text in place of rich's estimate."""
+    """rich's bars; a finished bar disappears. A task with a field `until` counts down to it, in place of
+    rich's estimate."""
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
     from rich.table import Column
@@ -178,7 +185,11 @@ def _bars(console: Any) -> Any:
 
     class Left(TimeRemainingColumn):
         def render(self, task: Any) -> Text:
-            return Text(task.fields["left"], style="progress.remaining") if "left" in task.fields else super().render(task)
+            if "until" not in task.fields:
+                return super().render(task)
+            until = task.fields["until"]
+            left = "" if until is None else str(datetime.timedelta(seconds=max(0, round(until - time.monotonic()))))
+            return Text(left, style="progress.remaining")
 
     most = max(20, console.width - 32)  # the numbers and a short bar stay legible
     label = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, min_width=min(40, most), max_width=most))
