@@ -14,7 +14,7 @@ import pytest
 
 from edge.runtime import cpu
 from tfvit import extras
-from tfvit.errors import EXIT_UNUSABLE, EnvironmentUnusableError
+from tfvit.errors import EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError
 from tfvit.extras import EXTRAS
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +57,16 @@ def test_the_commands_are_listed():
     done = subprocess.run([sys.executable, "-m", "edge"], capture_output=True, text=True, cwd=ROOT, check=True)
     listed = re.findall(r"^  (edge\.\w+) +\S", done.stdout, re.MULTILINE)
     assert sorted(listed) == sorted(name for name in _commands() if name.startswith("edge."))
+
+
+@pytest.mark.parametrize(
+    ("word", "action"),
+    [("shp", "did you mean ship?"), ("convert", "python -m edge.convert --help"), ("edge.ship", "python -m edge.ship --help")],
+)
+def test_a_command_that_is_not_started_so(word, action):
+    done = subprocess.run([sys.executable, "-m", "edge", word, "--variant", "nano32"], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (EXIT_USAGE, "")
+    assert done.stderr.splitlines()[-1] == f"  do: {action}"
 
 
 @pytest.mark.parametrize("script", sorted(SCRIPTS))
