@@ -29,7 +29,12 @@ _WIDTH_OF_FILES = 200
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Lines of description and epilog stay lines, broken between words where they are too long."""
+    """Lines of description and epilog stay lines, broken between words where they are too long. The usage has only what must be there."""
+
+    def add_usage(self, usage: str | None, actions: Any, groups: Any, prefix: str | None = None) -> None:
+        flags = argparse.Action([], "flags", nargs="?", metavar="flags")
+        needed = [action for action in actions if action.required or not action.option_strings]
+        super().add_usage(usage, [flags, *needed], [], prefix)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n".join(_fitted_line(indent + line, width) for line in text.strip().splitlines())
