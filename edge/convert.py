@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -200,7 +201,7 @@ def _next(document: dict[str, Any]) -> list[str]:
     if not there:
         return []
     folder = Path(document["folder"])
-    return [f"in {folder.resolve()}", f"next: python -m edge.validate {folder / there[-1]}.tflite --images DIR"]
+    return [f"in {folder.resolve()}", f"next: python -m edge.validate {shlex.quote(f'{folder / there[-1]}.tflite')} --images DIR"]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
