@@ -14,7 +14,7 @@ import pytest
 
 from edge.runtime import cpu
 from tfvit import extras
-from tfvit.errors import EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError
+from tfvit.errors import EXIT_CLOSED_PIPE, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError
 from tfvit.extras import EXTRAS
 
 ROOT = Path(__file__).parents[1]
@@ -77,6 +77,14 @@ def test_the_commands_are_listed():
     done = subprocess.run([sys.executable, "-m", "edge"], capture_output=True, text=True, cwd=ROOT, check=True)
     listed = re.findall(r"^  (edge\.\w+) +\S", done.stdout, re.MULTILINE)
     assert sorted(listed) == sorted(name for name in _commands() if name.startswith("edge."))
+
+
+def test_the_list_into_a_closed_pipe():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "edge"], stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (EXIT_CLOSED_PIPE, "")
 
 
 @pytest.mark.parametrize(
