@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 from PIL import Image
 
@@ -94,6 +95,22 @@ def test_on_a_fine_tuned_model_with_images(shipped, tmp_path):
     print(found.out, found.err)
     assert statuses(found.out)["validate"] == "done"
     assert (tmp_path / "out" / "mine-float32.validation.json").is_file()
+
+
+@pytest.mark.slow
+def test_on_a_model_that_gives_numbers(shipped, project, tmp_path):
+    micro = build(MICRO, SEED)
+    values = keras.Model(micro.input, keras.layers.Dense(2)(micro.get_layer("avg_pool").output))
+    values.compile(loss="mse")
+    values.save(tmp_path / "mine.keras")
+    preprocessing = ("--model-input", "normalized", "--resize", "32")
+    found = shipped(
+        tmp_path / "mine.keras", "--quant", "float32", *preprocessing, "--app", project, "--images", "builtin", "--samples", "4", "--out",
+        tmp_path / "out", "--json",
+    )  # fmt: skip
+    print(found.out, found.err)
+    assert set(statuses(found.out).values()) == {"done"}
+    assert any(line.startswith("answers as Keras on ") for line in json.loads(found.out)["closing"])
 
 
 @pytest.mark.slow
