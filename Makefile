@@ -167,7 +167,7 @@ rounding: $(INSTALLED)
 # the recipes int4 and smallest: results/int4.csv, choices within them: results/int4_choices.csv; about an hour. Which runtimes run a 4-bit
 # file takes environments of theirs: benchmarks/int4_runtimes.py.
 int4: $(INSTALLED)
-	$(BIN)/python benchmarks/int4.py --data $(CIFAR10) --rounds 200
+	$(BIN)/python benchmarks/int4.py --data $(CIFAR10)
 	$(BIN)/python benchmarks/int4_choices.py --data $(CIFAR10)
 	$(BIN)/python benchmarks/fill_pages.py
 

@@ -1,13 +1,11 @@
 """What four bits cost: results/int4.csv.
 
     python benchmarks/int4.py --data cifar10/        # train.zip (calibration) and test.zip
-    python benchmarks/int4.py --data cifar10/ --rounds 400        # the same with the latency run
 
 Each file is made by `edge.convert`. The shipped models are calibrated on draws of training images and judged on the test images: figures
 are means over the draws, the file is the first draw's. The 8-bit recipes and `smallest_as_int4` are made of the first draw alone
 (results/calibration_draws.csv has int8's five). The others have random weights and the built-in images, which say something of
-errors and nothing of accuracy. Latency ratios come from one interleaved run of a variant's recipes, one thread; without `--rounds` they
-stay empty.
+errors and nothing of accuracy. Their latency is in results/recipe_latency.csv.
 `smallest_as_int4` is the recipe `smallest` with int4's own bytes as `--max-size`.
 """
 
@@ -31,8 +29,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.accuracy import SHIPPED, keras_logits, test_images  # noqa: E402
 from benchmarks.rows import write_rows  # noqa: E402
 from edge.drift.metrics import Drift, measure  # noqa: E402
-from edge.latency.protocol import ratio_of_medians  # noqa: E402
-from edge.runtime.cpu import CPU, Interpreter, interleaved_milliseconds  # noqa: E402
+from edge.runtime.cpu import CPU, Interpreter  # noqa: E402
 from edge.runtime.machine import cpu_name  # noqa: E402
 from tfvit.variants import VARIANTS  # noqa: E402
 
@@ -56,9 +53,8 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder with train.zip and test.zip, one folder a class inside")
     parser.add_argument("--variants", default=",".join(dict.fromkeys((*SHIPPED, *OTHERS))))
     parser.add_argument("--draws", type=int, default=5, help="of calibration images, for the shipped models (%(default)s)")
-    parser.add_argument("--calibration-images", default="128,512", help="of the shipped models, one or more numbers (%(default)s)")
+    parser.add_argument("--calibration-images", default="128", help="of the shipped models, one or more numbers (%(default)s)")
     parser.add_argument("--test-images", type=int, default=5000, help="at most, evenly spread (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=0, help="of the latency run; 0 leaves it out (%(default)s)")
     parser.add_argument("--csv", type=Path, default=CSV)
     arguments = parser.parse_args()
     rows = []
@@ -82,7 +78,7 @@ def _of_shipped(variant: str, arguments: argparse.Namespace) -> list[dict[str, s
         draws = [_converted(variant, (*given, "--seed", str(seed)), everything=seed == 0) for seed in range(arguments.draws)]
         files = {recipe: [draw[recipe].file for draw in draws if recipe in draw] for recipe in draws[0]}
         drifts = {recipe: [_drift(file, pixels, reference, labels) for file in made] for recipe, made in files.items()}
-        for recipe, row in _described(variant, draws[0], arguments.rounds).items():
+        for recipe, row in _described(variant, draws[0]).items():
             measured = drifts[recipe]
             drops = [100 * (one.top1_reference - one.top1_target) for one in measured]
             agreements = [100 * one.top1_agreement for one in measured]
@@ -98,7 +94,7 @@ def _of_random(variant: str, arguments: argparse.Namespace) -> list[dict[str, st
     with tempfile.TemporaryDirectory() as folder:
         files = _run(variant, RECIPES, ("--weights", "random:0", "--no-gate"), folder)
     rows = []
-    for recipe, row in _described(variant, files, arguments.rounds).items():
+    for recipe, row in _described(variant, files).items():
         drift = files[recipe].manifest["drift"]
         figures = {"calibration_images": "128", "draws": "1", "test_images": str(drift["samples"])}
         rows.append(row | figures | {"snr_db": f"{drift['logits_snr_db']:.1f}"})
@@ -128,15 +124,13 @@ def _drift(file: bytes, pixels: np.ndarray, reference: np.ndarray, labels: np.nd
     return measure(reference, np.concatenate([interpreter.run(image[None]) for image in pixels]), labels)
 
 
-def _described(variant: str, files: dict[str, Made], rounds: int) -> dict[str, dict[str, str]]:
-    """What is known of the files without images, and how fast they are; accuracy and drift are left empty."""
-    times = interleaved_milliseconds([made.file for made in files.values()], 1, rounds, 20) if rounds else None
-    base = list(files).index("dynamic")
+def _described(variant: str, files: dict[str, Made]) -> dict[str, dict[str, str]]:
+    """What is known of the files without images; accuracy and drift are left empty."""
     rows = {}
-    for position, (recipe, made) in enumerate(files.items()):
+    for recipe, made in files.items():
         manifest = made.manifest
         bits = [layer["weight_bits"] for layer in manifest["file"]["layers"]]
-        row = {
+        rows[recipe] = {
             "variant": variant,
             "weights": manifest["weights"]["source"],
             "recipe": recipe,
@@ -155,17 +149,9 @@ def _described(variant: str, files: dict[str, Made], rounds: int) -> dict[str, d
             "xnnpack_partitions": str(manifest["delegates"]["xnnpack"]["partitions"]),
             "gpu_by_rule": manifest["delegates"]["gpu"]["verdict"],
             "min_runtime": manifest["file"]["min_runtime_version"],
-            "ratio_to_dynamic": "",
-            "ratio_low": "",
-            "ratio_high": "",
-            "rounds": str(rounds),
             "runtime": CPU,
             "cpu": cpu_name(),
         }
-        if times is not None:
-            ratio, low, high = ratio_of_medians(times[position], times[base])
-            row |= {"ratio_to_dynamic": f"{ratio:.3f}", "ratio_low": f"{low:.3f}", "ratio_high": f"{high:.3f}"}
-        rows[recipe] = row
     return rows
 
 

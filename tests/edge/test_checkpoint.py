@@ -89,6 +89,7 @@ def test_a_folder_of_transformers_by_one_command(capfd, tmp_path):
     assert difference <= 1e-4 * np.abs(recorded["logits"]).max()
 
 
+@pytest.mark.slow
 def test_converted_once_and_again_where_something_changed(cli, run_folder, tmp_path):
     assert cli("--checkpoint", run_folder).code == EXIT_OK
     first = _manifest(tmp_path, "my run-float32")
@@ -101,6 +102,7 @@ def test_converted_once_and_again_where_something_changed(cli, run_folder, tmp_p
     assert first["weights"]["sha256"] != second["weights"]["sha256"]
 
 
+@pytest.mark.slow
 def test_what_is_said_wins_over_the_checkpoint(cli, run_folder, tmp_path):
     (tmp_path / "labels.txt").write_text("a\nb\nc\nd\ne\n")
     said = ("--resize", "40", "--mean", "1,2,3", "--std", "4,5,6", "--labels", tmp_path / "labels.txt")
@@ -153,6 +155,7 @@ def test_a_saved_keras_model_of_any_name(cli, tmp_path):
     assert _written(tmp_path) == ["mine-float32.json", "mine-float32.tflite"]
 
 
+@pytest.mark.slow
 def test_validated_and_verified_under_another_name(cli, capfd, run_folder, tmp_path):
     assert cli("--checkpoint", run_folder).code == EXIT_OK
     file = tmp_path / "out" / "my run-float32.tflite"
@@ -249,6 +252,7 @@ def test_a_backbone_gives_its_embedding(cli, tensors, tmp_path):
     np.testing.assert_allclose(Interpreter(found.file).run(pixels), expected, atol=1e-4 * float(np.abs(expected).max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hf_vit", "hf_dinov2"])
 def test_plain_folders_of_transformers_by_one_command(capfd, tmp_path, name):
     folder = REFERENCE / name

@@ -281,6 +281,7 @@ def test_models_that_cannot_be_read(cli, tmp_path, name, content, words):
 # The gate, and what is current
 
 
+@pytest.mark.slow
 def test_files_for_an_old_runtime(cli, tmp_path):
     """int8 goes without dynamic layers, dynamic is refused, and what needs nothing new is written as ever."""
     arguments = ("--calibration-samples", "4", "--out", tmp_path, "--no-gate", "--quiet", "--json")
@@ -631,6 +632,7 @@ def test_logits_that_spread_too_far_for_probabilities(cli, tmp_path, micro_model
 # A saved model, labelled images, several recipes
 
 
+@pytest.mark.slow
 def test_a_saved_model_with_labelled_images(cli, tmp_path, micro_model):
     path, out = tmp_path / "flowers.keras", tmp_path / "out"
     micro_model.save(path)

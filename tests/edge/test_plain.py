@@ -137,6 +137,7 @@ def test_a_stream_read_elsewhere_is_left_alone():
     assert all(norm.subtracts_mean for norm in norms)
 
 
+@pytest.mark.slow
 def test_the_converter_takes_in_layer_scale_by_itself():
     with_scale, without = (flatbuffer.operator_counts(_graph(exportable(_model(layer_scale=scale)))) for scale in (1.0, None))
     assert with_scale == without

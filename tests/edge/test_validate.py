@@ -207,6 +207,7 @@ def test_a_sound_layer_is_not_blamed(validated, made, weights, pictures):
     assert all(row["own_snr_db"] > LEAST_EXPORT_SNR_DB for row in document["layers"]["rows"])
 
 
+@pytest.mark.slow
 def test_the_layers_of_an_integer_only_file(validated, made, weights, pictures):
     document = _document(
         validated(made / "micro-int8_full.tflite", "--images", pictures, "--weights", weights, "--layers", "--json", *LOOSE)
@@ -318,6 +319,7 @@ def test_random_weights_are_said_and_built_again(cli, validated, tmp_path):
     assert "8 images of builtin" in ran.out
 
 
+@pytest.mark.slow
 def test_a_saved_model(cli, validated, tmp_path):
     model = build(MICRO, SEED)
     model.save(tmp_path / "mine.keras")

@@ -30,6 +30,7 @@ def test_any_module_may_come_first(module):
     assert _run(f"import tfvit.{module}\nprint('imported')").strip() == "imported"
 
 
+@pytest.mark.slow
 def test_a_constructor_first():
     assert _run(f"from tfvit import ViTTransformerNano32\nimport keras\n{_ASK}").strip() == "known"
 

@@ -131,6 +131,7 @@ def test_an_assumption_is_said_and_stays_in_the_manifest(cli, own):
     assert _right(own / "out" / "own-float32.tflite", own / "photos") < 0.9
 
 
+@pytest.mark.slow
 def test_labelled_images_decide(cli, own):
     """The wrong assumption is an error that names the right flag; with the flag the file is right."""
     asked = ("--model", own / "own.keras", "--quant", "float32", "--labels", own / "labels.txt", "--calibration", own / "photos", *FEW)

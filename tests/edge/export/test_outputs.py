@@ -128,7 +128,7 @@ RECIPES = ["float32", pytest.param("float16,int8,dynamic", marks=pytest.mark.slo
 
 @pytest.mark.parametrize("recipes", RECIPES)
 @pytest.mark.parametrize(
-    "meaning", ["labels", "values", *(pytest.param(name, marks=pytest.mark.slow) for name in ("features", "class_map"))]
+    "meaning", ["labels", *(pytest.param(name, marks=pytest.mark.slow) for name in ("values", "features", "class_map"))]
 )
 def test_files_give_what_the_model_gives(micro_model, photos_folder, tmp_path, capfd, meaning, recipes):
     """Through the command, its gate, and edge.validate."""

@@ -123,8 +123,8 @@ def test_any_output_refuses_a_file(damaged):
     assert [bool(other.failures) for other in verdict.others] == [damaged == 1, damaged == 2]
 
 
-@pytest.mark.whole
-@pytest.mark.parametrize("recipes", ["float32", pytest.param("float16,int8,dynamic,int4,int8_full,w8a16", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("recipes", ["float32", "float16,int8,dynamic,int4,int8_full,w8a16"])
 def test_the_whole_way(several, tmp_path, capfd, recipes):
     """Converted, inspected, validated, bundled and reported."""
     photos = tmp_path / "pictures"

@@ -211,6 +211,7 @@ def test_a_repair_for_an_old_runtime_says_what_the_layers_are(cli, damaged, tmp_
     assert verify.main([str(tmp_path / "damaged-int8.tflite"), "--model", str(damaged), "--quiet"]) == EXIT_OK
 
 
+@pytest.mark.slow
 def test_a_sound_model_is_not_touched(cli, tmp_path):
     ran = cli("--variant", "micro", "--weights", "random:1", "--quant", "int8", "--out", tmp_path, "--json")
     artifact = json.loads(ran.out)["artifacts"][0]

@@ -304,6 +304,7 @@ def test_a_validated_model_that_gives_numbers(tmp_path, reported):
     assert "logits SNR 38.1 dB against Keras on 5000 images of test.zip" in cpu["reasons"]
 
 
+@pytest.mark.slow
 def test_many_files_fit(tmp_path, reported):
     """The verdict comes first and names a few; the operations are a row a file."""
     for number in range(72):
