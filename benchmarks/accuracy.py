@@ -3,7 +3,8 @@
     python benchmarks/accuracy.py --data cifar10/        # train.zip (calibration) and test.zip
 
 Each file is made by `edge.convert` from the shipped weights, without its drift gate, and runs on every test image; so does the float Keras
-model. Latency ratios come from one interleaved run of all recipes that are asked for, one thread. Rows of others are kept.
+model. Latency ratios come from one interleaved run of all recipes that are asked for, one thread; `--rounds 0` leaves them empty. Rows of
+others are kept.
 """
 
 from __future__ import annotations
@@ -69,14 +70,13 @@ def variant_rows(variant: str, recipes: list[str], calibration: str, test: Path,
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
         manifests = {artifact["manifest"]["recipe"]: artifact["manifest"] for artifact in json.loads(done.stdout)["artifacts"]}
         files = [(Path(folder) / f"{variant}-{recipe}.tflite").read_bytes() for recipe in recipes]
-    milliseconds = interleaved_milliseconds(files, threads=1, rounds=rounds, warmup_rounds=50)
+    milliseconds = interleaved_milliseconds(files, threads=1, rounds=rounds, warmup_rounds=50) if rounds else None
     rows = []
-    for recipe, file, times in zip(recipes, files, milliseconds, strict=True):
+    for position, (recipe, file) in enumerate(zip(recipes, files, strict=True)):
         interpreter = Interpreter(file, threads=1)
         logits = np.concatenate([interpreter.run(image[None]) for image in pixels])
         drift = measure(reference, logits, labels)
         low, high = wilson_interval(round(drift.top1_target * len(labels)), len(labels))
-        _, ratio_low, ratio_high = ratio_of_medians(times, milliseconds[0])
         calibrated = manifests[recipe]["calibration"]
         rows.append(
             {
@@ -90,16 +90,16 @@ def variant_rows(variant: str, recipes: list[str], calibration: str, test: Path,
                 "top1_keras": f"{100 * drift.top1_reference:.2f}",
                 "agreement": f"{100 * drift.top1_agreement:.2f}",
                 "snr_db": f"{drift.logits_snr_db:.1f}",
-                "median_ms": f"{np.median(times):.3f}",
-                "ratio": f"{np.median(times) / np.median(milliseconds[0]):.3f}",
-                "ratio_low": f"{ratio_low:.3f}",
-                "ratio_high": f"{ratio_high:.3f}",
-                "rounds": rounds,
+                **dict.fromkeys(("median_ms", "ratio", "ratio_low", "ratio_high", "rounds"), ""),
                 "calibration": f"{calibrated['samples']} of {calibrated['source']}" if calibrated else "",
                 "runtime": CPU,
                 "cpu": cpu_name(),
             }
         )
+        if milliseconds is not None:
+            times, ratio = milliseconds[position], ratio_of_medians(milliseconds[position], milliseconds[0])
+            rows[-1] |= {"median_ms": f"{np.median(times):.3f}", "rounds": str(rounds)}
+            rows[-1] |= {name: f"{value:.3f}" for name, value in zip(("ratio", "ratio_low", "ratio_high"), ratio, strict=True)}
     return rows
 
 

@@ -26,6 +26,7 @@ CSV = ROOT / "results" / "delegate_coverage.csv"
 RECIPES = ("float32", "float16", "dynamic", "int8")
 # What a software GPU compiles and runs in reasonable time
 ON_THE_GPU = ("tiny224", "small224", "base224", "v2_tiny256", "v2_small256", "v2_base256")
+ON_THE_GPU += ("vit_tiny16_224", "vit_small16_224", "vit_base16_224")
 _SAMPLES = ("--calibration-samples", "4", "--drift-samples", "1", "--no-gate")
 
 

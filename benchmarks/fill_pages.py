@@ -129,7 +129,7 @@ def accuracy_table() -> str:
     lines = [f"| {' | '.join(columns)} |", "|---|---" + "|--:" * (len(columns) - 2) + "|"]
     for row in rows:
         top1 = f"{row['top1']} ({row['top1_low']} to {row['top1_high']})"
-        ratio = row["ratio"] if row["recipe"] == "float32" else f"{row['ratio']} ({row['ratio_low']} to {row['ratio_high']})"
+        ratio = row["ratio"] if row["ratio"] in ("", "1.000") else f"{row['ratio']} ({row['ratio_low']} to {row['ratio_high']})"
         cells = (row["variant"], row["recipe"], row["size_mb"], top1, row["top1_keras"], row["agreement"], row["snr_db"], ratio)
         lines.append(f"| {' | '.join(cells)} |")
     calibration = next(row["calibration"] for row in rows if row["calibration"]).replace(" of ", " images of ")
@@ -271,7 +271,90 @@ def foreign_table() -> str:
     return "\n".join([*lines, "", f"{len(rows)} kinds. {ran_on}."])
 
 
+def int4_table() -> str:
+    """The 4-bit recipes beside the 8-bit ones: bytes, accuracy, what runs them."""
+    rows = _rows("int4.csv")
+    columns = (
+        "variant",
+        "recipe",
+        "MB (bytes a parameter)",
+        "layers with 4, 8, 32 bits",
+        "top-1 lost, points",
+        "same top-1 %",
+        "logits SNR dB",
+    )
+    columns += ("XNNPACK partitions", "GPU by rule", "runtime from")
+    lines = [f"| {' | '.join(columns)} |", "|---|---" + "|--:" * (len(columns) - 2) + "|"]
+    for row in rows:
+        size = f"{int(row['bytes']) / 1e6:.2f} ({row['bytes_per_parameter']})"
+        lost, same = (row[name] + (f" ± {row[name + '_sd']}" if row[name + "_sd"] else "") for name in ("drop", "agreement"))
+        cells = (row["variant"], row["recipe"], size, row["layers_4_8_32"], lost, same, row["snr_db"], row["xnnpack_partitions"])
+        lines.append(f"| {' | '.join((*cells, row['gpu_by_rule'], row['min_runtime']))} |")
+    trained = next(row for row in rows if row["drop"])
+    note = (
+        f"{trained['test_images']} CIFAR-10 test images; each draw has {trained['calibration_images']} training images to calibrate on. "
+        f"±: standard deviation over {max(int(row['draws']) for row in rows)} draws; without it, one draw. Without a top-1: random "
+        "weights, SNR on held-out generated images."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def int4_choices_table() -> str:
+    """int4 with one thing done otherwise; the difference in SNR is to the first row of the variant."""
+    rows: dict[str, dict[str, dict[str, str]]] = {}
+    for row in _rows("int4_choices.csv"):
+        rows.setdefault(row["choice"], {})[row["variant"]] = row
+    variants = list(next(iter(rows.values())))
+    lines = [f"| | {' | '.join(f'{name}: MB; dB (to int4); same top-1 %' for name in variants)} |", "|---" + "|--:" * len(variants) + "|"]
+    for choice, by_variant in rows.items():
+        cells = []
+        for name in variants:
+            row, base = by_variant[name], rows["int4"][name]
+            change = f"{float(row['snr_db']) - float(base['snr_db']):+.1f}" if row["snr_db"] else ""
+            cells.append(f"{int(row['bytes']) / 1e6:.2f}; {row['snr_db']} ({change}); {row['agreement']}" if row["snr_db"] else "none made")
+        lines.append(f"| {choice} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def outliers_table() -> str:
+    """Every recipe on the stress versions: points lost to float32, what was repaired or refused."""
+    rows: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
+    for row in _rows("outliers.csv"):
+        rows.setdefault((row["variant"], row["outliers"]), {})[row["recipe"]] = row
+    recipes = list(next(iter(rows.values())))
+    lines = [f"| variant | outliers | float32 top-1 % | {' | '.join(recipes)} |", "|---|--:|--:" + "|--:" * len(recipes) + "|"]
+    for (variant, ratio), by_recipe in rows.items():
+        cells = []
+        for row in by_recipe.values():
+            repaired = f", {row['demoted_layers']} layers repaired" if row["demoted_layers"] != "0" else ""
+            cells.append(f"{row['lost_points']} ({row['snr_db']} dB{repaired})" if row["lost_points"] else row["status"])
+        lines.append(f"| {variant} | {ratio if ratio != '1' else 'none'} | {by_recipe[recipes[0]]['top1_float32']} | {' | '.join(cells)} |")
+    (images,) = {row["test_images"] for by_recipe in rows.values() for row in by_recipe.values()}
+    return "\n".join([*lines, "", f"Points of top-1 lost to the float32 file, {images} test images."])
+
+
+def plain_table() -> str:
+    """The plain variants in every recipe that has a file of them."""
+    rows: dict[str, dict[str, dict[str, str]]] = {}
+    for row in _rows("plain_matrix.csv"):
+        rows.setdefault(row["variant"], {})[row["recipe"]] = row
+    recipes = list(next(iter(rows.values())))
+    lines = [f"| variant | {' | '.join(f'{recipe}: MB; dB' for recipe in recipes)} | XNNPACK partitions | GPU by rule |"]
+    lines.append("|---" + "|--:" * (len(recipes) + 2) + "|")
+    for variant, by_recipe in rows.items():
+        sizes = [f"{row['size_mb']}; {float(row['logits_snr_db']):.1f}" for row in by_recipe.values()]
+        found = ["/".join(sorted({row[name] for row in by_recipe.values()})) for name in ("xnnpack_partitions", "gpu_verdict_by_rules")]
+        lines.append(f"| {variant} | {' | '.join((*sizes, *found))} |")
+    row = next(row for row in _rows("plain_matrix.csv") if row["recipe"] == "int8")
+    note = f"Random weights; SNR on {row['drift_images']} held-out generated images, {row['calibration_images']} of them to calibrate on."
+    return "\n".join([*lines, "", note.replace(" of them", "")])
+
+
 TABLES = {
+    "int4": int4_table,
+    "int4_choices": int4_choices_table,
+    "outliers": outliers_table,
+    "plain": plain_table,
     "foreign": foreign_table,
     "npu": npu_table,
     "gate": gate_table,

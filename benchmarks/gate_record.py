@@ -37,7 +37,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with train.zip and test.zip")
     parser.add_argument("--variants", default=",".join(SHIPPED))
-    parser.add_argument("--recipes", default=",".join(name for name in RECIPES if name not in ("float32", "w8a16")))
+    parser.add_argument("--recipes", default=",".join(name for name in RECIPES if name not in ("float32", "smallest", "w8a16")))
     parser.add_argument("--every", type=int, default=1, help="take each N-th test image (%(default)s)")
     parser.add_argument("--csv", type=Path, default=CSV)
     arguments = parser.parse_args()

@@ -3,10 +3,9 @@
     python benchmarks/int4.py --data cifar10/        # train.zip (calibration) and test.zip
 
 Each file is made by `edge.convert`. The shipped models are calibrated on draws of training images and judged on the test images: figures
-are means over the draws, the file is the first draw's. The 8-bit recipes and `smallest_as_int4` are made of the first draw alone
-(results/calibration_draws.csv has int8's five). The others have random weights and the built-in images, which say something of
+are means over the draws, the file is the first draw's. Of the first draw alone are the 8-bit recipes (results/calibration_draws.csv has
+int8's five) and `smallest`, which measures every layer. The others have random weights and the built-in images, which say something of
 errors and nothing of accuracy. Their latency is in results/recipe_latency.csv.
-`smallest_as_int4` is the recipe `smallest` with int4's own bytes as `--max-size`.
 """
 
 from __future__ import annotations
@@ -34,9 +33,7 @@ from edge.runtime.machine import cpu_name  # noqa: E402
 from tfvit.variants import VARIANTS  # noqa: E402
 
 CSV = ROOT / "results" / "int4.csv"
-FOUR_BITS = ("int4", "smallest")
-RECIPES = ("dynamic", "int8", *FOUR_BITS)
-SAME_SIZE = "smallest_as_int4"
+RECIPES = ("dynamic", "int8", "int4")
 OTHERS = ("tiny224", "v2_tiny256", "base224", "vit_nano32", "vit_tiny16_224")
 
 
@@ -75,7 +72,8 @@ def _of_shipped(variant: str, arguments: argparse.Namespace) -> list[dict[str, s
     rows = []
     for images in arguments.calibration_images.split(","):
         given = ("--calibration", str(arguments.data / "train.zip"), "--calibration-samples", images)
-        draws = [_converted(variant, (*given, "--seed", str(seed)), everything=seed == 0) for seed in range(arguments.draws)]
+        recipes = [(*RECIPES, "smallest"), *[("int4",)] * (arguments.draws - 1)]
+        draws = [_run(variant, made, (*given, "--no-gate", "--seed", str(seed))) for seed, made in enumerate(recipes)]
         files = {recipe: [draw[recipe].file for draw in draws if recipe in draw] for recipe in draws[0]}
         drifts = {recipe: [_drift(file, pixels, reference, labels) for file in made] for recipe, made in files.items()}
         for recipe, row in _described(variant, draws[0]).items():
@@ -91,8 +89,7 @@ def _of_shipped(variant: str, arguments: argparse.Namespace) -> list[dict[str, s
 
 
 def _of_random(variant: str, arguments: argparse.Namespace) -> list[dict[str, str]]:
-    with tempfile.TemporaryDirectory() as folder:
-        files = _run(variant, RECIPES, ("--weights", "random:0", "--no-gate"), folder)
+    files = _run(variant, RECIPES, ("--weights", "random:0", "--no-gate"))
     rows = []
     for recipe, row in _described(variant, files).items():
         drift = files[recipe].manifest["drift"]
@@ -101,22 +98,14 @@ def _of_random(variant: str, arguments: argparse.Namespace) -> list[dict[str, st
     return rows
 
 
-def _converted(variant: str, given: Sequence[str], everything: bool) -> dict[str, Made]:
-    """Recipe -> its file, as the command makes it without its gate; of everything also 8 bits, and the most exact file of int4's size."""
-    with tempfile.TemporaryDirectory() as folder:
-        made = _run(variant, RECIPES if everything else FOUR_BITS, (*given, "--no-gate"), folder)
-        if everything:
-            size = made["int4"].manifest["file"]["size_bytes"] / 1e6
-            made[SAME_SIZE] = _run(variant, ("smallest",), (*given, "--no-gate", "--force", "--max-size", str(size)), folder)["smallest"]
-    return made
-
-
-def _run(variant: str, recipes: Sequence[str], given: Sequence[str], folder: str) -> dict[str, Made]:
+def _run(variant: str, recipes: Sequence[str], given: Sequence[str]) -> dict[str, Made]:
+    """Recipe -> its file, as the command makes it."""
     command = [sys.executable, "-m", "edge.convert", "--variant", variant, "--quant", ",".join(recipes), *given]
-    command += ["--out", folder, "--output", "logits", "--json", "--quiet"]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
-    found = {artifact["manifest"]["recipe"]: artifact["manifest"] for artifact in json.loads(done.stdout)["artifacts"]}
-    return {recipe: Made((Path(folder) / f"{found[recipe]['name']}.tflite").read_bytes(), found[recipe]) for recipe in recipes}
+    with tempfile.TemporaryDirectory() as folder:
+        command += ["--out", folder, "--output", "logits", "--json", "--quiet"]
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+        found = {artifact["manifest"]["recipe"]: artifact["manifest"] for artifact in json.loads(done.stdout)["artifacts"]}
+        return {recipe: Made((Path(folder) / f"{found[recipe]['name']}.tflite").read_bytes(), found[recipe]) for recipe in recipes}
 
 
 def _drift(file: bytes, pixels: np.ndarray, reference: np.ndarray, labels: np.ndarray) -> Drift:

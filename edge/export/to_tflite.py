@@ -132,20 +132,18 @@ def export_float(source: ExportableModel, input_dtype: str = "float32", output: 
         return {name: activations[final](one) for one, (name, final) in zip(values, given, strict=True)}
 
     pixels = tf.TensorSpec((1, *source.input_shape), input_dtype, name=INPUT_NAME)
-    with scratch_folder():
-        constants = _attention_constants(source.model, serve, pixels)
+    constants = _attention_constants(source.model, lambda: serve(tf.zeros((1, *source.input_shape), input_dtype)))
     arguments = {name: f"constant_{index}" for index, name in enumerate(constants)}
 
     def serve_with_constants(pixels: Any, **values: Any) -> dict[str, Any]:
         with substituted_constants(source.model, lambda name, compute: values[arguments[name]]):
             return serve(pixels)
 
-    module = tf.Module()
+    module = tf.Module()  # owns the variables, and not the function, which would be traced and saved a second time
     module.variables_of_model = [variable.value for variable in source.model.variables]
-    module.serve = tf.function(serve_with_constants)
     specs = {arguments[name]: tf.TensorSpec(value.shape, tf.float32, name=arguments[name]) for name, value in constants.items()}
     with scratch_folder() as folder:
-        function = module.serve.get_concrete_function(pixels, **specs)
+        function = tf.function(serve_with_constants).get_concrete_function(pixels, **specs)
         try:
             tf.saved_model.save(module, str(folder), signatures={SIGNATURE: function})
         except (OSError, tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError) as error:
@@ -173,24 +171,21 @@ def export_float(source: ExportableModel, input_dtype: str = "float32", output: 
     return write_model(model)
 
 
-def _attention_constants(model: keras.Model, serve: Callable, pixels: Any) -> dict[str, np.ndarray]:
-    """Name -> value of every position bias and mask a trace asks for.
+def _attention_constants(model: keras.Model, serve: Callable[[], Any]) -> dict[str, np.ndarray]:
+    """Name -> value of every position bias and mask that the model asks for when it runs.
 
     They go around the converter: it would copy each of them several times over (gigabytes for the large variants), and fold or not fold
     them as it sees fit.
     """
-    import tensorflow as tf
-
     constants: dict[str, np.ndarray] = {}
 
-    def record(name: str, compute: Callable[[], Any]) -> np.ndarray:
+    def record(name: str, compute: Callable[[], Any]) -> Any:
         if name not in constants:
-            with tf.init_scope():
-                constants[name] = np.asarray(keras.ops.convert_to_numpy(compute()), np.float32)
-        return tf.zeros(constants[name].shape)
+            constants[name] = np.asarray(keras.ops.convert_to_numpy(compute()), np.float32)
+        return keras.ops.zeros(constants[name].shape)
 
     with substituted_constants(model, record):
-        tf.function(serve, input_signature=[pixels]).get_concrete_function()
+        serve()
     return constants
 
 
