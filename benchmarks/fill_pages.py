@@ -29,8 +29,8 @@ def headline_table() -> str:
     lines = ["| question | measured | more |", "|---|---|---|"]
     (latency,) = (row for row in _rows("recipe_latency.csv") if (row["variant"], row["recipe"]) == ("tiny224", "int8"))
     lines.append(
-        f"| How fast is int8? | {latency['variant']} takes {latency['ratio']} of float32's time on one CPU thread (95 % interval "
-        f"{latency['ratio_low']} to {latency['ratio_high']}) | [latency](docs/results.md#latency) |"
+        f"| How fast is int8? | {latency['variant']} takes {latency['ratio']} of float32's time on one thread of {latency['cpu']} "
+        f"(95 % interval {latency['ratio_low']} to {latency['ratio_high']}) | [latency](docs/results.md#latency) |"
     )
     (accuracy,) = (row for row in _rows("accuracy.csv") if (row["variant"], row["recipe"]) == ("nano32", "int8"))
     lines.append(

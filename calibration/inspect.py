@@ -25,7 +25,11 @@ from tfvit.terminal import Parser, Terminal, run
 from tfvit.variants import find_variant
 from tfvit.weights_choice import WeightsChoice, build, resolve_weights
 
-EXIT_CODES = "Exit codes: 0 passed (warnings included), 1 a check failed, 2 wrong usage, 3 unusable input."
+EXIT_CODES = """examples:
+  python -m calibration.inspect photos
+  python -m calibration.inspect photos --variant small224 --validation test
+
+exit codes: 0 passed (warnings included), 1 a check failed, 2 wrong usage, 3 unusable input"""
 
 ADVISED_IMAGES = 128  # the default number of calibration samples; with fewer, single images decide the ranges
 MAX_DUPLICATE_FRACTION = 0.1  # beyond it, the set is much smaller than it looks
@@ -217,7 +221,9 @@ def parser() -> Parser:
     parser = Parser(prog="python -m calibration.inspect", description=__doc__, epilog=EXIT_CODES)
     parser.add_argument("directory", metavar="DIR", help="folder or zip of images")
     parser.add_argument("--variant", default="small224", help="the model that the images are to calibrate (default: %(default)s)")
-    parser.add_argument("--validation", metavar="DIR2", help="folder or zip of validation images that must not be among them")
+    parser.add_argument(
+        "--validation", metavar="DIR2", help="folder or zip of validation images that must not be among them (default: none)"
+    )
     parser.add_argument(
         "--ranges",
         action=argparse.BooleanOptionalAction,

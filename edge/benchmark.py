@@ -40,23 +40,28 @@ def parser() -> Parser:
     parser.add_argument("--min-runs", type=int, help="timed inferences at least (default: 50)")
     parser.add_argument("--min-seconds", type=float, help="of timed inference at least (default: 5)")
     parser.add_argument(
-        "--sustained", type=float, metavar="MINUTES", help="run each file alone without a pause for so long, and show the course"
+        "--sustained",
+        type=float,
+        metavar="MINUTES",
+        help="run each file alone without a pause for so long, and show the course (default: files take turns)",
     )
     parser.add_argument("--signature", metavar="NAME", help="which signature of a file that has several (default: the main graph's)")
     parser.add_argument(
         "--input-shape",
         action="append",
         metavar="[NAME=]N,N,…",
-        help="the shape of an input with dynamic dimensions; may be given several times",
+        help="the shape of an input with dynamic dimensions; may be given several times (default: none is guessed)",
     )
     parser.add_argument(
         "--input-data",
         type=Path,
         metavar="FILE|DIR",
-        help="inputs instead of generated ones: an image, .npy, .npz, or a folder of NAME.npy",
+        help="an image, .npy, .npz, or a folder of NAME.npy (default: inputs are generated)",
     )
-    parser.add_argument("--save", type=Path, metavar="FILE.json", help="write the JSON document there as well; edge.report reads it")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the distributions, or the course, as a PNG")
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE.json", help="write the JSON document there as well; edge.report reads it (default: nowhere)"
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the distributions, or the course, as a PNG (default: nowhere)")
     parser.group("what to run", "files", "--delegate", "--threads", "--signature", "--input-shape", "--input-data")
     parser.group("how long", "--preset", "--min-runs", "--min-seconds", "--sustained")
     parser.group("what to keep", "--save", "--plot")

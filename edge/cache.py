@@ -24,9 +24,9 @@ def parser() -> Parser:
         epilog=f"{FOLDER_VARIABLE}=DIR names another folder. {LIMIT_VARIABLE}=N sets another limit than {LIMIT_BYTES / 2**30:g} GiB.\n"
         "Above the limit, the least recently used entries are removed first.\n",
     )
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="the folder (the user's cache folder)")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="the folder (default: the user's cache folder)")
     parser.add_argument("--clear", action="store_true", help="remove the entries")
-    parser.add_argument("--kind", help="list or clear only entries of this kind, for example answers")
+    parser.add_argument("--kind", help="list or clear only entries of this kind, for example answers (default: all)")
     return parser
 
 

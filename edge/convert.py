@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,7 +80,9 @@ def parser() -> Parser:
         "0: none)",
     )
     parser.add_argument("--seed", type=int, default=0, help="which images (default: %(default)s)")
-    parser.add_argument("--labels", type=Path, help="text file with one label per line, embedded in the file")
+    parser.add_argument(
+        "--labels", type=Path, help="text file with one label per line, embedded in the file (default: the model's own, where it has some)"
+    )
     parser.add_argument("--input", choices=INPUTS, default="float32", help="input type, pixels 0..255 either way (default: %(default)s)")
     flags.add_preprocessing_flags(parser)
     parser.add_argument(
@@ -88,7 +91,12 @@ def parser() -> Parser:
         metavar="N|HxW",
         help="side in pixels, or height x width, instead of the variant's, or of a --model that is open to any (default: its own)",
     )
-    parser.add_argument("--window", type=int, metavar="N", help="side of the windows in tokens: the weights' position biases are adapted")
+    parser.add_argument(
+        "--window",
+        type=int,
+        metavar="N",
+        help="side of the windows in tokens: the weights' position biases are adapted (default: the model's own)",
+    )
     parser.add_argument("--trust-model", action="store_true", help="run Python code in --model (lambdas): only where you trust the file")
     flags.add_import_flag(parser)
     parser.add_argument(
@@ -108,7 +116,7 @@ def parser() -> Parser:
         "--max-size",
         type=flags.finite,
         metavar="MB",
-        help="smallest: not the smallest file but the most exact one of this many megabytes (10^6 bytes), as it is saved",
+        help="smallest: not the smallest file but the most exact one of this many megabytes (10^6 bytes), as it is saved (default: none)",
     )
     parser.add_argument(
         "--repair",
@@ -134,15 +142,20 @@ def parser() -> Parser:
         "are computed with; more operations",
     )
     parser.add_argument(
-        "--min-runtime", type=_version, metavar="VERSION", help="refuse files that need a newer TensorFlow Lite than this, for example 2.14"
+        "--min-runtime",
+        type=_version,
+        metavar="VERSION",
+        help="refuse files that need a newer TensorFlow Lite than this, for example 2.14 (default: none)",
     )
     flags.add_cache_flags(parser)
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="models side by side, each in a process (default: %(default)s)")
-    parser.add_argument("--cluster", metavar="ADDRESS", help="convert on the workers of this dask scheduler (extra cluster)")
+    parser.add_argument(
+        "--cluster", metavar="ADDRESS", help="convert on the workers of this dask scheduler, with the extra cluster (default: here)"
+    )
     parser.add_argument(
         "--memory-check", action=argparse.BooleanOptionalAction, default=True, help="refuse models that need more memory than there is"
     )
-    parser.add_argument("--save", type=Path, metavar="FILE.json", help="keep the table there, cell by cell")
+    parser.add_argument("--save", type=Path, metavar="FILE.json", help="keep the table there, cell by cell (default: nowhere)")
     parser.add_argument("--force", action="store_true", help="rebuild what is there and current")
     parser.group(
         "what to convert, one of the first three",
@@ -204,7 +217,7 @@ def _next(document: dict[str, Any]) -> list[str]:
     if not there:
         return []
     folder = Path(document["folder"])
-    return [f"in {folder.resolve()}", f"next: python -m edge.validate {folder / there[-1]}.tflite --images DIR"]
+    return [f"in {folder.resolve()}", f"next: python -m edge.validate {shlex.quote(f'{folder / there[-1]}.tflite')} --images DIR"]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

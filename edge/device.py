@@ -36,13 +36,13 @@ The phone: USB debugging on, the app of android_demo installed, awake and unlock
 def parser() -> Parser:
     parser = Parser(prog="python -m edge.device", description=__doc__, epilog=_EPILOG)
     parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help=".tflite with its manifest beside it")
-    parser.add_argument("--serial", metavar="S", help="which device, where there are several: as adb devices lists it")
+    parser.add_argument("--serial", metavar="S", help="which device, as adb devices lists it (default: the only one)")
     parser.add_argument("--out", type=Path, default=Path("artifacts"), metavar="DIR", help="where the report goes (default: %(default)s)")
     parser.add_argument("--preset", choices=PRESETS, default="default", help="how long to measure (default: %(default)s)")
     parser.add_argument(
         "--timeout", type=_minutes, default=TIMEOUT_MINUTES, metavar="MINUTES", help="longest time without progress (default: %(default)g)"
     )
-    parser.add_argument("--adb", type=Path, metavar="PATH", help="the program (else the one on PATH, then the Android SDK's)")
+    parser.add_argument("--adb", type=Path, metavar="PATH", help="the program (default: the one on PATH, then the Android SDK's)")
     parser.add_argument("--allow-random", action="store_true", help="measure random weights")
     parser.add_argument("--web", type=Path, metavar="DIR", help="serve this folder of edge.bundle --web to browsers on the local network")
     parser.add_argument("--reports", type=_number, metavar="N", help="with --web: how many reports to wait for (default: 1)")

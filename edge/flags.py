@@ -17,18 +17,28 @@ PREPROCESSING_FLAGS = ("--model-input", "--resize", "--crop", "--interpolation",
 def add_preprocessing_flags(parser: argparse.ArgumentParser) -> None:
     """Adds what says how an image becomes a model's input."""
     words = "; ".join(f"{name}: {said}" for name, said in MODEL_INPUTS.items())
-    parser.add_argument("--model-input", choices=MODEL_INPUTS, default="auto", help=f"which values --model takes ({words})")
+    parser.add_argument(
+        "--model-input", choices=MODEL_INPUTS, default="auto", help=f"which values --model takes ({words}; default: %(default)s)"
+    )
     parser.add_argument(
         "--resize",
         type=_resize,
         metavar="N|squash|pad",
         help="short side in pixels (HEIGHTxWIDTH: what the image is to cover); squash: both sides to the input's size; pad: the whole "
-        "image with a black margin, pad:VALUE with one of that value",
+        "image with a black margin, pad:VALUE with one of that value (default: the model's own)",
     )
-    parser.add_argument("--crop", type=finite, metavar="N", help="side of the centre that is cut out, in pixels or as a share of --resize")
-    parser.add_argument("--interpolation", choices=INTERPOLATIONS, help="of the resize")
     parser.add_argument(
-        "--mean", type=_three, metavar="R,G,B", help="of pixels 0..255, with --std: what the model's images were normalized with"
+        "--crop",
+        type=finite,
+        metavar="N",
+        help="side of the centre that is cut out, in pixels or as a share of --resize (default: the model's own)",
+    )
+    parser.add_argument("--interpolation", choices=INTERPOLATIONS, help="of the resize (default: the model's own)")
+    parser.add_argument(
+        "--mean",
+        type=_three,
+        metavar="R,G,B",
+        help="of pixels 0..255, with --std: what the model's images were normalized with (default: the model's own)",
     )
     parser.add_argument("--std", type=_three, metavar="R,G,B", help="with --mean")
     parser.add_argument(

@@ -40,10 +40,13 @@ def parser() -> Parser:
         "--signature", metavar="NAME", help="which signature --gpu runs, of a file that has several (default: the main graph's)"
     )
     parser.add_argument(
-        "--input-shape", action="append", metavar="[NAME=]N,N,…", help="for --gpu, the shape of an input with dynamic dimensions"
+        "--input-shape",
+        action="append",
+        metavar="[NAME=]N,N,…",
+        help="for --gpu, the shape of an input with dynamic dimensions (default: none is guessed)",
     )
     parser.add_argument(
-        "--input-data", type=Path, metavar="FILE|DIR", help="for --gpu, inputs instead of generated ones, as in edge.benchmark"
+        "--input-data", type=Path, metavar="FILE|DIR", help="for --gpu, as in edge.benchmark (default: inputs are generated)"
     )
     parser.add_argument("--npu", metavar="ACCELERATOR", help="also compile the file for an Arm NPU, for example ethos-u85-1024")
     return parser

@@ -87,7 +87,9 @@ def parser() -> Parser:
         default=True,
         help="small pictures of the images with another answer, in JSON",
     )
-    parser.add_argument("--save", type=Path, metavar="FILE.json", help="write the JSON document there as well; edge.report reads it")
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE.json", help="write the JSON document there as well; edge.report reads it (default: nowhere)"
+    )
     parser.group("on what", "file", "--images", "--samples", "--seed", "--labels", "--app-preprocessing")
     parser.group("what it was made from", "--weights", "--model", "--checkpoint", "--trust-model", "--import", "--model-input")
     parser.group("limits", "--max-top1-drop", "--min-agreement", "--min-snr")

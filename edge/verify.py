@@ -17,7 +17,11 @@ from tfvit.extras import require_extra
 from tfvit.progress import reporting
 from tfvit.terminal import Parser, Terminal, run
 
-_EPILOG = """exit codes: 0 equal to the last byte, 1 different (the output names graph, weights, quantization, metadata, labels, tools or
+_EPILOG = """examples:
+  python -m edge.verify artifacts/nano32-int8.json
+  python -m edge.verify mine-int8.tflite --model mine.keras --calibration photos
+
+exit codes: 0 equal to the last byte, 1 different (the output names graph, weights, quantization, metadata, labels, tools or
 manifest), 2 wrong usage, 3 cannot be made again (no record; weights, images or labels missing or not the recorded ones; other versions
 of tools)
 """
@@ -31,8 +35,14 @@ def parser() -> Parser:
     parser.add_argument("--checkpoint", metavar="PATH", help="the checkpoint it was made from with --checkpoint, or hf://OWNER/NAME")
     parser.add_argument("--trust-model", action="store_true", help="run Python code in --model (lambdas); only for files that you trust")
     flags.add_import_flag(parser)
-    parser.add_argument("--calibration", type=Path, help="the folder or zip of calibration images, if they were yours")
-    parser.add_argument("--labels", type=Path, help="text file with the class names, if those in the file are not the recorded ones")
+    parser.add_argument(
+        "--calibration", type=Path, help="the folder or zip of calibration images, if they were yours (default: those recorded)"
+    )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        help="text file with the class names, if those in the file are not the recorded ones (default: those in the file)",
+    )
     parser.add_argument("--other-tools", action="store_true", help="compare even if packages have other versions than the recorded ones")
     return parser
 

@@ -14,7 +14,7 @@ import pytest
 
 from edge.runtime import cpu
 from tfvit import extras
-from tfvit.errors import EXIT_UNUSABLE, EnvironmentUnusableError
+from tfvit.errors import EXIT_CLOSED_PIPE, EXIT_UNUSABLE, EXIT_USAGE, EnvironmentUnusableError
 from tfvit.extras import EXTRAS
 
 ROOT = Path(__file__).parents[1]
@@ -52,11 +52,49 @@ def test_help_names_the_way_it_was_called(script, monkeypatch):
     assert module.parser().format_usage().startswith(f"usage: {script} ")
 
 
+# Flags that say what is worked on: without them nothing is, or what a manifest names
+_SUBJECTS = {
+    "--variant", "--model", "--checkpoint", "--quant", "--images", "--app", "--zip", "--web", "--compare", "--import", "--weights", "--gpu",
+    "--float16", "--npu", "--std",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("script", sorted(SCRIPTS))
+def test_help_fits_80_columns_and_names_defaults(script, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    parser = importlib.import_module(SCRIPTS[script].removesuffix(":main")).parser()
+    text = parser.format_help()
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+    assert len(parser.format_usage().splitlines()) <= 2
+    assert "example" in text
+    flags = [action for action in parser._actions if action.nargs != 0 and action.option_strings and not action.required]
+    unsaid = {action.option_strings[0] for action in flags if "default" not in (action.help or "")} - _SUBJECTS
+    assert unsaid == set()
+
+
 def test_the_commands_are_listed():
     """`python -m edge`, with the first line of each command's help."""
     done = subprocess.run([sys.executable, "-m", "edge"], capture_output=True, text=True, cwd=ROOT, check=True)
     listed = re.findall(r"^  (edge\.\w+) +\S", done.stdout, re.MULTILINE)
     assert sorted(listed) == sorted(name for name in _commands() if name.startswith("edge."))
+
+
+def test_the_list_into_a_closed_pipe():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "edge"], stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (EXIT_CLOSED_PIPE, "")
+
+
+@pytest.mark.parametrize(
+    ("word", "action"),
+    [("shp", "did you mean ship?"), ("convert", "python -m edge.convert --help"), ("edge.ship", "python -m edge.ship --help")],
+)
+def test_a_command_that_is_not_started_so(word, action):
+    done = subprocess.run([sys.executable, "-m", "edge", word, "--variant", "nano32"], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (EXIT_USAGE, "")
+    assert done.stderr.splitlines()[-1] == f"  do: {action}"
 
 
 @pytest.mark.parametrize("script", sorted(SCRIPTS))

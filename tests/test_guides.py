@@ -66,6 +66,17 @@ def test_the_code_runs(page, tmp_path):
         assert [line for line in printed if line not in done.stdout.splitlines()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_code_can_run(page):
+    """Known without running it: there is some, Python parses, and nothing is installed from a page's own folder."""
+    steps = _steps(page)
+    assert [language for language, _, _ in steps if language in ("bash", "python")]
+    assert [code for _, code, _ in steps if "pip install" in code] == []
+    for language, code, _ in steps:
+        if language == "python":
+            compile(code, page.stem, "exec")
+
+
 def test_extras_are_those_of_the_install_lines():
     assert _extras(ROOT / "docs" / "guides" / "first-file.md") == ["edge", "report"]
     assert _extras(ROOT / "docs" / "guides" / "npu.md") == ["edge", "npu", "report"]

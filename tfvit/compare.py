@@ -23,12 +23,19 @@ RELATIVE_TOLERANCE = 1e-4
 V2_WINDOW = 16  # of the published 256 px models; a version 2 checkpoint does not tell its window
 
 
+_EPILOG = """examples:
+  python -m tfvit.compare tiny224.safetensors recorded.npz
+  python -m tfvit.compare v2_base.pth recorded.npz --window-size 16"""
+
+
 def parser() -> Parser:
-    parser = Parser(prog="python -m tfvit.compare", description=__doc__)
+    parser = Parser(prog="python -m tfvit.compare", description=__doc__, epilog=_EPILOG)
     parser.add_argument("checkpoint", type=Path, help=".safetensors, .pth or .npz with official names")
     parser.add_argument("reference", type=Path, help=".npz with input and outputs of the original")
-    parser.add_argument("--window-size", type=int, help=f"version 1: from the checkpoint; version 2: {V2_WINDOW}")
-    parser.add_argument("--pretrained-window-sizes", help="version 2: one a stage, for example 12,12,12,6")
+    parser.add_argument(
+        "--window-size", type=int, help=f"side of the windows (default: version 1, the checkpoint's; version 2, {V2_WINDOW})"
+    )
+    parser.add_argument("--pretrained-window-sizes", help="version 2: one a stage, for example 12,12,12,6 (default: none)")
     parser.add_argument(
         "--tolerance", type=float, default=RELATIVE_TOLERANCE, help="largest difference allowed, of scale (default: %(default)s)"
     )

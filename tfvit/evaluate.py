@@ -47,10 +47,12 @@ def parser() -> Parser:
     parser = Parser(prog="python -m tfvit.evaluate", description=__doc__)
     parser.add_argument("--variant", required=True, help="for example tiny224")
     parser.add_argument("--data", required=True, help="imagenet_v2 (through tensorflow-datasets) or a folder with one folder a class")
-    parser.add_argument("--weights", help="imagenet, imagenet21k, cifar10, or a file (the variant's own published weights)")
-    parser.add_argument("--file", type=Path, help="a .tflite that takes RGB pixels 0..255, instead of the Keras model")
-    parser.add_argument("--labels", type=Path, help="text file with the class names in the model's order, one per line")
-    parser.add_argument("--limit", type=int, help="at most this many images")
+    parser.add_argument("--weights", help="imagenet, imagenet21k, cifar10, or a file (default: the variant's own published weights)")
+    parser.add_argument("--file", type=Path, help="a .tflite that takes RGB pixels 0..255, instead of the Keras model (default: the model)")
+    parser.add_argument(
+        "--labels", type=Path, help="text file with the class names in the model's order, one per line (default: the folders' names)"
+    )
+    parser.add_argument("--limit", type=int, help="at most this many images (default: all)")
     parser.add_argument("--batch-size", type=int, default=16, help="of the Keras model (default: %(default)s)")
     return parser
 

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import textwrap
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO
@@ -28,7 +29,12 @@ _WIDTH_OF_FILES = 200
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Lines of description and epilog stay lines, broken between words where they are too long."""
+    """Lines of description and epilog stay lines, broken between words where they are too long. The usage has only what must be there."""
+
+    def add_usage(self, usage: str | None, actions: Any, groups: Any, prefix: str | None = None) -> None:
+        flags = argparse.Action([], "flags", nargs="?", metavar="flags")
+        needed = [action for action in actions if action.required or not action.option_strings]
+        super().add_usage(usage, [flags, *needed], [], prefix)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n".join(_fitted_line(indent + line, width) for line in text.strip().splitlines())
@@ -128,6 +134,11 @@ class TerminalProgress(Progress):
     def step(self, name: str, subject: str) -> None:
         if self._bars is not None:
             self._bars.advance(self._tasks[name, subject])
+            for task in self._bars.tasks:
+                if task.id == self._tasks[name, subject] and task.finished:
+                    task.total = task.finished_time = (
+                        None  # what follows the last step is not counted: no 100 %, and no clock that stands still
+                    )
 
     def end(self, name: str, total: int | None, subject: str, seconds: float, finished: bool) -> None:
         super().end(name, total, subject, seconds, finished)
@@ -147,16 +158,16 @@ class TerminalProgress(Progress):
             done += 1
             self.note(f"{done} of {steps}: {text}{f', about {duration(seconds_left)} left' if seconds_left else ''}")
             if self._bars is not None:
-                left = str(datetime.timedelta(seconds=round(seconds_left or 0)))
-                self._bars.update(self._tasks["", ""], description=f"{done} of {steps}", completed=share, left=left)
+                until = time.monotonic() + (seconds_left or 0)
+                self._bars.update(self._tasks["", ""], description=f"{done} of {steps}", completed=share, until=until)
 
-        self._add_bar("", "", f"0 of {steps}", 1.0, left="")
+        self._add_bar("", "", f"0 of {steps}", 1.0, until=None)
         try:
             yield ended
         finally:
             self._remove_bar("", "")
 
-    def _add_bar(self, name: str, subject: str, label: str, total: float | None, **fields: str) -> None:
+    def _add_bar(self, name: str, subject: str, label: str, total: float | None, **fields: float | None) -> None:
         if self._bars is not None:
             self._remove_bar(name, subject)
             self._tasks[name, subject] = self._bars.add_task(label, total=total, **fields)
@@ -170,7 +181,8 @@ class TerminalProgress(Progress):
 
 
 def _bars(console: Any) -> Any:
-    """rich's bars; a finished bar disappears. A task with a field `left` shows this text in place of rich's estimate."""
+    """rich's bars; a finished bar disappears. A task with a field `until` counts down to it, in place of
+    rich's estimate."""
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
     from rich.table import Column
@@ -178,7 +190,11 @@ def _bars(console: Any) -> Any:
 
     class Left(TimeRemainingColumn):
         def render(self, task: Any) -> Text:
-            return Text(task.fields["left"], style="progress.remaining") if "left" in task.fields else super().render(task)
+            if "until" not in task.fields:
+                return super().render(task)
+            until = task.fields["until"]
+            left = "" if until is None else str(datetime.timedelta(seconds=max(0, round(until - time.monotonic()))))
+            return Text(left, style="progress.remaining")
 
     most = max(20, console.width - 32)  # the numbers and a short bar stay legible
     label = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, min_width=min(40, most), max_width=most))

@@ -60,20 +60,22 @@ class Estimate:
 
     def __init__(self, groups: Sequence[Group], clock: Callable[[], float]) -> None:
         self._clock, self._start = clock, clock()
-        self._weights = {
-            (group.source.name, recipe.name): costs.seconds(group.source, recipe.name)
-            + costs.cost(group.source).model_seconds / len(group.recipes)
-            for group in groups
-            for recipe in group.recipes
+        self._files = {
+            (group.source.name, recipe.name): costs.seconds(group.source, recipe.name) for group in groups for recipe in group.recipes
         }
-        self._left, self._done = sum(self._weights.values()), 0.0
+        self._models = {group.source.name: float(costs.cost(group.source).model_seconds) for group in groups}
+        self._done = 0.0
 
     def finished(self, cell: Cell) -> None:
-        """Counts a cell as done. A file that was already there counts as no work."""
-        weight = self._weights[cell.model, cell.recipe]
-        self._left -= weight
+        """Counts a cell as done. A file that was there already counts as no work; a model's first one counts with what its files share."""
+        seconds = self._files.pop((cell.model, cell.recipe))
         if cell.status != "current":
-            self._done += weight
+            self._done += seconds + self._models.pop(cell.model, 0.0)
+
+    @property
+    def _left(self) -> float:
+        models = {model for model, _ in self._files}
+        return sum(self._files.values()) + sum(seconds for model, seconds in self._models.items() if model in models)
 
     @property
     def share(self) -> float:

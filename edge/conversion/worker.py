@@ -26,6 +26,8 @@ from tfvit.progress import Progress
 
 # Seconds that an interrupted child gets to stop by itself
 _PATIENCE_S = 15.0
+# How a process ends that the system killed for want of memory; Windows has no such signal
+_KILLED = -getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 class MatrixProcess:
@@ -50,8 +52,8 @@ class MatrixProcess:
         return self._child.process.pid
 
     def interrupt(self) -> None:
-        """Sends the child Ctrl-C."""
-        with contextlib.suppress(ProcessLookupError):
+        """Sends the child Ctrl-C. On Windows the console has sent it already, and Python refuses to."""
+        with contextlib.suppress(ProcessLookupError, ValueError):
             self._child.process.send_signal(signal.SIGINT)
 
     def close(self) -> None:
@@ -78,7 +80,7 @@ class MatrixProcess:
             self._events.put((self, "end", (*stage, time.perf_counter() - start, False)))
         code, how = self._child.ended()
         self._child.close()
-        action = "end other programs, use fewer --jobs or a larger machine" if code == -signal.SIGKILL else "convert it alone"
+        action = "end other programs, use fewer --jobs or a larger machine" if code == _KILLED else "convert it alone"
         self._events.put((self, "exit", (ended_early("exit code 0", how, action),)))
 
 

@@ -139,7 +139,7 @@ def regular(file: Path) -> Path:
         InputError: it is a pipe.
     """
     is_pipe = file.exists() and not file.is_file() and not file.is_dir()
-    if not is_pipe and file.is_absolute() and file.parts[1] in ("dev", "proc"):
+    if not is_pipe and file.is_absolute() and file.parts[1:2] in (("dev",), ("proc",)):
         return file.resolve()
     if is_pipe:
         raise InputError(

@@ -75,9 +75,10 @@ def _row(artifact: Artifact, validation: dict[str, Any] | None) -> str:
     drift, xnnpack = manifest["drift"], manifest["delegates"]["xnnpack"]
     accuracy = (validation or {}).get("accuracy")
     top1 = f"{100 * accuracy['target']['top1']['value']:.2f} %" if accuracy else "not measured"
+    same = "" if drift["top1_agreement"] is None else f"{100 * drift['top1_agreement']:.1f} %"
     cells = (
         f"{artifact.name}.tflite", f"{manifest['file']['size_bytes'] / 1e6:.2f}", manifest["recipe"],
-        f"{100 * drift['top1_agreement']:.1f} %", f"{drift['logits_snr_db']:g}", top1,
+        same, f"{drift['logits_snr_db']:g}", top1,
         f"{xnnpack['delegated_ops']} of {xnnpack['total_ops']} in {xnnpack['partitions']}", manifest["delegates"]["gpu"]["verdict"],
     )  # fmt: skip
     return "| " + " | ".join(_plain(str(cell)) for cell in cells) + " |"

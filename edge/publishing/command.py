@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -102,4 +103,4 @@ def lines(document: dict[str, Any]) -> str:
     said = [f"card: {document['card']}", f"files: {', '.join(document['files'])}"]
     if document["url"]:
         return "\n".join([*said, f"published: {document['url']}"])
-    return "\n".join([*said, f"next: python -m edge.publish {document['folder']} --to OWNER/NAME"])
+    return "\n".join([*said, f"next: python -m edge.publish {shlex.quote(document['folder'])} --to OWNER/NAME"])

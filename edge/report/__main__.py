@@ -26,7 +26,12 @@ def parser() -> Parser:
     parser = Parser(prog="python -m edge.report", description=__doc__, epilog=_EPILOG)
     parser.add_argument("directory", nargs="?", type=Path, metavar="DIR", help="folder with artifacts and their measurements")
     parser.add_argument(
-        "--device", action="append", type=Path, default=[], metavar="FILE", help="a phone's report; may be given several times"
+        "--device",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="a phone's report; may be given several times (default: those in the folder)",
     )
     parser.add_argument(
         "-o",

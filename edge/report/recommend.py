@@ -181,7 +181,10 @@ def _why_by_rule(target: str, chosen: FileFacts, fitting: Sequence[FileFacts]) -
         why = "float16 weights, the precision GPUs compute in" if float16 else "the smallest that runs whole on the GPU delegate"
         return [f"{why}; {_megabytes(chosen)}"]
     first, *then = rules.ORDER[CPU]
-    reasons = [f"no valid measurement on a CPU; by rule {first} comes first, then {', '.join(then)}"]
+    reasons = [
+        f"no valid measurement on a CPU; by rule {first} comes first, then {', '.join(then)}, as on CPUs with 8-bit dot products "
+        f"(AVX512-VNNI): on others {first} may gain little"
+    ]
     rows = [(facts, row) for facts in fitting for row in facts.host if row.measured and row.result["delegate"] == "cpu"]
     ran = [(row.result["median_ms"], facts.label) for facts, row in rows]
     if ran:
@@ -258,16 +261,21 @@ def _accuracy(facts: FileFacts) -> list[str]:
             )
         else:
             total = next((one["metrics"] for one in content["differences"] if one["name"] == "total"), None)
-            if total:
-                same = total["top1_agreement"]
+            same = total and total["top1_agreement"]
+            if same:
                 sentences.append(
                     f"same top-1 as Keras on {100 * same['value']:.2f} % ({100 * same['low']:.2f} to {100 * same['high']:.2f}) of {images}"
                 )
+            elif total:
+                sentences.append(f"{_snr(total['logits_snr_db'])} against Keras on {images}")
     if sentences:
         return sentences
     drift = facts.manifest["drift"]
-    snr = "not finite" if drift["logits_snr_db"] is None else f"{drift['logits_snr_db']:g} dB"
-    return [f"drift gate passed: logits SNR {snr} on {drift['samples']} images ({drift['source']}); not validated"]
+    return [f"drift gate passed: {_snr(drift['logits_snr_db'])} on {drift['samples']} images ({drift['source']}); not validated"]
+
+
+def _snr(decibels: float | None) -> str:
+    return f"logits SNR {'not finite' if decibels is None else f'{decibels:g} dB'}"
 
 
 def _milliseconds(row: HostRow) -> str:

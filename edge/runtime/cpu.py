@@ -291,7 +291,10 @@ class _Log:
 
     def text(self) -> str:
         end = os.fstat(self._descriptor).st_size
-        return os.pread(self._descriptor, end - self._start, self._start).decode(errors="replace")
+        if hasattr(os, "pread"):
+            return os.pread(self._descriptor, end - self._start, self._start).decode(errors="replace")
+        os.lseek(self._descriptor, self._start, os.SEEK_SET)  # Windows; reading to the end brings the position back
+        return os.read(self._descriptor, end - self._start).decode(errors="replace")
 
 
 @contextlib.contextmanager

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from edge.android.kotlin import LITERT_VERSION
 from edge.report.recommend import MEASURED
-from edge.shipping.steps import FAILED, LEFT_OUT, Request, Shipped, recommended_files
+from edge.shipping.steps import FAILED, LEFT_OUT, REPORT_FILE, Request, Shipped, recommended_files
 
 MOST_LINES = 10
 
@@ -44,7 +46,7 @@ def closing(request: Request, shipped: Shipped) -> list[str]:
             "nothing was made"
         ]
     files = recommended_files(shipped)
-    lines = [*_made(shipped), *_worth(request, shipped), f"page   {request.out / 'report.html'}"]
+    lines = [*_made(shipped), *_worth(request, shipped), f"page   {(request.out / REPORT_FILE).resolve()}"]
     lines += _paste(request, shipped, files)
     lines += [f"failed {step.name}: {step.words}" for step in failed]
     return (lines + _next(request, shipped, files, [step.name for step in failed]))[:MOST_LINES]
@@ -65,10 +67,9 @@ def _worth(request: Request, shipped: Shipped) -> list[str]:
     drift = {artifact.name: artifact.manifest["drift"] for artifact in shipped.artifacts}
     for name, found in drift.items():
         if f"{name}.tflite" in recommended_files(shipped)[:1]:
-            same = found["top1_agreement"]
-            lines.append(
-                f"answers the same top-1 as Keras on {100 * same:.1f} % of {found['samples']} images ({found['logits_snr_db']:g} dB)"
-            )
+            same, images = found["top1_agreement"], f"{found['samples']} images ({found['logits_snr_db']:g} dB)"
+            agree = "as Keras on" if same is None else f"the same top-1 as Keras on {100 * same:.1f} % of"
+            lines.append(f"answers {agree} {images}")
     return lines
 
 
@@ -76,11 +77,13 @@ def _paste(request: Request, shipped: Shipped, files: list[str]) -> list[str]:
     if not files:
         return []
     if request.app is None:
-        return [f'paste  Interpreter("{request.out / files[0]}")  # ai_edge_litert.interpreter']
+        return [f'paste  Interpreter("{(request.out / files[0]).as_posix()}")  # ai_edge_litert.interpreter']
     module = f"com.google.ai.edge.litert:litert:{LITERT_VERSION}"
     bundle = shipped.bundle or {}
     if bundle.get("framework") not in (None, "android"):
-        return [f"paste  python -m edge.bundle {request.out / files[0]} --app {request.app} prints the lines and the class"]
+        return [
+            f"paste  python -m edge.bundle {_quoted(request.out / files[0])} --app {_quoted(request.app)} prints the lines and the class"
+        ]
     groovy = (bundle.get("build_file") or "").endswith(".gradle")
     return [
         f"paste  implementation '{module}'" if groovy else f'paste  implementation("{module}")',
@@ -89,13 +92,17 @@ def _paste(request: Request, shipped: Shipped, files: list[str]) -> list[str]:
     ]
 
 
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
 def _next(request: Request, shipped: Shipped, files: list[str], failed: list[str]) -> list[str]:
     if failed:
         return ["next   mend what failed and run the same command again: the rest is kept"]
     if not files:
         return ["next   see the page: no file of these may ship as it is"]
     if request.app is None:
-        return [f"next   python -m edge.ship … --app APP, or edge.bundle {request.out / files[0]} --zip app.zip"]
+        return [f"next   python -m edge.ship … --app APP, or edge.bundle {_quoted(request.out / files[0])} --zip app.zip"]
     if request.images is None:
         return [
             "next   python -m edge.ship … --images DIR: how good it is on your images",

@@ -16,6 +16,7 @@ import yaml
 from edge import publish
 from edge.artifacts import artifact
 from edge.publishing.card import card
+from tests.edge import report_documents as made
 from tests.edge.small_models import run_command
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 
@@ -181,3 +182,9 @@ def test_the_card_says_what_the_manifests_say(folder):
     for one in artifacts:
         assert f"{one.manifest['file']['size_bytes'] / 1e6:.2f}" in text
     assert "Accuracy was not measured." in text
+
+
+def test_the_card_of_a_model_without_classes():
+    document = made.manifest("float16", top1_agreement=None)
+    text = card([artifact.Artifact(document["name"], b"", document)], "values", {})
+    assert "| float16 |  | 74.2 | not measured |" in text

@@ -8,12 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 from PIL import Image
 
 import edge
 from edge import ship
+from edge.artifacts.artifact import Artifact
 from edge.shipping import steps, summary
+from tests.edge import report_documents as made
 from tests.edge.small_models import MICRO, SEED, build, exports_remembered, rows_in_the_table, run_command
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
 
@@ -95,6 +98,22 @@ def test_on_a_fine_tuned_model_with_images(shipped, tmp_path):
 
 
 @pytest.mark.slow
+def test_on_a_model_that_gives_numbers(shipped, project, tmp_path):
+    micro = build(MICRO, SEED)
+    values = keras.Model(micro.input, keras.layers.Dense(2)(micro.get_layer("avg_pool").output))
+    values.compile(loss="mse")
+    values.save(tmp_path / "mine.keras")
+    preprocessing = ("--model-input", "normalized", "--resize", "32")
+    found = shipped(
+        tmp_path / "mine.keras", "--quant", "float32", *preprocessing, "--app", project, "--images", "builtin", "--samples", "4", "--out",
+        tmp_path / "out", "--json",
+    )  # fmt: skip
+    print(found.out, found.err)
+    assert set(statuses(found.out).values()) == {"done"}
+    assert any(line.startswith("answers as Keras on ") for line in json.loads(found.out)["closing"])
+
+
+@pytest.mark.slow
 def test_on_a_checkpoint(shipped, tmp_path):
     found = shipped(
         "--checkpoint", ROOT / "tfvit" / "cifar10" / "nano32.safetensors", "--quant", "float32", "--out", tmp_path / "out", "--json"
@@ -153,6 +172,15 @@ def test_in_python(tmp_path):
     assert isinstance(found, ship.Shipment)
     assert found.passed == (found.exit_code == EXIT_OK)
     assert "convert" in repr(found)
+
+
+@pytest.mark.parametrize(("same", "words"), [(0.96875, "the same top-1 as Keras on 96.9 % of 32"), (None, "as Keras on 32")])
+def test_what_a_file_is_worth_where_it_gives_no_classes(same, words, tmp_path):
+    document = made.manifest("float16", top1_agreement=same)
+    request = steps.Request("mine.keras", None, ("float16",), None, None, tmp_path, {}, None, "quick")
+    recommended = [{"target": "GPU", "file": document["name"], "basis": "by rule", "ships": True, "reasons": []}]
+    found = steps.Shipped([], [Artifact(document["name"], b"", document)], {"recommendations": recommended})
+    assert f"answers {words} images (74.2 dB)" in summary.closing(request, found)
 
 
 def test_a_measurement_of_other_files_is_not_current(tmp_path):

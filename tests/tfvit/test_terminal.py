@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tfvit import terminal
 from tfvit.errors import EXIT_CLOSED_PIPE, UsageError
 from tfvit.progress import Progress, duration
 from tfvit.terminal import Parser, Terminal, TerminalProgress, _fitted
@@ -70,6 +71,36 @@ def test_what_is_going_on_is_shown_on_a_terminal(stream):
     else:
         assert going_on == ""
         assert re.fullmatch(r"b: calibrate \(2\): 0.\d s\na: export: 1.0 s\n", _shown(stream))
+
+
+def test_what_follows_the_last_step_is_not_called_done(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    stream = io.StringIO()
+    stream.isatty = lambda: True
+    progress = TerminalProgress(stream)
+    with progress.stage("quantize", total=1, subject="a") as advance:
+        advance()
+        task = progress._bars.tasks[0]
+        before = task.elapsed
+        progress._bars.refresh()
+        assert (task.total, task.finished) == (None, False)
+        assert task.elapsed > before
+    assert "100%" not in _shown(stream)
+
+
+def test_the_time_that_is_left_is_counted_down(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    stream, now = io.StringIO(), [1000.0]
+    stream.isatty = lambda: True
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    progress = TerminalProgress(stream)
+    with progress.whole(3) as whole:
+        whole("a", 0.5, 100.0)
+        for _ in range(2):
+            now[0] += 60
+            progress._bars.refresh()
+    assert [left for left in ("0:00:40", "0:00:00") if not re.search(rf"1 of 3 .*0:00:0\d {left}", _shown(stream))] == []
 
 
 def test_a_stage_that_fails_is_not_called_done(stream):

@@ -289,6 +289,21 @@ def test_names_from_outside_are_isolated(tmp_path, reported):
     assert not re.search(r"<td[^>]*>(?!<bdi>|<span)", page)
 
 
+def test_a_validated_model_that_gives_numbers(tmp_path, reported):
+    """It has no classes to agree on: the ratio of signal and noise stands for it."""
+    document = made.manifest("int8", top1_agreement=None, top5_agreement=None)
+    content = made.validation(document, labelled=False)
+    content |= {"meaning": "values", "confidence": None, "flipped": {"number": 0, "shown": []}}
+    for one in content["differences"]:
+        one["metrics"] |= {"top1_agreement": None, "top1_in_top5": None, "top5_overlap": None, "kl": None}
+    made.save_artifact(tmp_path, made.changed(document, "output.meaning", "values"))
+    made.save(tmp_path / "validation.json", content)
+    code, _, err = reported(tmp_path)
+    assert (code, err) == (EXIT_OK, "")
+    (cpu, *_) = json.loads((tmp_path / "report.json").read_text())["recommendations"]
+    assert "logits SNR 38.1 dB against Keras on 5000 images of test.zip" in cpu["reasons"]
+
+
 @pytest.mark.slow
 def test_many_files_fit(tmp_path, reported):
     """The verdict comes first and names a few; the operations are a row a file."""
