@@ -32,7 +32,7 @@ from benchmarks.runtimes.runtime import UnavailableError, fetch  # noqa: E402
 from tfvit.errors import EXIT_OK, EXIT_UNUSABLE  # noqa: E402
 
 CSV, QEMU = ROOT / "results" / "arm_instructions.csv", ROOT / "build" / "qemu"
-# What the cores have: no dot product; one of four 8-bit products (sdot); matrix products of 8 bits (i8mm) and all that qemu knows
+# What the cores have: a dot product of four 8-bit products (sdot); none; everything that qemu knows, SME's matrix products among it
 CPUS = ("cortex-a76", "cortex-a53", "max")
 CASES = (
     *(f"nano32/{recipe}" for recipe in ("float32", "int8", "dynamic")),
