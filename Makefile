@@ -161,9 +161,9 @@ mediapipe: $(INSTALLED)
 	$(BIN)/python benchmarks/mediapipe_tasks.py --mediapipe-python build/mediapipe/bin/python --photos "$(PHOTOS)"
 
 bench: $(INSTALLED)
-	rm -f results/recipe_latency.csv
 	$(BIN)/python benchmarks/recipe_latency.py --variant tiny224 --csv results/recipe_latency.csv
 	$(BIN)/python benchmarks/recipe_latency.py --variant v2_tiny256 --csv results/recipe_latency.csv
+	$(BIN)/python benchmarks/recipe_latency.py --variant vit_tiny16_224 --csv results/recipe_latency.csv
 	$(BIN)/python benchmarks/operation_profile.py
 	$(BIN)/python benchmarks/fill_pages.py
 

@@ -4,7 +4,7 @@
 
 Files are converted with random weights (latency does not depend on their values) into a temporary folder, loaded side by side and run in
 turns, one inference each a round, so that whatever the machine does besides hits all of them alike. Milliseconds are this machine's;
-ratios are what carries over. `--csv FILE` appends the rows.
+ratios are what carries over, to CPUs of the same kind. `--csv FILE` adds the rows; those of other CPUs are kept.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.rows import write_rows  # noqa: E402
 from edge.latency.protocol import ratio_of_medians  # noqa: E402
 from edge.runtime.cpu import CPU, interleaved_milliseconds  # noqa: E402
 from edge.runtime.machine import cpu_name  # noqa: E402
-
-COLUMNS = ("variant", "recipe", "runtime", "threads", "rounds", "median_ms", "p5_ms", "p95_ms", "ratio", "ratio_low", "ratio_high", "cpu")
 
 
 def main() -> int:
@@ -54,12 +53,9 @@ def main() -> int:
             f"{row['recipe']:<10} {row['median_ms']:>8} ms   ratio {row['ratio']} (95 % interval {row['ratio_low']} to {row['ratio_high']})"
         )
     if arguments.csv:
-        new = not arguments.csv.exists()
-        with arguments.csv.open("a", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerows(rows)
+        known = list(csv.DictReader(arguments.csv.open())) if arguments.csv.exists() else []
+        measured = {(row["variant"], row["threads"], row["cpu"]) for row in rows}
+        write_rows(arguments.csv, [row for row in known if (row["variant"], row["threads"], row["cpu"]) not in measured] + rows)
     return 0
 
 
@@ -69,8 +65,8 @@ def _row(arguments: argparse.Namespace, recipe: str, times: np.ndarray, first: n
         "variant": arguments.variant,
         "recipe": recipe,
         "runtime": CPU,
-        "threads": arguments.threads,
-        "rounds": arguments.rounds,
+        "threads": str(arguments.threads),
+        "rounds": str(arguments.rounds),
         "median_ms": f"{np.median(times):.1f}",
         "p5_ms": f"{np.percentile(times, 5):.1f}",
         "p95_ms": f"{np.percentile(times, 95):.1f}",
