@@ -113,6 +113,7 @@ def test_what_is_said_wins_over_the_checkpoint(cli, run_folder, tmp_path):
     assert artifact.load(tmp_path / "out" / "my run-float32.tflite").labels == tuple("abcde")
 
 
+@pytest.mark.slow
 def test_what_nothing_says_is_assumed_loudly(cli, tensors, tmp_path):
     path = make.torch_save({"model_state_dict": {f"module.{name}": tensor for name, tensor in tensors.items()}}, tmp_path / "best.ckpt")
     ran = cli("--checkpoint", path)
@@ -237,6 +238,7 @@ def test_wrong_inputs_get_one_error_and_nothing_is_written(fill, words, cli, ten
     assert _written(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_backbone_gives_its_embedding(cli, tensors, tmp_path):
     """Where it is asked for: the file gives what the Keras backbone gives, and says what it is."""
     from tfvit import from_checkpoint

@@ -586,6 +586,7 @@ class Doubled(keras.layers.Layer):
 """
 
 
+@pytest.mark.slow
 def test_a_layer_of_the_users_own(cli, tmp_path, micro_model, monkeypatch):
     """The message names its class; --import registers it; another module is another model."""
     import keras
@@ -611,6 +612,7 @@ def test_a_layer_of_the_users_own(cli, tmp_path, micro_model, monkeypatch):
     assert own_model("own.keras", NOTHING_SAID, imports=["mylayers"]).identity != before
 
 
+@pytest.mark.slow
 def test_logits_that_spread_too_far_for_probabilities(cli, tmp_path, micro_model):
     """Scaled heads: what a softmax makes 0 is compared before it, so that a right file passes."""
     import keras

@@ -218,6 +218,7 @@ def test_the_layers_of_an_integer_only_file(validated, made, weights, pictures):
     assert all(10 < row["own_snr_db"] < MOST_INT8_SNR_DB for row in rows)
 
 
+@pytest.mark.slow
 def test_nan_in_one_image_fails_and_names_it(validated, made, weights, pictures, tmp_path):
     import tensorflow as tf
 

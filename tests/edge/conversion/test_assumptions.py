@@ -146,6 +146,7 @@ def test_labelled_images_decide(cli, own):
     assert _right(own / "out" / "own-float32.tflite", own / "photos") > 0.97
 
 
+@pytest.mark.slow
 def test_labels_in_the_wrong_order(cli, validated, own):
     """Seen on labelled images: by the conversion, and by the validation of a file that was converted without them."""
     (own / "wrong.txt").write_text("\n".join(NAMES[1:] + NAMES[:1]))
@@ -249,6 +250,7 @@ def test_what_is_said_of_a_variant_is_recorded_and_validated(cli, validated, tmp
     assert "the same pixels" in ran.out
 
 
+@pytest.mark.slow
 def test_what_is_attached_travels_with_the_saved_model(cli, tmp_path):
     """Into the manifest and what is fed; a flag says otherwise; nothing of it is assumed any more."""
     image = keras.Input((SIDE, SIDE, 3))

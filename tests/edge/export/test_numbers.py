@@ -163,6 +163,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_wrapping_gives_the_same_answers(micro_model, photos, reference, tmp_path, shape):
     from tfvit.weights import load_keras_model

@@ -76,6 +76,7 @@ def test_a_folder_of_real_artifacts(tiny, reported, tmp_path):
     assert document == json.loads((tmp_path / "tiny.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_equal_inputs_give_equal_bytes(full, reported, tmp_path):
     folder, _, text, _ = full
     assert reported(folder, "-o", tmp_path / "report.html")[0] == EXIT_OK

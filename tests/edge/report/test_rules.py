@@ -50,7 +50,8 @@ def test_position_tables_leave_a_file_whole(tmp_path):
         made.save_artifact(tmp_path, document)
     found = next(one for one in recommendations(read_inputs(tmp_path)) if one.target == rules.CPU)
     words = "whole in one XNNPACK partition (833 of 844 operations, the others are computed once, when the file is loaded)"
-    assert (found.file, found.reasons[1]) == ("nano32-int8", words)
+    assert found.file == "nano32-int8"
+    assert words in found.reasons
     more = made.changed(int8, "delegates.xnnpack.left_over", {"CONCATENATION": 1, "GATHER": 9, "GELU": 1})
     assert rules.why_not(rules.CPU, more) == "XNNPACK leaves 11 of 844 operations, 1 partition"
 
