@@ -135,10 +135,9 @@ class TerminalProgress(Progress):
         if self._bars is not None:
             self._bars.advance(self._tasks[name, subject])
             for task in self._bars.tasks:
+                # what follows the last step is not counted: no 100 %, and no clock that stands still
                 if task.id == self._tasks[name, subject] and task.finished:
-                    task.total = task.finished_time = (
-                        None  # what follows the last step is not counted: no 100 %, and no clock that stands still
-                    )
+                    task.total = task.finished_time = None
 
     def end(self, name: str, total: int | None, subject: str, seconds: float, finished: bool) -> None:
         super().end(name, total, subject, seconds, finished)
@@ -181,8 +180,7 @@ class TerminalProgress(Progress):
 
 
 def _bars(console: Any) -> Any:
-    """rich's bars; a finished bar disappears. A task with a field `until` counts down to it, in place of
-    rich's estimate."""
+    """rich's bars; a finished bar disappears. A task with a field `until` counts down to it, in place of rich's estimate."""
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
     from rich.table import Column
