@@ -22,6 +22,7 @@ from edge.export.float_model import FloatModel
 from edge.quantization.ranges import Calibration
 from edge.quantization.recipes import Recipe
 from edge.quantization.repair import Sensitivity
+from edge.quantization.smoothing import smoothed
 from tfvit.errors import InputError
 from tfvit.labels import checked_labels
 from tfvit.progress import as_step, counted, current, step
@@ -63,6 +64,7 @@ def convert(model: FloatModel, recipe: Recipe, images: Images, settings: Setting
     reference = finite_reference(model, images)
     graph = model.graph(recipe, settings.input_dtype, settings.output)
     calibration = _calibration(model, graph, recipe, images, settings)
+    graph, calibration = smoothed(graph, calibration, recipe)
     candidate = _candidate(model, graph, calibration, recipe, images, reference, settings)
     candidate = dataclasses.replace(candidate, further=_further(model, candidate, images))
     file = quantized(candidate)

@@ -69,12 +69,15 @@ class KeptFloatModel(FloatModel):
         def made() -> bytes:
             seen = make(graph, tensors, patches, pixels, sha256, threads, rows)
             names = {"names": np.asarray(list(seen.ranges)), "ranges": np.asarray(list(seen.ranges.values()), np.float64)}
-            return _to_bytes(names | {f"rows {name}": vectors for name, vectors in seen.rows.items()})
+            vectors = {f"rows {name}": values for name, values in seen.rows.items()}
+            return _to_bytes(names | vectors | {f"channels {name}": values for name, values in seen.channels.items()})
 
         inputs = {"file": sha256_of(graph), **self._of_images(sha256), "tensors": dict(tensors), "patches": dict(patches), "rows": rows}
         found = _from_bytes(self._kept("ranges", inputs, made))
         extremes = {str(name): (float(low), float(high)) for name, (low, high) in zip(found["names"], found["ranges"], strict=True)}
-        return Calibration(extremes, {name[len("rows ") :]: rows for name, rows in found.items() if name.startswith("rows ")})
+        return Calibration(
+            extremes, *({name[len(kind) :]: found[name] for name in found if name.startswith(kind)} for kind in ("rows ", "channels "))
+        )
 
     def _of_images(self, sha256: str) -> dict[str, Any]:
         return {"images": sha256, "preprocessing": dataclasses.asdict(self.preprocessing)}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from threadpoolctl import threadpool_limits
 
 from edge.quantization import clipping, gptq
 from edge.quantization.compact_constants import store_compactly
@@ -178,7 +179,7 @@ def _rounded_for_inputs(
         index, width = one
         return _rounded(model, [layer for layer in layers if layer.input == index], calibration.rows, width)
 
-    with ThreadPoolExecutor(threads) as pool:
+    with _side_by_side(threads) as pool:
         for (_, width), rounded in zip(wanted, pool.map(made, wanted), strict=True):
             calibration.rounded |= {(name, width): one for name, one in rounded.items()}
             for name in rounded:
@@ -193,6 +194,14 @@ def _rounded_for_inputs(
                 set_constant(model, layer, 2, rounded.bias)
     flatbuffer.drop_unused_buffers(model)
     return flatbuffer.write_model(model)
+
+
+@contextlib.contextmanager
+def _side_by_side(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool for layers that do not depend on each other. Each is computed on one thread: BLAS's own threads would spin beside the pool's,
+    which takes two to three times the processor time (small224 on two cores: 92 s instead of 34 s), for the same bytes."""
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        yield pool
 
 
 def _rounded(model: schema.ModelT, layers: Sequence[DenseLayer], rows: Mapping[str, np.ndarray], bits: int) -> dict[str, Rounded]:
@@ -233,7 +242,7 @@ def _clipped_inputs(
     def best(name: str) -> tuple[float, float]:
         return clipping.best_range(*calibration.ranges[name], calibration.rows[name], np.concatenate(readers[name]))
 
-    with ThreadPoolExecutor(threads) as pool:
+    with _side_by_side(threads) as pool:
         return calibration.ranges | dict(zip(readers, pool.map(best, readers), strict=True))
 
 

@@ -38,17 +38,20 @@ class Calibration:
     Attributes:
         ranges: tensor name -> minimum and maximum over all images.
         rows: tensor name -> [N, channels] input vectors of dense layers, from every image; patches of a convolution are flattened.
+        channels: tensor name -> [2, channels], minimum and maximum of each channel over all images, of what dense layers read.
         rounded: name of a dense layer's output and bits -> its weights rounded for those rows, kept by `edge.quantization.quantize` once
             they are made.
     """
 
     ranges: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     rows: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    channels: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     rounded: dict[tuple[str, int], Rounded] = dataclasses.field(default_factory=dict)
 
     def add(self, other: Calibration) -> None:
         self.ranges |= other.ranges
         self.rows |= other.rows
+        self.channels |= other.channels
 
 
 def collect(
@@ -75,16 +78,24 @@ def collect(
     names, patches = list(tensors), dict(patches or {})
     lows, highs = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     rows: dict[str, list[np.ndarray]] = {name: [] for name in patches}
+    channels: dict[str, np.ndarray] = {}
     interpreter = Interpreter(flatbuffer.with_outputs(float_file, [tensors[name] for name in names]), threads=threads)
     count = 0
     for sample in samples:
         rng = np.random.default_rng(count)
         count += 1
         for position, value in enumerate(interpreter.run_each(sample)):
-            lows[position] = np.minimum(lows[position], value.min())
-            highs[position] = np.maximum(highs[position], value.max())
-            if names[position] in patches:
-                rows[names[position]].append(_some_rows(value, patches[names[position]], rows_per_image, rng))
+            name = names[position]
+            low, high = value.min(), value.max()
+            if name in patches:
+                rows[name].append(_some_rows(value, patches[name], rows_per_image, rng))
+            if patches.get(name) == 1:
+                vectors = value.reshape(-1, value.shape[-1])
+                least, most = vectors.min(axis=0), vectors.max(axis=0)
+                if name in channels:
+                    least, most = np.minimum(channels[name][0], least), np.maximum(channels[name][1], most)
+                channels[name] = np.stack([least, most])
+            lows[position], highs[position] = np.minimum(lows[position], low), np.maximum(highs[position], high)
     if count == 0:
         raise InputError("no calibration images", expected="at least one image", received="none", action="name a folder with images")
     broken = [name for name, low, high in zip(names, lows, highs, strict=True) if not np.isfinite([low, high]).all()]
@@ -96,7 +107,7 @@ def collect(
             action="check the weights",
         )
     extremes = {name: (float(low), float(high)) for name, low, high in zip(names, lows, highs, strict=True)}
-    return Calibration(extremes, {name: np.concatenate(parts) for name, parts in rows.items()})
+    return Calibration(extremes, {name: np.concatenate(parts) for name, parts in rows.items()}, channels)
 
 
 def _some_rows(value: np.ndarray, patch: int, most: int, rng: np.random.Generator) -> np.ndarray:

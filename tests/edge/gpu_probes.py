@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks import foreign_kinds
+from benchmarks import foreign_kinds, gpu_reports
 
 _GENERATOR = np.random.default_rng(0)
 
@@ -126,6 +126,8 @@ PROBES = {
     "largest five": (lambda tf, x: tf.math.top_k(x, 5).values, [GRID]),
     # what files of others hold besides
     **foreign_kinds.PROBES,
+    # what others reported of the delegate
+    **gpu_reports.PROBES,
 }
 
 # The forms a rule is about: refused, wrong, or taken where a rule of thumb says they are not. Asked about more often than the rest.
@@ -173,6 +175,7 @@ QUANTIZED_PROBES = {
         [GRID],
     ),
     "a grid, then GELU": (lambda tf, x: tf.nn.gelu(tf.einsum("bhwc,cd->bhwd", x * 2.0, _SQUARE)), [GRID]),
+    **gpu_reports.QUANTIZED_PROBES,
 }
 
 TELLING_QUANTIZED = (

@@ -36,7 +36,8 @@ def test_gelu_in_other_operations(small_graph, approximate, most):
     written_out = _portable(file)
     counts = flatbuffer.operator_counts(flatbuffer.read_model(written_out))
     assert set(counts) == {"ADD", "LOGISTIC", "MUL"} | (set() if approximate else {"MINIMUM"})
-    for scale in (1e-3, 0.1, 1.0, 1e30):  # a square beyond float32 is cut off by the minimum
+    # a square beyond float32 is cut off by the minimum; at 1e30 XNNPACK's logistic function gives NaN on AVX-512
+    for scale in (1e-3, 0.1, 1.0, 1e20):
         difference = np.abs(Interpreter(written_out).run(VALUES * scale) - Interpreter(file).run(VALUES * scale)).max()
         assert difference <= most * max(1.0, scale), scale
 
