@@ -75,9 +75,7 @@ class KeptFloatModel(FloatModel):
         inputs = {"file": sha256_of(graph), **self._of_images(sha256), "tensors": dict(tensors), "patches": dict(patches), "rows": rows}
         found = _from_bytes(self._kept("ranges", inputs, made))
         extremes = {str(name): (float(low), float(high)) for name, (low, high) in zip(found["names"], found["ranges"], strict=True)}
-        return Calibration(
-            extremes, *({name[len(kind) :]: found[name] for name in found if name.startswith(kind)} for kind in ("rows ", "channels "))
-        )
+        return Calibration(extremes, _named("rows ", found), _named("channels ", found))
 
     def _of_images(self, sha256: str) -> dict[str, Any]:
         return {"images": sha256, "preprocessing": dataclasses.asdict(self.preprocessing)}
@@ -97,6 +95,11 @@ def _to_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     named: dict[str, Any] = dict(arrays)
     np.savez(file, **named)
     return file.getvalue()
+
+
+def _named(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Those whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
 
 
 def _from_bytes(content: bytes) -> dict[str, np.ndarray]:
