@@ -309,6 +309,22 @@ def foreign_table() -> str:
     return "\n".join([*lines, "", f"{len(rows)} kinds. {ran_on}."])
 
 
+def gpu_reports_table() -> str:
+    """What each release of the GPU delegate makes of graphs that others reported, and of our files."""
+    rows = _rows("gpu_reports.csv")
+    releases = list(dict.fromkeys(row["litert"] for row in rows))
+    lines = [f"| graph | {' | '.join(f'LiteRT {release}' for release in releases)} |", "|---" + "|---" * len(releases) + "|"]
+    for graph, report in dict.fromkeys((row["graph"], row["report"]) for row in rows):
+        own = {row["litert"]: row for row in rows if row["graph"] == graph}
+        cells = [f"{own[release]['outcome']} {own[release]['difference']}".strip() for release in releases]
+        lines.append(f"| {graph}{f' ({report})' if report else ''} | {' | '.join(cells)} |")
+    device = next(row["device"] for row in rows if row["device"])
+    arithmetic = ", ".join(dict.fromkeys(row["litert"] for row in rows if row["precision"] == "its own"))
+    note = f"GPU alone, on a software GPU ({device}), float32 arithmetic; {arithmetic} take no precision from Python and do not "
+    note += "say whether all of a graph ran on the GPU (ran)."
+    return "\n".join([*lines, "", note])
+
+
 def int4_table() -> str:
     """The 4-bit recipes beside the 8-bit ones: bytes, accuracy, what runs them."""
     rows = _rows("int4.csv")
@@ -399,6 +415,7 @@ TABLES = {
     "arm": arm_table,
     "gate": gate_table,
     "gpu": gpu_table,
+    "gpu_reports": gpu_reports_table,
     "headline": headline_table,
     "reference": reference_table,
     "conversion": conversion_table,

@@ -49,6 +49,8 @@ OUR_RECIPES = ("float32", "float16", "int8", "dynamic", "int4")
 # A share of the answers: beyond it a release is called wrong. 8-bit layers are computed in float on a GPU and round activations on a CPU.
 MOST_DIFFERENCE = 0.1
 SECONDS = 300
+# 2.1.6 and 2.2.0 cannot lock a buffer in about one run of three, whatever the file; the next run of the same file succeeds
+TRIES = 4
 
 _GENERATOR = np.random.default_rng(2)
 _HEADS, _TOKENS, _WIDTH = 3, 16, 8
@@ -124,7 +126,10 @@ def main() -> int:
         for name, file, inputs in _subjects(arguments.data, Path(given)):
             expected = _on_the_cpu(file, inputs)
             for release in sorted(releases, key=lambda version: [int(part) for part in version.split(".")]):
-                found = _on_the_gpu(file, inputs, expected, releases[release], Path(given))
+                for tries in range(1, TRIES + 1):
+                    found = _on_the_gpu(file, inputs, expected, releases[release], Path(given)) | {"tries": str(tries)}
+                    if found["outcome"] not in ("refused", "no answer"):
+                        break
                 rows.append({"graph": name, "report": REPORTS.get(name, ""), "litert": release} | found)
                 print(", ".join(rows[-1].values()), flush=True)
                 write_rows(arguments.csv, rows)
@@ -164,7 +169,8 @@ def _on_the_cpu(file: bytes, inputs: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _on_the_gpu(file: bytes, inputs: dict[str, np.ndarray], expected: np.ndarray, packages: Path | None, folder: Path) -> dict[str, str]:
-    """What one release's delegate does with a file: "whole", "wrong", "in part" (with the CPU's help) or "refused"."""
+    """What one release's delegate does with a file: "whole", "in part" (with the CPU's help), "ran" (it does not say), "wrong" or
+    "refused"."""
     paths = folder / "file.tflite", folder / "inputs.npz", folder / "outputs.npy"
     paths[0].write_bytes(file)
     named: dict[str, Any] = dict(inputs)
@@ -183,9 +189,7 @@ def _on_the_gpu(file: bytes, inputs: dict[str, np.ndarray], expected: np.ndarray
         return {"outcome": "refused", "difference": "", "precision": "", "why": why[:200], "device": device}
     told = json.loads(result[0])
     difference = float(np.linalg.norm(np.load(paths[2]) - expected) / np.linalg.norm(expected))
-    nodes = re.findall(r"Replacing (\d+) out of (\d+) node", done.stderr)  # what says it where a release has no call for it
-    whole = told["whole"] if told["whole"] is not None else bool(nodes) and all(taken == there for taken, there in nodes)
-    outcome = "wrong" if not difference <= MOST_DIFFERENCE else "whole" if whole else "in part"
+    outcome = "wrong" if not difference <= MOST_DIFFERENCE else {True: "whole", False: "in part", None: "ran"}[told["whole"]]
     return {"outcome": outcome, "difference": f"{difference:.1e}", "precision": told["precision"], "why": "", "device": device}
 
 

@@ -3,12 +3,14 @@
     python benchmarks/operation_profile.py [--variants tiny224,v2_tiny256] [--recipes int8]
 
 Converted with random weights; latency does not depend on their values. The times are LiteRT's own profiler's, which only its C API offers:
-libLiteRt.so of the Python package through ctypes (`litert/c/litert_compiled_model.h`, `litert_profiler.h`). One thread.
+libLiteRt.so of the Python package through ctypes (`litert/c/litert_compiled_model.h`, `litert_profiler.h`). One thread. Rows of others are
+kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import ctypes
 import itertools
 import os
@@ -35,18 +37,23 @@ _LINE = re.compile(r"^\s+(?:Delegate/)?(\S.*?)\s+(\d+)\s+([\d.]+)\s+([\d.]+)%\s+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variants", default="tiny224,v2_tiny256")
+    parser.add_argument("--variants", default="tiny224,v2_tiny256,vit_tiny16_224,vit_base16_224")
     parser.add_argument("--recipes", default="int8,dynamic,float32")
     parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument(
+        "--files", type=Path, help="folder of files with random weights that are there already, as `make matrix` makes them"
+    )
     parser.add_argument("--csv", type=Path, default=CSV)
     parser.add_argument("--file", type=Path, help="print the profiler's summary of this file and do nothing else")
     arguments = parser.parse_args()
     if arguments.file:
         print(profile(arguments.file, arguments.runs))
         return 0
-    rows = []
-    for variant, recipe in itertools.product(arguments.variants.split(","), arguments.recipes.split(",")):
-        made = variant_rows(variant, recipe, arguments.runs)
+    asked = list(itertools.product(arguments.variants.split(","), arguments.recipes.split(",")))
+    known = list(csv.DictReader(arguments.csv.open())) if arguments.csv.exists() else []
+    rows = [row for row in known if (row["variant"], row["recipe"]) not in asked]
+    for variant, recipe in asked:
+        made = variant_rows(variant, recipe, arguments.runs, arguments.files)
         products = sum(float(row["share"]) for row in made if row["operation"].startswith(MATRIX_PRODUCTS))
         print(f"{variant} {recipe}: {sum(float(row['total_ms']) for row in made):.1f} ms, {products:.1f} % in matrix products")
         rows += made
@@ -54,11 +61,12 @@ def main() -> int:
     return 0
 
 
-def variant_rows(variant: str, recipe: str, runs: int) -> list[dict[str, str]]:
+def variant_rows(variant: str, recipe: str, runs: int, files: Path | None) -> list[dict[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "edge.convert", "--variant", variant, "--quant", recipe, "--weights", "random:0", "--quiet"]
-        subprocess.run([*command, "--out", folder], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-        file = Path(folder) / f"{variant}-{recipe}.random.tflite"
+        if files is None:
+            command = [sys.executable, "-m", "edge.convert", "--variant", variant, "--quant", recipe, "--weights", "random:0", "--quiet"]
+            subprocess.run([*command, "--out", folder], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        file = (files or Path(folder)) / f"{variant}-{recipe}.random.tflite"
         command = [sys.executable, __file__, "--file", str(file), "--runs", str(runs)]  # the runtime takes its process down with it
         summary = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     rows = []

@@ -122,7 +122,11 @@ def measured(
         meter = LoadMeter([process.pid for process in running])
         times = dict(zip((process.pid for process in running), protocol.interleaved(running, preset, _say_share), strict=True))
         load = meter.cores()
-    ours = {made["precision"]: times.get(process.pid) for made, process in zip(found, processes, strict=True) if made["peer"] == OURS}
+    ours = {
+        made["precision"]: times[process.pid]
+        for made, process in zip(found, processes, strict=True)
+        if made["peer"] == OURS and process in running
+    }
     rows = []
     for made, process in zip(found, processes, strict=True):
         row = {"peer": made["peer"], "version": made["version"], "model": model, "precision": made["precision"], "threads": str(threads)}

@@ -37,7 +37,9 @@ def main() -> None:
     def convert(path: Path) -> None:
         recipe = path.stem.rpartition("-")[2]
         command = [sys.executable, "-m", "edge.convert", "--variant", variant, "--quant", recipe, "--weights", str(weights)]
-        subprocess.run([*command, "--output", "logits", "--out", str(folder), "--no-repair", "--no-gate", "--quiet"], cwd=ROOT, check=True)
+        done = subprocess.run([*command, "--output", "logits", "--out", str(folder), "--no-repair", "--no-gate", "--quiet"], cwd=ROOT)
+        if not path.exists():  # a file that misses its gate is written, and the exit code says that it does
+            raise RuntimeError(f"exit code {done.returncode}: {' '.join(command)}")
 
     def write_default(path: Path) -> None:
         path.write_bytes(default_int8(variant, weights, inputs(folder, "calibration", (3,))))

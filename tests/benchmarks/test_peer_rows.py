@@ -24,17 +24,19 @@ ROWS = [
 
 
 def test_the_fastest_file_of_a_peer_is_the_one_that_counts():
-    openvino, onnxruntime, faster = verdicts(ROWS)
+    openvino, onnxruntime, anyone, faster = verdicts(ROWS)
     assert "1.100 (1.090 to 1.110)" in openvino
     assert "does **not** hold" in openvino
     assert "0.550 (0.540 to 0.560)" in onnxruntime
     assert onnxruntime.endswith("at most 0.65: holds.")
+    assert "of all others (OpenVINO, int8, rest in bfloat16)" in anyone
+    assert anyone.endswith("at most 0.9: does **not** hold.")
     assert faster.startswith("**Faster than our int8: OpenVINO int8, rest in bfloat16 (")  # the fastest first
     assert "OpenVINO int8 (" in faster
 
 
 def test_an_interval_around_the_limit_decides_nothing():
-    openvino, _, faster, equal = verdicts([_row("OpenVINO", "int8", "33.0", "1.010", "0.980", "1.040")])
+    openvino, _, _, faster, equal = verdicts([_row("OpenVINO", "int8", "33.0", "1.010", "0.980", "1.040")])
     assert openvino.endswith("at most 1: **not decided** by this run.")
     assert faster == "Nothing here is seen to be faster than our int8."
     assert equal.startswith("Not told apart from it: OpenVINO int8 (")
