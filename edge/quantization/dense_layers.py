@@ -44,6 +44,11 @@ class DenseLayer:
         return "/".join(["merging" if part.endswith("_merging") else part for part in parts[-2:]])
 
 
+def num_inputs(model: schema.ModelT, layer: DenseLayer) -> int:
+    """How many numbers go into each output of a layer."""
+    return int(np.prod(flatbuffer.tensor_shape(model, layer.weights)[1:]))
+
+
 def multiplications(model: schema.ModelT, layer: DenseLayer) -> int:
     """Multiply-accumulates of a layer: what its time goes by."""
     return int(np.prod(flatbuffer.tensor_shape(model, layer.output)[:-1])) * int(np.prod(flatbuffer.tensor_shape(model, layer.weights)))

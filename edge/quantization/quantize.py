@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from edge.quantization import clipping, gptq
 from edge.quantization.compact_constants import store_compactly
-from edge.quantization.dense_layers import DenseLayer, dense_layers, set_constant, set_four_bits, takes_four_bits, weight_matrix
+from edge.quantization.dense_layers import DenseLayer, dense_layers, num_inputs, set_constant, set_four_bits, takes_four_bits, weight_matrix
 from edge.quantization.flat_means import flatten_means
 from edge.quantization.int8_movement import move_as_bytes
 from edge.quantization.portable import give_plain_names, make_portable
@@ -120,7 +120,7 @@ def layer_modes(model: schema.ModelT, recipe: Recipe, calibration: Calibration |
         recipe: says the mode of each role.
         calibration: where the recipe asks for it, static layers whose outputs 8 bits cannot hold on these samples go a step up its ladder.
     """
-    modes = {layer.name: recipe.dense_mode(layer.role) for layer in dense_layers(model)}
+    modes = {layer.name: recipe.dense_mode(layer.role, num_inputs(model, layer)) for layer in dense_layers(model)}
     modes |= {layer.name: DYNAMIC for layer in dense_layers(model) if modes[layer.name] == DYNAMIC4 and not takes_four_bits(model, layer)}
     if recipe.min_output_snr_db is not None and calibration is not None:
         for layer in dense_layers(model):

@@ -89,5 +89,5 @@ def test_float_files_are_left_alone(tiny):
 
 
 def test_the_int8_recipe_uses_it(tiny):
-    assert RECIPES["int8"].dense_mode("attention/query") == STATIC
+    assert RECIPES["int8"].dense_mode("attention/query", 64) == STATIC
     assert _types_moved(tiny.file("int8"))["TRANSPOSE", "INT8"] > 0

@@ -163,6 +163,25 @@ def test_types_of_every_dense_layer_in_int4(tiny):
     assert len(tiny.file("smallest")) < len(tiny.file("int4")) < len(tiny.file("int8"))
 
 
+@pytest.mark.parametrize(("recipe", "narrow", "wide"), [("int8", FLOAT, DYNAMIC), ("int4", FLOAT, DYNAMIC), ("float16", FLOAT, FLOAT)])
+def test_a_patch_embedding_stays_in_float_where_it_is_small(small_graph, recipe, narrow, wide):
+    """Patches of 4 x 4 pixels, as in windowed models, and of 16 x 16."""
+
+    def embedding(side):
+        weights = np.random.default_rng(0).standard_normal((side, side, 3, 8)).astype(np.float32)
+
+        def patches(x):
+            with tf.name_scope("patch_embedding/projection"):
+                return tf.nn.conv2d(x, weights, side, "VALID")
+
+        return flatbuffer.read_model(small_graph(patches, (1, 32, 32, 3)))
+
+    for side, mode in ((4, narrow), (16, wide)):
+        graph = embedding(side)
+        assert [layer.role for layer in dense_layers(graph)] == ["patch_embedding/projection"]
+        assert list(quantize.layer_modes(graph, RECIPES[recipe]).values()) == [mode]
+
+
 def test_four_bit_weights_are_the_ones_given(small_graph):
     """Every step, in even and odd places, at a scale of its own: the runtime computes with exactly these weights."""
     rng = np.random.default_rng(0)
