@@ -148,8 +148,8 @@ _WIDE = 256
 # Most layers have 34 to 39 dB; large models have some that end in a few large values, and lose points of accuracy to them.
 _MIN_OUTPUT_SNR_DB = 33.0
 # 8 bits: trained models have 28 to 39 dB without outliers and 27 to 34 with (decision 0041); 24 dB is where accuracy begins to go
-# (results/outliers.csv, results/gate_record.csv). On 32 images without labels, often of nothing in particular, the two best classes lie close:
-# 0.8 leaves six such flips, a broken file has far more. The last limit is of 256 images of the user's own, by results/gate_record.csv.
+# (results/outliers.csv, results/gate_record.csv). On 32 images without labels, often of nothing in particular, the two best classes lie
+# close: 0.8 leaves six such flips, a broken file has far more. The last limit is of 256 images of the user's own (results/gate_record.csv).
 _EIGHT_BITS = Limits(min_snr_db=24.0, min_agreement=0.8, max_top1_drop=1.0, min_photo_agreement=0.97)
 # 4 bits, and integers alone, have 20 to 29 dB where nothing is wrong
 _INTEGERS = dataclasses.replace(_EIGHT_BITS, min_snr_db=20.0)
