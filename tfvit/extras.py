@@ -8,7 +8,7 @@ from tfvit.errors import EnvironmentUnusableError
 
 # Extra -> the packages of it that are imported, by module
 EXTRAS = {
-    "edge": ("ai_edge_litert", "ai_edge_quantizer", "scipy", "platformdirs", "jsonschema"),
+    "edge": ("ai_edge_litert", "ai_edge_quantizer", "scipy", "threadpoolctl", "platformdirs", "jsonschema"),
     "report": ("jsonschema", "matplotlib", "jinja2"),
     "plots": ("matplotlib",),
     "cluster": ("distributed",),
