@@ -41,7 +41,7 @@ def _convolve_grids(model: schema.ModelT) -> None:
         outputs, inputs = flatbuffer.tensor_shape(model, layer.weights)
         tensors[layer.weights].shape = np.array([outputs, 1, 1, inputs], np.int32)
         if layer.bias is None:  # a convolution must have one
-            bias = _float_tensor(model, f"{layer.layer}/bias", (outputs,))
+            bias = flatbuffer.add_float_tensor(model, f"{layer.layer}/bias", (outputs,))
             flatbuffer.make_constant(model, bias, np.zeros(outputs, np.float32))
             layer.operator.inputs = np.array([layer.input, layer.weights, bias], np.int32)
         options = schema.Conv2DOptionsT()
@@ -111,15 +111,7 @@ class _Chain:
 
     def _tensor(self, shape: tuple[int, ...]) -> int:
         self._steps += 1
-        return _float_tensor(self._model, f"{self._name}/step{self._steps}", shape)
-
-
-def _float_tensor(model: schema.ModelT, name: str, shape: tuple[int, ...]) -> int:
-    tensor, tensors = schema.TensorT(), model.subgraphs[0].tensors
-    tensor.name, tensor.shape = name.encode(), np.array(shape, np.int32)
-    tensor.type, tensor.buffer = schema.TensorType.FLOAT32, 0
-    tensors.append(tensor)
-    return len(tensors) - 1
+        return flatbuffer.add_float_tensor(self._model, f"{self._name}/step{self._steps}", shape)
 
 
 def plain_name(name: str) -> str:

@@ -112,8 +112,8 @@ def _rounded_weights(weights: np.ndarray, bits: int) -> np.ndarray:
 def _divide(model: schema.ModelT, source: int, layers: Sequence[DenseLayer], factors: np.ndarray) -> int:
     """Lets layers read a tensor divided by factors, and takes these into their weights, in place; gives the new tensor's index."""
     graph = model.subgraphs[0]
-    target = _tensor(model, f"{flatbuffer.tensor_name(model, source)}/smoothed", flatbuffer.tensor_shape(model, source))
-    inverse = _tensor(model, f"{layers[0].layer}/smoothing", (len(factors),))
+    target = flatbuffer.add_float_tensor(model, f"{flatbuffer.tensor_name(model, source)}/smoothed", flatbuffer.tensor_shape(model, source))
+    inverse = flatbuffer.add_float_tensor(model, f"{layers[0].layer}/smoothing", (len(factors),))
     flatbuffer.make_constant(model, inverse, (1.0 / factors).astype(np.float32))
     product = schema.OperatorT()
     product.opcodeIndex = flatbuffer.operator_code(model, schema.BuiltinOperator.MUL, 1)
@@ -127,10 +127,3 @@ def _divide(model: schema.ModelT, source: int, layers: Sequence[DenseLayer], fac
         inputs[0] = target
         layer.operator.inputs = inputs
     return target
-
-
-def _tensor(model: schema.ModelT, name: str, shape: tuple[int, ...]) -> int:
-    tensor, tensors = schema.TensorT(), model.subgraphs[0].tensors
-    tensor.name, tensor.shape, tensor.type, tensor.buffer = name.encode(), np.array(shape, np.int32), schema.TensorType.FLOAT32, 0
-    tensors.append(tensor)
-    return len(tensors) - 1

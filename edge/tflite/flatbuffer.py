@@ -333,6 +333,15 @@ def text_of(name: Any) -> str:
     return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name or "")
 
 
+def add_float_tensor(model: schema.ModelT, name: str, shape: tuple[int, ...]) -> int:
+    """The index of a new float32 tensor, without a value, in the main graph."""
+    tensor, tensors = schema.TensorT(), model.subgraphs[0].tensors
+    tensor.name, tensor.shape = name.encode(), np.array(shape, np.int32)
+    tensor.type, tensor.buffer = schema.TensorType.FLOAT32, 0
+    tensors.append(tensor)
+    return len(tensors) - 1
+
+
 def make_constant(model: schema.ModelT, index: int, values: np.ndarray) -> None:
     """Makes a tensor a constant with a buffer of its own. Other tensors that share its old buffer keep theirs."""
     buffer = schema.BufferT()
