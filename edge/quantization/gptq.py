@@ -16,7 +16,8 @@ LOWEST4, HIGHEST4 = -8, 7
 GRID_ENDS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55)
 # Of the mean of the Hessian's diagonal, added to it: directions that the samples do not show keep their nearest rounding
 DAMPING = 0.01
-_BLOCK, _BLOCK4 = 128, 32
+# Inputs whose errors are passed on one by one; to those behind them by one product
+_BLOCK = 32
 
 
 def nearest(weights: np.ndarray) -> np.ndarray:
@@ -87,9 +88,9 @@ def four_bits(weights: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.
     remaining = np.tile(np.asarray(weights, np.float32)[:, order].T, (1, ends))
     steps, loss = np.empty(remaining.shape, np.int8), np.zeros(len(step))
     inputs = len(remaining)
-    change = np.empty((_BLOCK4, len(step)), np.float32)
-    for first in range(0, inputs, _BLOCK4):
-        last = min(first + _BLOCK4, inputs)
+    change = np.empty((_BLOCK, len(step)), np.float32)
+    for first in range(0, inputs, _BLOCK):
+        last = min(first + _BLOCK, inputs)
         errors = np.empty((last - first, len(step)), np.float32)
         for row in range(first, last):
             rounded = np.clip(np.round(remaining[row] / step), LOWEST4, HIGHEST4)

@@ -7,7 +7,10 @@ quantizer's own calibration is an order-dependent moving average and costs about
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import queue
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
@@ -68,7 +71,7 @@ def collect(
         float_file: the float flatbuffer.
         tensors: name -> index of the tensors to watch.
         samples: the model's inputs, each [1, H, W, 3].
-        threads: for the runtime.
+        threads: how many samples are run side by side, each on one thread.
         patches: of `tensors`, those to take rows of -> the side of a patch, 1 for what a dense layer reads.
         rows_per_image: how many rows of each: with 8 of 128 images about a thousand, a few for every weight of a row.
 
@@ -76,26 +79,31 @@ def collect(
         InputError: no samples, or a tensor that is not finite.
     """
     names, patches = list(tensors), dict(patches or {})
+    watching = flatbuffer.with_outputs(float_file, [tensors[name] for name in names])
+    # an interpreter a thread: one image on one thread each is faster than one image on all of them
+    free: queue.SimpleQueue[Interpreter] = queue.SimpleQueue()
+    for _ in range(threads):
+        free.put(Interpreter(watching))
+
+    def seen(count: int, sample: np.ndarray) -> _Seen:
+        interpreter = free.get()
+        try:
+            return _one(interpreter, names, sample, patches, rows_per_image, np.random.default_rng(count))
+        finally:
+            free.put(interpreter)
+
     lows, highs = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     rows: dict[str, list[np.ndarray]] = {name: [] for name in patches}
     channels: dict[str, np.ndarray] = {}
-    interpreter = Interpreter(flatbuffer.with_outputs(float_file, [tensors[name] for name in names]), threads=threads)
     count = 0
-    for sample in samples:
-        rng = np.random.default_rng(count)
+    for one in _in_turn(seen, samples, threads):
         count += 1
-        for position, value in enumerate(interpreter.run_each(sample)):
-            name = names[position]
-            low, high = value.min(), value.max()
-            if name in patches:
-                rows[name].append(_some_rows(value, patches[name], rows_per_image, rng))
-            if patches.get(name) == 1:
-                vectors = value.reshape(-1, value.shape[-1])
-                least, most = vectors.min(axis=0), vectors.max(axis=0)
-                if name in channels:
-                    least, most = np.minimum(channels[name][0], least), np.maximum(channels[name][1], most)
-                channels[name] = np.stack([least, most])
-            lows[position], highs[position] = np.minimum(lows[position], low), np.maximum(highs[position], high)
+        lows, highs = np.minimum(lows, one.lows), np.maximum(highs, one.highs)
+        for name, some in one.rows.items():
+            rows[name].append(some)
+        for name, (least, most) in one.channels.items():
+            before = channels.get(name, one.channels[name])
+            channels[name] = np.stack([np.minimum(before[0], least), np.maximum(before[1], most)])
     if count == 0:
         raise InputError("no calibration images", expected="at least one image", received="none", action="name a folder with images")
     broken = [name for name, low, high in zip(names, lows, highs, strict=True) if not np.isfinite([low, high]).all()]
@@ -108,6 +116,44 @@ def collect(
         )
     extremes = {name: (float(low), float(high)) for name, low, high in zip(names, lows, highs, strict=True)}
     return Calibration(extremes, {name: np.concatenate(parts) for name, parts in rows.items()}, channels)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """What one sample shows: extremes in the order of the tensors, the rest by their names."""
+
+    lows: np.ndarray
+    highs: np.ndarray
+    rows: dict[str, np.ndarray]
+    channels: dict[str, np.ndarray]
+
+
+def _one(
+    interpreter: Interpreter, names: Sequence[str], sample: np.ndarray, patches: Mapping[str, int], most: int, rng: np.random.Generator
+) -> _Seen:
+    seen = _Seen(np.empty(len(names)), np.empty(len(names)), {}, {})
+    for position, (name, value) in enumerate(zip(names, interpreter.watch(sample), strict=True)):
+        if patches.get(name) == 1:
+            vectors = value.reshape(-1, value.shape[-1])
+            seen.channels[name] = np.stack([vectors.min(axis=0), vectors.max(axis=0)])
+            seen.lows[position], seen.highs[position] = seen.channels[name][0].min(), seen.channels[name][1].max()
+        else:
+            seen.lows[position], seen.highs[position] = value.min(), value.max()
+        if name in patches:
+            seen.rows[name] = _some_rows(value, patches[name], most, rng)
+    return seen
+
+
+def _in_turn(function: Callable[[int, np.ndarray], _Seen], samples: Iterable[np.ndarray], threads: int) -> Iterator[_Seen]:
+    """`function` of every sample and its number, in their order; no more samples are read than are worked on."""
+    with ThreadPoolExecutor(threads) as pool:
+        running: deque[Future[_Seen]] = deque()
+        for count, sample in enumerate(samples):
+            running.append(pool.submit(function, count, sample))
+            if len(running) == threads:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
 
 def _some_rows(value: np.ndarray, patch: int, most: int, rng: np.random.Generator) -> np.ndarray:

@@ -184,11 +184,16 @@ class Interpreter:
 
     def run_each(self, pixels: np.ndarray) -> Iterator[np.ndarray]:
         """Runs one input and gives the outputs one at a time, since many large outputs would not fit into memory together."""
+        for output in self.watch(pixels):
+            yield output.copy()
+
+    def watch(self, pixels: np.ndarray) -> Iterator[np.ndarray]:
+        """The same without copies: an array may be the runtime's own memory, and must be let go of before the next run."""
         self.write({next(iter(self.inputs)): pixels})
         with _in_our_words("run"):
             self._interpreter.invoke()
         for output in self._outputs:
-            yield output.real(self._interpreter.get_tensor(output.index))
+            yield output.real(self._interpreter.tensor(output.index)())
 
     def write(self, values: Mapping[str, np.ndarray]) -> None:
         """Sets the inputs, by name.

@@ -75,6 +75,16 @@ def test_the_order_of_images_does_not_matter(micro_float, images, collected):
     assert all(collected[name][0] <= low and high <= collected[name][1] for name, (low, high) in fewer.items())
 
 
+def test_images_side_by_side_show_the_same(micro_float, images):
+    tensors, patches = quantize.watched_tensors(micro_float, INT8)
+    alone, side_by_side = (ranges.collect(micro_float, tensors, images, threads, patches) for threads in (1, 3))
+    assert side_by_side.ranges == alone.ranges
+    for kept, expected in ((side_by_side.rows, alone.rows), (side_by_side.channels, alone.channels)):
+        assert list(kept) == list(expected)
+        assert all(np.array_equal(kept[name], expected[name]) for name in expected)
+    assert {name: (low.min(), high.max()) for name, (low, high) in alone.channels.items()}.items() <= alone.ranges.items()
+
+
 def test_no_images(micro_float):
     with pytest.raises(InputError, match="no calibration images"):
         ranges.collect(micro_float, quantize.static_tensors(micro_float, ALL_STATIC), [], threads=1)
