@@ -10,7 +10,6 @@ others are kept.
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import json
 import subprocess
@@ -23,7 +22,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.rows import write_rows  # noqa: E402
+from benchmarks.rows import read_rows, write_rows  # noqa: E402
 from calibration.image_set import open_image_set  # noqa: E402
 from edge.drift.metrics import measure  # noqa: E402
 from edge.latency.protocol import ratio_of_medians  # noqa: E402
@@ -50,7 +49,7 @@ def main() -> int:
     parser.add_argument("--csv", type=Path, default=CSV)
     arguments = parser.parse_args()
     calibration = arguments.calibration or str(arguments.data / "train.zip")
-    known = {(row["variant"], row["recipe"]): row for row in csv.DictReader(arguments.csv.open())} if arguments.csv.exists() else {}
+    known = {(row["variant"], row["recipe"]): row for row in read_rows(arguments.csv)}
     for variant in arguments.variants.split(","):
         made = variant_rows(variant, arguments.recipes.split(","), calibration, arguments.data / "test.zip", arguments.rounds)
         known |= {(row["variant"], row["recipe"]): row for row in made}

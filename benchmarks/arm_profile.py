@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import bisect
-import csv
 import os
 import re
 import subprocess
@@ -26,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.arm_inference import LIBRARY  # noqa: E402
-from benchmarks.rows import write_rows  # noqa: E402
+from benchmarks.rows import read_rows, write_rows  # noqa: E402
 from benchmarks.runtimes import litert_aarch64  # noqa: E402
 from benchmarks.runtimes.runtime import UnavailableError, fetch  # noqa: E402
 from tfvit.errors import EXIT_OK, EXIT_UNUSABLE  # noqa: E402
@@ -74,7 +73,7 @@ def main() -> int:
     except UnavailableError as error:
         print(f"not tested: {error}", file=sys.stderr)
         return EXIT_UNUSABLE
-    rows = list(csv.DictReader(CSV.open())) if CSV.exists() else []
+    rows = read_rows(CSV)
     cases = [tuple(case.split("/")) for case in arguments.cases.split(",")]
     files = [file_of(variant, recipe, arguments.files) for variant, recipe in cases]
     for cpu in arguments.cpus.split(","):

@@ -23,6 +23,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.rows import read_rows  # noqa: E402
 from edge.conversion.costs import MEASURED  # noqa: E402
 from edge.quantization.recipes import RECIPES  # noqa: E402
 from edge.runtime.cpu import interleaved_milliseconds  # noqa: E402
@@ -57,7 +58,7 @@ def main() -> int:
     if code not in (0, 1):
         return code
     cells = {(cell["model"], cell["recipe"]): cell for cell in json.loads(table.read_text())["cells"] if cell["status"] != "failed"}
-    rows = list(csv.DictReader(arguments.csv.open())) if arguments.csv.exists() else []
+    rows = read_rows(arguments.csv)
     known = {(row["variant"], row["recipe"]): row for row in rows}
     for variant in arguments.variants.split(","):
         made = [cells[variant, recipe] for recipe in arguments.recipes.split(",") if (variant, recipe) in cells]

@@ -9,7 +9,6 @@ time; those already in results/delegate_coverage.csv are kept. On a software GPU
 from __future__ import annotations
 
 import argparse
-import csv
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.rows import write_rows  # noqa: E402
+from benchmarks.rows import read_rows, write_rows  # noqa: E402
 from edge.inspection import command  # noqa: E402
 from tfvit.variants import VARIANTS  # noqa: E402
 
@@ -37,7 +36,7 @@ def main() -> int:
     parser.add_argument("--files", type=Path, help="folder of `make matrix`: its files are taken, and none is converted")
     parser.add_argument("--csv", type=Path, default=CSV)
     arguments = parser.parse_args()
-    rows = list(csv.DictReader(arguments.csv.open())) if arguments.csv.exists() else []
+    rows = read_rows(arguments.csv)
     failed = False
     for variant in arguments.variants.split(","):
         if any(row["variant"] == variant for row in rows):

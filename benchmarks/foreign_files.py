@@ -11,7 +11,6 @@ calls whole what the delegate refuses, or refused what it takes whole.
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import sys
 import tempfile
@@ -22,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from benchmarks import foreign_kinds  # noqa: E402
-from benchmarks.rows import write_rows  # noqa: E402
+from benchmarks.rows import read_rows, write_rows  # noqa: E402
 from edge.inspection import command  # noqa: E402
 from edge.latency.agreement import Judgement, judged  # noqa: E402
 from edge.latency.subject import Subject, subject  # noqa: E402
@@ -89,7 +88,7 @@ def main() -> int:
     arguments = parser.parse_args()
     kinds = [*foreign_kinds.FILES, *foreign_kinds.PROBES]
     asked = set(arguments.kinds.split(";")) if arguments.kinds else set(kinds)
-    known = {one["kind"]: one for one in csv.DictReader(arguments.csv.open(encoding="utf-8"))} if arguments.csv.exists() else {}
+    known = {one["kind"]: one for one in read_rows(arguments.csv)}
     failed = False
     with tempfile.TemporaryDirectory() as folder:
         for kind in (kind for kind in kinds if kind in asked and (arguments.kinds or kind not in known)):

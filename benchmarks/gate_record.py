@@ -2,7 +2,8 @@
 
     python benchmarks/gate_record.py --data cifar10/        # train.zip (calibration) and test.zip; about 20 minutes
 
-The files: every recipe of the shipped models, and ten damaged float files of each. Each answers all test images. From twenty draws of 256
+The files: every recipe of the shipped models, and ten damaged float files of each; rows of files that are not made again are kept. Each
+answers all test images. From twenty draws of 256
 of them, without labels, come the counted and the estimated share of changed answers (`edge.drift.agreement`); from all of them with labels
 the real share and the loss of top-1. The recipes' limits in `edge.quantization.recipes` were chosen by this table.
 """
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.accuracy import SHIPPED, test_images  # noqa: E402
-from benchmarks.rows import write_rows  # noqa: E402
+from benchmarks.rows import read_rows, write_rows  # noqa: E402
 from edge import convert  # noqa: E402
 from edge.drift.agreement import Agreement, agreement  # noqa: E402
 from edge.drift.metrics import snr_db  # noqa: E402
@@ -38,10 +39,11 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder with train.zip and test.zip")
     parser.add_argument("--variants", default=",".join(SHIPPED))
     parser.add_argument("--recipes", default=",".join(name for name in RECIPES if name not in ("float32", "smallest", "w8a16")))
+    parser.add_argument("--no-damaged", dest="damaged", action="store_false", help="the recipes alone")
     parser.add_argument("--every", type=int, default=1, help="take each N-th test image (%(default)s)")
     parser.add_argument("--csv", type=Path, default=CSV)
     arguments = parser.parse_args()
-    rows = []
+    rows = read_rows(arguments.csv)
     for variant in arguments.variants.split(","):
         pixels, labels = (values[:: arguments.every] for values in test_images(variant, arguments.data / "test.zip"))
         with tempfile.TemporaryDirectory() as folder:
@@ -52,12 +54,19 @@ def main() -> int:
             )  # fmt: skip
             made = {name: (Path(folder) / f"{variant}-{name}.tflite").read_bytes() for name in names}
         reference = answers(made["float32"], pixels)
-        files = [(name, made[name]) for name in names[1:]] + list(damaged(made["float32"]))
+        files = [(name, made[name]) for name in names[1:]] + (list(damaged(made["float32"])) if arguments.damaged else [])
         for name, file in files:
-            rows.append(row(variant, name, reference, answers(file, pixels), labels))
-            print("  ".join(str(value) for value in rows[-1].values()), flush=True)
+            found = row(variant, name, reference, answers(file, pixels), labels)
+            rows = sorted([one for one in rows if (one["variant"], one["file"]) != (variant, name)] + [found], key=_order)
+            print("  ".join(str(value) for value in found.values()), flush=True)
             write_rows(arguments.csv, rows)
     return 0
+
+
+def _order(row: dict[str, str]) -> tuple[int, int]:
+    """Variants as they ship, of each the recipes as they are listed, and behind them what was damaged."""
+    recipes = list(RECIPES)
+    return list(SHIPPED).index(row["variant"]), recipes.index(row["file"]) if row["file"] in recipes else len(recipes)
 
 
 def answers(file: bytes, pixels: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@
 Each file is made by `edge.convert`. The shipped models are calibrated on draws of training images and judged on the test images: figures
 are means over the draws, the file is the first draw's. Of the first draw alone are the 8-bit recipes (results/calibration_draws.csv has
 int8's five) and `smallest`, which measures every layer. The others have random weights and the built-in images, which say something of
-errors and nothing of accuracy. Their latency is in results/recipe_latency.csv.
+errors and nothing of accuracy. Their latency is in results/recipe_latency.csv. Rows of other variants are kept.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.accuracy import SHIPPED, keras_logits, test_images  # noqa: E402
-from benchmarks.rows import write_rows  # noqa: E402
+from benchmarks.rows import read_rows, write_rows  # noqa: E402
 from edge.drift.metrics import Drift, measure  # noqa: E402
 from edge.runtime.cpu import CPU, Interpreter  # noqa: E402
 from edge.runtime.machine import cpu_name  # noqa: E402
@@ -54,8 +54,9 @@ def main() -> int:
     parser.add_argument("--test-images", type=int, default=5000, help="at most, evenly spread (%(default)s)")
     parser.add_argument("--csv", type=Path, default=CSV)
     arguments = parser.parse_args()
-    rows = []
-    for variant in arguments.variants.split(","):
+    variants = arguments.variants.split(",")
+    rows = [row for row in read_rows(arguments.csv) if row["variant"] not in variants]
+    for variant in variants:
         made = _of_shipped(variant, arguments) if variant in SHIPPED else _of_random(variant, arguments)
         for row in made:
             print("  ".join(row[name] for name in ("variant", "recipe", "bytes_per_parameter", "snr_db", "drop", "agreement")), flush=True)

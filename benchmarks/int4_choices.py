@@ -4,7 +4,8 @@
 
 All files of a variant start from one float file and one draw of calibration images. The shipped models are calibrated on training images
 and judged on every fifth test image; tiny224 has random weights and generated images, which say something of errors, nothing of accuracy.
-"theirs" are ai-edge-quantizer's algorithms, on the same layers. Latency is measured by benchmarks/int4.py.
+"theirs" are ai-edge-quantizer's algorithms, on the same layers. Latency is measured by benchmarks/recipe_latency.py. Rows of other
+variants are kept.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ai_edge_quantizer.recipe_manager import AlgorithmName  # noqa: E402
 
 from benchmarks.int4_blocks import rounded_in_blocks, set_blocks  # noqa: E402
 from benchmarks.rounding import _generated, _images, _silence  # noqa: E402
-from benchmarks.rows import write_rows  # noqa: E402
+from benchmarks.rows import read_rows, write_rows  # noqa: E402
 from edge.drift.metrics import measure  # noqa: E402
 from edge.export import to_tflite  # noqa: E402
 from edge.export.rewrites import reparametrize  # noqa: E402
@@ -230,8 +231,9 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "cifar10", help="train.zip and test.zip")
     parser.add_argument("--csv", type=Path, default=CSV)
     arguments = parser.parse_args()
-    rows: list[dict[str, str]] = []
-    for name in arguments.variants.split(","):
+    variants = arguments.variants.split(",")
+    rows = [row for row in read_rows(arguments.csv) if row["variant"] not in variants]
+    for name in variants:
         rows += variant_rows(VARIANTS[name], arguments.data)
         write_rows(arguments.csv, rows)
     return 0

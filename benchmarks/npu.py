@@ -9,7 +9,6 @@ thinks it takes, depends on shapes and types alone. Rows of other variants are k
 from __future__ import annotations
 
 import argparse
-import csv
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.rows import write_rows  # noqa: E402
+from benchmarks.rows import read_rows, write_rows  # noqa: E402
 from edge.inspection import vela  # noqa: E402
 from edge.tflite import flatbuffer, npu_rules  # noqa: E402
 from tfvit.variants import VARIANTS  # noqa: E402
@@ -38,7 +37,7 @@ def main() -> int:
     parser.add_argument("--files", type=Path, help="folder of converted files: none is converted")
     arguments = parser.parse_args()
     variants, recipes = arguments.variants.split(","), arguments.recipes.split(",")
-    rows = list(csv.DictReader(CSV.open())) if CSV.exists() else []
+    rows = read_rows(CSV)
     for variant in variants:
         rows = [row for row in rows if row["variant"] != variant or row["recipe"] not in recipes]
         with tempfile.TemporaryDirectory() as scratch:

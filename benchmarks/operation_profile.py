@@ -10,7 +10,6 @@ kept.
 from __future__ import annotations
 
 import argparse
-import csv
 import ctypes
 import itertools
 import os
@@ -23,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.rows import write_rows  # noqa: E402
+from benchmarks.rows import read_rows, write_rows  # noqa: E402
 from edge.runtime.machine import cpu_name  # noqa: E402
 
 CSV = ROOT / "results" / "operation_profile.csv"
@@ -50,7 +49,7 @@ def main() -> int:
         print(profile(arguments.file, arguments.runs))
         return 0
     asked = list(itertools.product(arguments.variants.split(","), arguments.recipes.split(",")))
-    known = list(csv.DictReader(arguments.csv.open())) if arguments.csv.exists() else []
+    known = read_rows(arguments.csv)
     rows = [row for row in known if (row["variant"], row["recipe"]) not in asked]
     for variant, recipe in asked:
         made = variant_rows(variant, recipe, arguments.runs, arguments.files)

@@ -3,7 +3,8 @@
     python benchmarks/outlier_recipes.py --data cifar10/        # train.zip (calibration) and test.zip; about 25 minutes
 
 Two residual channels of each deep stage lie at 30, 100 and 1000 times the rest (see benchmarks/outlier_training.py); ratio 1 is the shipped
-model. Files are made as `edge.convert` makes them, with gate and repair; one that the gate refuses is a row that says why.
+model. Files are made as `edge.convert` makes them, with gate and repair; one that the gate refuses is a row that says why. Rows of other
+variants are kept.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.accuracy import SHIPPED, test_images  # noqa: E402
-from benchmarks.rows import write_rows  # noqa: E402
+from benchmarks.rows import read_rows, write_rows  # noqa: E402
 from edge.drift.metrics import measure  # noqa: E402
 from edge.runtime.cpu import Interpreter  # noqa: E402
 
@@ -39,8 +40,9 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1, help="take each N-th test image (%(default)s)")
     parser.add_argument("--csv", type=Path, default=CSV)
     arguments = parser.parse_args()
-    rows: list[dict[str, str]] = []
-    for variant in arguments.variants.split(","):
+    variants = arguments.variants.split(",")
+    rows = [row for row in read_rows(arguments.csv) if row["variant"] not in variants]
+    for variant in variants:
         pixels, labels = (values[:: arguments.every] for values in test_images(variant, arguments.data / "test.zip"))
         lost: dict[str, float] = {}
         for ratio in RATIOS:

@@ -10,7 +10,6 @@ ratios are what carries over, to CPUs of the same kind. `--csv FILE` adds the ro
 from __future__ import annotations
 
 import argparse
-import csv
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.rows import write_rows  # noqa: E402
+from benchmarks.rows import read_rows, write_rows  # noqa: E402
 from edge.latency.protocol import ratio_of_medians  # noqa: E402
 from edge.runtime.cpu import CPU, interleaved_milliseconds  # noqa: E402
 from edge.runtime.machine import cpu_name  # noqa: E402
@@ -53,7 +52,7 @@ def main() -> int:
             f"{row['recipe']:<10} {row['median_ms']:>8} ms   ratio {row['ratio']} (95 % interval {row['ratio_low']} to {row['ratio_high']})"
         )
     if arguments.csv:
-        known = list(csv.DictReader(arguments.csv.open())) if arguments.csv.exists() else []
+        known = read_rows(arguments.csv)
         measured = {(row["variant"], row["threads"], row["cpu"]) for row in rows}
         write_rows(arguments.csv, [row for row in known if (row["variant"], row["threads"], row["cpu"]) not in measured] + rows)
     return 0

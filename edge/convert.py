@@ -132,8 +132,8 @@ def parser() -> Parser:
         "--position-tables",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="position biases of large windows (V2 at 256 and 384 px) as small tables; without, larger files, and nothing for a GPU to "
-        "look up at every inference",
+        help="position biases and masks of large windows (V2 at 256 and 384 px) as small tables; without, larger files, and nothing for a "
+        "GPU to look up at every inference",
     )
     parser.add_argument(
         "--portable",

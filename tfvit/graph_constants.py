@@ -6,8 +6,8 @@ from typing import Any
 
 # What the names of substituted constants begin with; no layer can be called so
 POSITION_BIAS, MASK = "position_bias ", "mask "
-# The table of a position bias, in files that hold it instead (edge.quantization.position_tables)
-POSITION_TABLE = "position_table "
+# The tables of position biases and masks, in files that hold them instead (edge.quantization.position_tables)
+POSITION_TABLE, MASK_TABLE = "position_table ", "mask_table "
 # Added to the scores of token pairs that must not see each other. Finite, and within float16's range: exp(-100) is 0 there too.
 MASK_VALUE = -100.0
 # What becomes of the zeros that fill up the last windows: ours are masked out of the attention. Elsewhere they take part in it;

@@ -10,7 +10,6 @@ LiteRT against the Keras model. Exit codes: 0 told, whatever was found, 3 a read
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import subprocess
 import sys
@@ -21,7 +20,7 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.rows import write_rows  # noqa: E402
+from benchmarks.rows import read_rows, write_rows  # noqa: E402
 from benchmarks.runtimes import comparison  # noqa: E402
 from benchmarks.runtimes.runtime import UnavailableError, fetch, last_line  # noqa: E402
 from calibration import builtin  # noqa: E402
@@ -52,7 +51,7 @@ def main() -> int:
     parser.add_argument("--environments", type=Path, default=BUILD)
     arguments = parser.parse_args()
     recipes, forms, missing = arguments.recipes.split(","), arguments.forms.split(","), False
-    rows = list(csv.DictReader(CSV.open())) if CSV.exists() else []
+    rows = read_rows(CSV)
     files = {}
     for form in forms:
         wanted = [recipe for recipe in recipes if form == USUAL or RECIPES[recipe].has_portable_form]

@@ -10,7 +10,6 @@ runtimes know the version of an operation and fail when they compute it. Rows of
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import re
 import subprocess
@@ -24,7 +23,7 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.rows import write_rows  # noqa: E402
+from benchmarks.rows import read_rows, write_rows  # noqa: E402
 from benchmarks.runtimes.runtime import BUILD, HERE, UnavailableError, fetch, last_line  # noqa: E402
 from edge.quantization.recipes import RECIPES  # noqa: E402
 from edge.tflite import flatbuffer  # noqa: E402
@@ -138,9 +137,7 @@ def main() -> int:
             command = [sys.executable, "-m", "edge.convert", "--variant", variant, "--weights", "cifar10", "--quant", arguments.recipes]
             command += ["--out", str(arguments.files), "--output", "probabilities", "--calibration-samples", "16", "--drift-samples", "1"]
             subprocess.run([*command, "--no-gate", "--quiet"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    known = {}
-    if CSV.exists():
-        known = {(row["operation"], row["types"], row["operator_version"]): row for row in csv.DictReader(CSV.open())}
+    known = {(row["operation"], row["types"], row["operator_version"]): row for row in read_rows(CSV)}
     missing = False
     with tempfile.TemporaryDirectory() as scratch:
         folder, rows = Path(scratch), []

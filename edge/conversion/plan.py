@@ -49,7 +49,7 @@ class Settings:
         explain: whether each dense layer's own effect on the logits is measured.
         min_runtime: the oldest TensorFlow Lite the files must run on, for example (2, 14); None for any.
         max_size_bytes: of a file of the recipe that fits one, with its metadata and labels; None for the smallest.
-        position_tables: whether recipes that can store position biases as tables do.
+        position_tables: whether recipes that can store position biases and masks as tables do.
         portable: whether files hold nothing but what readers other than LiteRT have too; of recipes that `has_portable_form`.
         threads: for running files.
     """

@@ -13,7 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edge.tflite import flatbuffer
 from tfvit.errors import InputError
-from tfvit.graph_constants import MASK, MASK_VALUE, POSITION_BIAS, POSITION_TABLE
+from tfvit.graph_constants import MASK, MASK_TABLE, MASK_VALUE, POSITION_BIAS, POSITION_TABLE
 
 # Constants below this many elements stay float32: they are shapes, scales and biases, and weigh nothing.
 MIN_COMPACT_ELEMENTS = 1024
@@ -65,7 +65,7 @@ def store_compactly(model: schema.ModelT, float16: bool, int8_biases_from: int |
 
 def _stored(name: str, values: np.ndarray, float16: bool, int8_biases_from: int | None) -> tuple[np.ndarray, float | None] | None:
     """A constant's stored values and their scale (None for float16); None where it stays as it is."""
-    if name.startswith(POSITION_TABLE):
+    if name.startswith((POSITION_TABLE, MASK_TABLE)):
         return None  # small, and no longer computed once behind a DEQUANTIZE
     if int8_biases_from is not None and name.startswith(MASK):
         return (values / -MASK_VALUE).astype(np.int8), -MASK_VALUE

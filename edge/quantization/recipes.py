@@ -32,7 +32,7 @@ class Recipe:
         float16_constants: large constants are stored as float16.
         int8_biases_from: position biases of this many elements and more are stored as int8, the others as float16, masks as int8; None
             leaves them to `float16_constants` (see `edge.quantization.compact_constants`).
-        tables_from_window: position biases of windows of this side and more are stored as tables (see
+        tables_from_window: position biases and masks of windows of this side and more are stored as tables (see
             `edge.quantization.position_tables`); None: none.
         integer_bits: 8 or 16: every operation computes on integers, activations of that many bits, weights of 8.
         integer_interface: integers in and out too, and logits out, whatever else is asked for: 8 bits cannot say probabilities.

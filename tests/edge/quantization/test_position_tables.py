@@ -1,10 +1,11 @@
-"""Position biases as tables: the same answers to the last bit, a fraction of the bytes, and nothing more to do at an inference."""
+"""Biases and masks as tables: the same answers to the last bit, a fraction of the bytes, and nothing more to do at an inference."""
 
 import dataclasses
 import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from edge import convert, verify
 from edge.quantization import position_tables
@@ -13,8 +14,8 @@ from edge.runtime.cpu import Interpreter, xnnpack_partitions
 from edge.tflite import delegate_rules, flatbuffer, versions
 from tests.edge.small_models import run_command
 from tfvit.errors import EXIT_OK
-from tfvit.graph_constants import POSITION_BIAS
-from tfvit.windows import relative_position_index
+from tfvit.graph_constants import MASK, POSITION_BIAS
+from tfvit.windows import attention_mask, plan_windows, relative_position_index
 
 HEADS, SIDE = 3, 16
 TOKENS = SIDE * SIDE
@@ -40,6 +41,30 @@ def file(small_graph, biases) -> bytes:
             tensor.name, number = f"{POSITION_BIAS}block{number}".encode(), number + 1
     assert number == 2
     return flatbuffer.write_model(model)
+
+
+WINDOWS = 16
+
+
+@pytest.fixture(scope="module")
+def mask() -> np.ndarray:
+    """Of a grid of 4 x 4 shifted windows, [1, nW, 1, N * N]."""
+    plan = plan_windows(4 * SIDE, 4 * SIDE, SIDE, shifted=True)
+    return np.asarray(attention_mask(plan)).reshape(1, WINDOWS, 1, TOKENS * TOKENS)
+
+
+@pytest.fixture
+def masked_file(small_graph, mask) -> bytes:
+    """(scores + mask) * 1.5, with the name an export gives."""
+    model = flatbuffer.read_model(small_graph(lambda x: (x + mask) * 1.5, (1, WINDOWS, 1, TOKENS * TOKENS)))
+    (constant,) = (t for i, t in enumerate(model.subgraphs[0].tensors) if len(_bytes(model, i)) == mask.nbytes)
+    constant.name = f"{MASK}plan".encode()
+    return flatbuffer.write_model(model)
+
+
+def _bytes(model, index: int) -> bytes:
+    data = flatbuffer.constant(model, index)
+    return b"" if data is None else data.tobytes()
 
 
 def _with_tables(file: bytes, from_window: int | None = SIDE) -> bytes:
@@ -73,11 +98,12 @@ def test_one_partition_and_what_is_left_over(file):
 
 
 @pytest.mark.parametrize("resolver", ["AUTO", "BUILTIN_WITHOUT_DEFAULT_DELEGATES"])
-def test_an_inference_does_not_compute_them_again(file, resolver):
-    """What is written over a bias after loading is still there when the next inference reads it."""
+@pytest.mark.parametrize(("kind", "expected"), [("file", 7.0 * 1.5 + 7.0), ("masked_file", 7.0 * 1.5)])
+def test_an_inference_does_not_compute_them_again(request, kind, expected, resolver):
+    """What is written over a bias or a mask after loading is still there when the next inference reads it."""
     from ai_edge_litert import interpreter as litert
 
-    model = flatbuffer.read_model(_with_tables(file))
+    model = flatbuffer.read_model(_with_tables(request.getfixturevalue(kind)))
     gathered = [int(operator.outputs[0]) for name, operator in flatbuffer.operators(model) if name == "GATHER"]
     loaded = litert.Interpreter(
         model_content=flatbuffer.write_model(model), experimental_op_resolver_type=litert.OpResolverType[resolver], num_threads=1
@@ -85,9 +111,35 @@ def test_an_inference_does_not_compute_them_again(file, resolver):
     loaded.allocate_tensors()
     for index in gathered:
         loaded.tensor(index)()[...] = 7.0
-    loaded.set_tensor(loaded.get_input_details()[0]["index"], np.zeros((1, 1, HEADS, TOKENS * TOKENS), np.float32))
+    scores = loaded.get_input_details()[0]
+    loaded.set_tensor(scores["index"], np.zeros(scores["shape"], np.float32))
     loaded.invoke()
-    np.testing.assert_array_equal(loaded.get_tensor(loaded.get_output_details()[0]["index"]), 7.0 * 1.5 + 7.0)
+    np.testing.assert_array_equal(loaded.get_tensor(loaded.get_output_details()[0]["index"]), expected)
+
+
+def test_a_mask_to_the_last_bit_in_next_to_no_bytes(masked_file, mask):
+    made = _with_tables(masked_file)
+    scores = np.random.default_rng(1).standard_normal(mask.shape).astype(np.float32)
+    np.testing.assert_array_equal(Interpreter(made).run(scores), Interpreter(masked_file).run(scores))
+    assert len(masked_file) >= mask.nbytes
+    assert len(made) < 10_000
+    found = xnnpack_partitions(made)
+    # rows of tokens above and below the shift, and all of them
+    assert (found.partitions, found.left_over) == (1, {"CONCATENATION": 3, "GATHER": 1})
+
+
+def test_masks_of_one_window_share_their_index(small_graph, mask):
+    """As the stages of a model do, whose grids differ."""
+    fewer = np.ascontiguousarray(mask[:, [0, 3, 12, 15]])
+    shapes = ((1, WINDOWS, 1, TOKENS * TOKENS), (1, 4, 1, TOKENS * TOKENS))
+    model = flatbuffer.read_model(small_graph(lambda x, y: tf.concat([x + mask, y + fewer], 1) * 1.5, *shapes))
+    for index, tensor in enumerate(model.subgraphs[0].tensors):
+        if len(_bytes(model, index)) in (mask.nbytes, fewer.nbytes):
+            tensor.name = f"{MASK}{index}".encode()
+    before = flatbuffer.operator_counts(model)
+    position_tables.store_tables(model, SIDE)
+    after = flatbuffer.operator_counts(model)
+    assert (after["GATHER"], after["CONCATENATION"] - before["CONCATENATION"]) == (2, 3)
 
 
 def test_smaller_windows_stay(file):

@@ -16,8 +16,8 @@ from edge.runtime.child import noise
 from edge.runtime.process import OK, LatencyProcess
 from edge.tflite import delegate_rules, flatbuffer
 from tests.edge.gpu_probes import PROBES, QUANTIZED_PROBES, TELLING, TELLING_QUANTIZED
-from tfvit.graph_constants import POSITION_BIAS
-from tfvit.windows import relative_position_index
+from tfvit.graph_constants import MASK, POSITION_BIAS
+from tfvit.windows import attention_mask, plan_windows, relative_position_index
 
 # |difference| / |output| to the CPU's: float32 adds in another order; quantized layers round activations, which the GPU does not
 MOST_DIFFERENCE = {"float32": 1e-4, "static": 3e-2, "dynamic": 3e-2}
@@ -86,6 +86,22 @@ def test_rules_say_what_the_delegate_does_with_a_table(vulkan_driver, small_grap
     path.write_bytes(flatbuffer.write_model(model))
     expected = "whole" if index == "in halves" else delegate_rules.REFUSED
     assert measured_outcome(path, MOST_DIFFERENCE["float32"]) == predicted_outcome(path.read_bytes()) == expected
+
+
+@pytest.mark.slow
+def test_rules_say_what_the_delegate_does_with_a_mask_put_together(vulkan_driver, small_graph, tmp_path):
+    side, windows = 16, 16
+    mask = np.asarray(attention_mask(plan_windows(4 * side, 4 * side, side, shifted=True))).reshape(1, windows, 1, -1)
+    model = flatbuffer.read_model(small_graph(lambda x: x * 2.0 + mask, mask.shape))
+    for number, tensor in enumerate(model.subgraphs[0].tensors):
+        data = flatbuffer.constant(model, number)
+        if data is not None and len(data) == mask.nbytes:
+            tensor.name = f"{MASK}plan".encode()
+    store_tables(model, side)
+    assert flatbuffer.operator_counts(model)["GATHER"] == 1
+    path = tmp_path / "mask.tflite"
+    path.write_bytes(flatbuffer.write_model(model))
+    assert measured_outcome(path, MOST_DIFFERENCE["float32"]) == predicted_outcome(path.read_bytes()) == "whole"
 
 
 @pytest.mark.parametrize("name", probes(QUANTIZED_PROBES, TELLING_QUANTIZED))
