@@ -155,6 +155,7 @@ def export_float(source: ExportableModel, input_dtype: str = "float32", output: 
             ) from error
         converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=[SIGNATURE])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        converter.exclude_conversion_metadata = True  # ours says more, and to add theirs the whole file is read and written again
         try:
             data = converter.convert()
         except Exception as error:  # the converter raises its own and MLIR's kinds
