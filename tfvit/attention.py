@@ -42,6 +42,10 @@ class _WindowAttention(layers.Layer):
         qkv_bias: whether query, key and value have biases (V2 never has one on the key).
         attention_dropout, projection_dropout: rates in training.
         padding: what the zeros do that fill up the last windows, one of `tfvit.graph_constants.PADDINGS`.
+
+    Attributes:
+        heads_first: of several windows, all windows of a head stand together, not all heads of a window: heads come apart and together by
+            slices and concatenations in place of transposes. For exporting to compilers that pay for the latter.
     """
 
     key_bias = True
@@ -68,6 +72,7 @@ class _WindowAttention(layers.Layer):
         self.attention_dropout = attention_dropout
         self.projection_dropout = projection_dropout
         self.substitute: Substitute | None = None
+        self.heads_first = False
 
     def build(self, input_shape: tuple[Any, ...]) -> None:
         channels = input_shape[-1]
@@ -96,42 +101,64 @@ class _WindowAttention(layers.Layer):
 
     def _attend(self, tokens: Any, plan: WindowPlan, training: bool | None) -> Any:
         """[B, nW, N, C] -> [B, nW, N, C]."""
-        channels, num_maps = tokens.shape[-1], plan.num_windows * self.num_heads
+        num_maps = plan.num_windows * self.num_heads
         query, key, value = self._heads(tokens, plan)
         scores = ops.matmul(query, key)  # [B, nW * nH, N, N]
         # The bias is the same for every window and the mask for every head: two additions of small constants, where one fused constant
         # would be [nW * nH, N, N] in every block.
-        scores = ops.reshape(scores, (-1, plan.num_windows, self.num_heads, plan.tokens * plan.tokens))
+        scores = ops.reshape(scores, (-1, *self._maps(plan, plan.num_windows, self.num_heads), plan.tokens * plan.tokens))
         scores = ops.add(scores, self._bias(plan))
         if plan.needs_mask:
             scores = ops.add(scores, self._mask(plan))
         scores = ops.reshape(scores, (-1, num_maps, plan.tokens, plan.tokens))
         weights = self.drop_scores(ops.softmax(scores, axis=-1), training=training)
-        mixed = ops.reshape(ops.matmul(weights, value), (-1, self.num_heads, plan.tokens, channels // self.num_heads))
-        return ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, plan.num_windows, plan.tokens, channels))
+        return self._joined(ops.matmul(weights, value), plan)
+
+    def _puts_heads_first(self, plan: WindowPlan) -> bool:
+        return self.heads_first and plan.is_static and plan.num_windows > 1
+
+    def _maps(self, plan: WindowPlan, of_windows: Any, of_heads: Any) -> tuple[Any, Any]:
+        """Two axes, of windows and of heads, in the order in which the maps of token pairs stand."""
+        return (of_heads, of_windows) if self._puts_heads_first(plan) else (of_windows, of_heads)
+
+    def _joined(self, heads: Any, plan: WindowPlan) -> Any:
+        """[B, nW * nH, N, d] -> [B, nW, N, C]."""
+        depth, number = heads.shape[-1], plan.num_windows
+        if self._puts_heads_first(plan):
+            return ops.concatenate([heads[:, first : first + number] for first in range(0, self.num_heads * number, number)], axis=-1)
+        heads = ops.reshape(heads, (-1, self.num_heads, plan.tokens, depth))
+        return ops.reshape(ops.transpose(heads, (0, 2, 1, 3)), (-1, number, plan.tokens, depth * self.num_heads))
 
     def _split_heads(self, tokens: Any, plan: WindowPlan, perm: tuple[int, ...]) -> Any:
         """[B, nW, N, C] -> [B, nW * nH, N, d], or [B, nW * nH, d, N] for perm (0, 2, 3, 1)."""
-        depth = tokens.shape[-1] // self.num_heads
+        channels = tokens.shape[-1]
+        depth = channels // self.num_heads
+        if self._puts_heads_first(plan):
+            tokens = ops.concatenate([tokens[..., first : first + depth] for first in range(0, channels, depth)], axis=1)
+            if perm == (0, 2, 1, 3):
+                return tokens
+            # of rank 4 with an axis of 1: the converter would take a transpose of the last two into the product, which the GPU refuses
+            columns = ops.transpose(ops.reshape(tokens, (-1, plan.tokens, 1, depth)), (0, 2, 3, 1))
+            return ops.reshape(columns, (-1, plan.num_windows * self.num_heads, depth, plan.tokens))
         heads = ops.transpose(ops.reshape(tokens, (-1, plan.tokens, self.num_heads, depth)), perm)
         matrix = (plan.tokens, depth) if perm == (0, 2, 1, 3) else (depth, plan.tokens)
         return ops.reshape(heads, (-1, plan.num_windows * self.num_heads, *matrix))
 
     def _bias(self, plan: WindowPlan) -> Any:
-        """The position bias as [1, 1, nH, N * N]."""
+        """The position bias as [1, 1, nH, N * N], or [1, nH, 1, N * N] where heads come first."""
 
         def compute() -> Any:
-            return ops.reshape(self.position_bias(plan.window), (1, 1, self.num_heads, plan.tokens * plan.tokens))
+            return ops.reshape(self.position_bias(plan.window), (1, *self._maps(plan, 1, self.num_heads), plan.tokens * plan.tokens))
 
         name = f"{POSITION_BIAS}{self.path} {plan.window[0]}x{plan.window[1]}"
         bias = self.substitute(name, compute) if self.substitute else compute()
         return ops.cast(bias, self.compute_dtype)
 
     def _mask(self, plan: WindowPlan) -> Any:
-        """The mask of every window as [1, nW, 1, N * N]."""
+        """The mask of every window as [1, nW, 1, N * N], or [1, 1, nW, N * N] where heads come first."""
 
         def compute() -> Any:
-            shape = (1, plan.num_windows, 1, plan.tokens * plan.tokens)
+            shape = (1, *self._maps(plan, plan.num_windows, 1), plan.tokens * plan.tokens)
             mask = windows.attention_mask(plan)
             return np.reshape(mask, shape) if plan.is_static else ops.reshape(mask, shape)
 

@@ -112,10 +112,20 @@ def fold_normalization(model: keras.Model, preprocessing: Preprocessing) -> None
     embedding.projection.bias.assign(bias.astype(np.float32))
 
 
+def heads_first(model: keras.Model) -> None:
+    """V1 and V2: heads come apart and together by slices and concatenations in place of transposes, which are dear on NPUs
+    (docs/decisions/0038). The last stage, of one window, keeps its transposes, and so do plain models: there they cost as little.
+    """
+    for layer in _tfvit_layers(model):
+        if isinstance(layer, Block):
+            layer.attention.heads_first = True
+
+
 REWRITES: dict[str, Callable[[keras.Model], None]] = {
     "fold_norm_affine": fold_norm_affine,
     "centre_norm_inputs": centre_norm_inputs,
     "keep_read_tokens": keep_read_tokens,
+    "heads_first": heads_first,
 }
 NORMALIZATION = "fold_normalization"
 ALL = (*REWRITES, NORMALIZATION)

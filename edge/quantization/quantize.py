@@ -335,8 +335,11 @@ def _symmetric_right_sides(model: schema.ModelT, ranges: Mapping[str, tuple[floa
         if name != "BATCH_MATMUL":
             continue
         chain = [int(operator.inputs[1])]
-        while chain[-1] in made_by and made_by[chain[-1]][0] in ("RESHAPE", "TRANSPOSE"):
-            chain.append(int(made_by[chain[-1]][1].inputs[0]))
+        for index in chain:  # grows while it is read
+            mover, moved_by = made_by.get(index, ("", None))
+            if moved_by is not None and mover in ("RESHAPE", "TRANSPOSE", "STRIDED_SLICE", "CONCATENATION"):
+                values = moved_by.inputs if mover == "CONCATENATION" else moved_by.inputs[:1]
+                chain += [int(value) for value in values if int(value) not in chain]
         names = [flatbuffer.tensor_name(model, index) for index in chain]
         bound = max(max(-ranges[tensor][0], ranges[tensor][1]) for tensor in names)
         changed |= {tensor: (-bound, bound * 127 / 128) for tensor in names}

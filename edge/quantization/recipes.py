@@ -12,8 +12,9 @@ DYNAMIC4 = "dynamic4"
 # Bits of a dense layer's weights by its mode; float ones are left alone
 WEIGHT_BITS = {STATIC: 8, DYNAMIC: 8, DYNAMIC4: 4}
 MILLISECONDS, BYTES = "milliseconds", "bytes"
-# All of `edge.export.rewrites`, which needs Keras; this table does not
+# Of `edge.export.rewrites`, which needs Keras; this table does not. The first pay everywhere
 REWRITES = ("fold_norm_affine", "centre_norm_inputs", "keep_read_tokens", "fold_normalization")
+FOR_NPUS = (*REWRITES, "heads_first")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,6 +230,7 @@ RECIPES: dict[str, Recipe] = {
             integer_bits=8,
             integer_interface=True,
             fitted_to_inputs=True,
+            rewrites=FOR_NPUS,
         ),
         Recipe(
             "int8_wide",
@@ -238,6 +240,7 @@ RECIPES: dict[str, Recipe] = {
             integer_interface=True,
             wide_streams=True,
             fitted_to_inputs=True,
+            rewrites=FOR_NPUS,
         ),
         Recipe(
             "w8a16",
@@ -245,6 +248,7 @@ RECIPES: dict[str, Recipe] = {
             _INTEGERS,
             integer_bits=16,
             fitted_to_inputs=True,
+            rewrites=FOR_NPUS,
         ),
     )
 }
