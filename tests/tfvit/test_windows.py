@@ -20,7 +20,7 @@ def test_partition_cuts_windows_and_reverse_restores(height, width, size):
     cut = keras.ops.convert_to_numpy(windows.partition(grid, plan))
     assert cut.shape == (1, plan.num_windows, size * size, 2)
     for index, window in enumerate(cut[0]):
-        row, column = divmod(index, width // size)
+        column, row = divmod(index, height // size)  # column by column
         expected = grid[0, row * size : (row + 1) * size, column * size : (column + 1) * size]
         np.testing.assert_array_equal(window.reshape(size, size, 2), expected)
     np.testing.assert_array_equal(windows.reverse(cut, plan), grid)
