@@ -89,11 +89,14 @@ class PatchProjection(layers.Layer):
 
     Attributes:
         expects: of the model's images, as `tfvit.preprocessing.attach` wrote it; None where nobody did. Nothing here computes with it.
+        by_rows: patches are put together from their rows and the convolution computed as a dense layer. For exporting to compilers that
+            pay for its stride.
     """
 
     def __init__(self, patch_size: int, embed_dim: int, expects: dict[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.expects = expects
+        self.by_rows = False
         self.patch_size = patch_size
         self.embed_dim = embed_dim
 
@@ -102,6 +105,17 @@ class PatchProjection(layers.Layer):
             self.embed_dim, self.patch_size, strides=self.patch_size, padding="valid", name="projection", dtype=self.dtype_policy
         )
         self.projection.build(input_shape)
+
+    def project(self, pixels: Any) -> Any:
+        """[B, H, W, 3] pixels of whole patches -> [B, H / patch_size, W / patch_size, embed_dim]."""
+        if not self.by_rows:
+            return self.projection(pixels)
+        side, (height, width, colors) = self.patch_size, pixels.shape[1:]
+        rows = ops.reshape(pixels, (-1, height // side, side, width * colors))
+        patches = [ops.reshape(rows[:, :, row : row + 1], (-1, height // side, width // side, side * colors)) for row in range(side)]
+        with keras.name_scope(self.projection.name):
+            kernel = ops.reshape(self.projection.kernel, (side * side * colors, self.embed_dim))
+            return ops.add(ops.einsum("bhwc,cd->bhwd", ops.concatenate(patches, axis=-1), kernel), self.projection.bias)
 
     def get_config(self) -> dict[str, Any]:
         written = {"expects": dict(self.expects)} if self.expects else {}
@@ -122,7 +136,7 @@ class PatchEmbedding(PatchProjection):
         return (input_shape[0], *(side and -(-side // self.patch_size) for side in input_shape[1:3]), self.embed_dim)
 
     def call(self, inputs: Any) -> Any:
-        return self.norm(self.projection(_pad_to_multiple(inputs, self.patch_size)))
+        return self.norm(self.project(_pad_to_multiple(inputs, self.patch_size)))
 
 
 @keras.saving.register_keras_serializable(package="tfvit")

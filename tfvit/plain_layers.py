@@ -75,7 +75,7 @@ class Tokens(PatchProjection):
         return (input_shape[0], 1, self.prefix + height * width, self.embed_dim)
 
     def call(self, inputs: Any) -> Any:
-        patches = self.projection(inputs)
+        patches = self.project(inputs)
         patches = ops.reshape(patches, (-1, 1, patches.shape[1] * patches.shape[2], self.embed_dim))
         tokens = ops.pad(patches, ((0, 0), (0, 0), (self.prefix, 0), (0, 0))) if self.prefix else patches
         return ops.add(tokens, ops.reshape(self._added(), (1, 1, -1, self.embed_dim)))

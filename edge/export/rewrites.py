@@ -121,11 +121,21 @@ def heads_first(model: keras.Model) -> None:
             layer.attention.heads_first = True
 
 
+def patches_by_rows(model: keras.Model) -> None:
+    """The convolution of the patch embedding as slices of rows, a concatenation and a dense layer: strides of 4 and more take NPUs of
+    Arm's one step a patch (docs/decisions/0038).
+    """
+    for layer in _tfvit_layers(model):
+        if isinstance(layer, PatchProjection):
+            layer.by_rows = True
+
+
 REWRITES: dict[str, Callable[[keras.Model], None]] = {
     "fold_norm_affine": fold_norm_affine,
     "centre_norm_inputs": centre_norm_inputs,
     "keep_read_tokens": keep_read_tokens,
     "heads_first": heads_first,
+    "patches_by_rows": patches_by_rows,
 }
 NORMALIZATION = "fold_normalization"
 ALL = (*REWRITES, NORMALIZATION)

@@ -14,7 +14,7 @@ WEIGHT_BITS = {STATIC: 8, DYNAMIC: 8, DYNAMIC4: 4}
 MILLISECONDS, BYTES = "milliseconds", "bytes"
 # Of `edge.export.rewrites`, which needs Keras; this table does not. The first pay everywhere
 REWRITES = ("fold_norm_affine", "centre_norm_inputs", "keep_read_tokens", "fold_normalization")
-FOR_NPUS = (*REWRITES, "heads_first")
+FOR_NPUS = (*REWRITES, "heads_first", "patches_by_rows")
 
 
 @dataclasses.dataclass(frozen=True)

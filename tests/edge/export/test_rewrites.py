@@ -47,6 +47,15 @@ def test_equal_and_the_source_stays(source, rewrites):
     assert all(layer.scales_and_shifts and layer.subtracts_mean for layer in source.model._flatten_layers() if isinstance(layer, LayerNorm))
 
 
+def test_what_is_dear_on_an_npu_goes(source):
+    """Transposes of heads, but for the keys' own and the last stage's, of one window; and the convolution with its stride."""
+    plain, rewritten = (_operations(reparametrize(source, rewrites)) for rewrites in ((), ("heads_first", "patches_by_rows")))
+    blocks_of_several_windows = 4
+    assert plain["TRANSPOSE"] - rewritten["TRANSPOSE"] == 3 * blocks_of_several_windows
+    assert (plain["CONV_2D"], rewritten.get("CONV_2D", 0)) == (1, 0)
+    assert rewritten["FULLY_CONNECTED"] == plain["FULLY_CONNECTED"] + 1
+
+
 @pytest.mark.slow
 def test_what_each_saves(source):
     """Operations gone, by kind: each norm's MUL and ADD, each norm's MEAN and SUB, the image's SUB and division."""
