@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -139,14 +140,22 @@ class PatchEmbedding(PatchProjection):
         return self.norm(self.project(_pad_to_multiple(inputs, self.patch_size)))
 
 
+# x * P(x) of the normal distribution; the tanh formula of the original JAX code; x * sigmoid(1.702 x), as OpenAI's CLIP computes it
+GELUS: dict[str, Callable[[Any], Any]] = {
+    "exact": lambda x: ops.gelu(x, approximate=False),
+    "tanh": lambda x: ops.gelu(x, approximate=True),
+    "quick": lambda x: ops.multiply(x, ops.sigmoid(ops.multiply(x, 1.702))),
+}
+
+
 @keras.saving.register_keras_serializable(package="tfvit")
 class MLP(layers.Layer):
-    """[B, H, W, C] -> [B, H, W, C] through one hidden layer of mlp_ratio * C units and GELU, exact or by its tanh formula."""
+    """[B, H, W, C] -> [B, H, W, C] through one hidden layer of mlp_ratio * C units and one of `GELUS`."""
 
     def __init__(self, mlp_ratio: float = 4.0, dropout: float = 0.0, gelu: str = "exact", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if gelu not in ("exact", "tanh"):
-            raise ValueError(f"gelu must be 'exact' or 'tanh'. Received: gelu={gelu!r}")
+        if gelu not in GELUS:
+            raise ValueError(f"gelu must be among {', '.join(map(repr, GELUS))}. Received: gelu={gelu!r}")
         self.mlp_ratio = mlp_ratio
         self.dropout = dropout
         self.gelu = gelu
@@ -165,7 +174,7 @@ class MLP(layers.Layer):
         return input_shape
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        hidden = self.drop(ops.gelu(self.fc1(inputs), approximate=self.gelu == "tanh"), training=training)
+        hidden = self.drop(GELUS[self.gelu](self.fc1(inputs)), training=training)
         return self.drop(self.fc2(hidden), training=training)
 
     def get_config(self) -> dict[str, Any]:

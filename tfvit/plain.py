@@ -67,7 +67,7 @@ def VisionTransformer(
         class_position: whether the class token has a position embedding of its own.
         layer_scale: None, or the initial value of a factor for each channel of each branch.
         representation_size: None, or the units of a tanh layer in front of the head (the original's `pre_logits`).
-        gelu: "exact", or "tanh" as the original flax code computes it: what official `.npz` weights were trained with.
+        gelu: "exact"; "tanh" as the original flax code computes it, for official `.npz` weights; or "quick", as CLIP does.
         epsilon: of the layer norms. Hugging Face's ViT has 1e-12.
         resize_offset: how position embeddings of weights for another input size are resized, see `tfvit.positions.resized`.
         drop_rate, attn_drop_rate, drop_path_rate: dropout after projections, on attention weights, and of residual branches (growing

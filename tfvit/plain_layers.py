@@ -187,7 +187,7 @@ class PlainBlock(layers.Layer):
         drop_path: rate of dropping a residual branch in training.
         epsilon: of the norms.
         layer_scale: None, or the initial value of a factor for each channel of each branch.
-        gelu: "exact" or "tanh", of the MLP.
+        gelu: of the MLP, one of `tfvit.blocks.GELUS`.
 
     Attributes:
         keeps: None, or how many of the first tokens the block gives, for a graph that reads no others (see `edge.export.rewrites`); not

@@ -1,11 +1,13 @@
 """Plain Vision Transformers: parameter counts, arguments, what comes out, what is refused, saving and loading."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
 
 import tfvit
-from tfvit.blocks import LayerNorm
+from tfvit.blocks import GELUS, LayerNorm
 from tfvit.model import build_variant
 from tfvit.plain import VisionTransformer, feature_maps
 from tfvit.plain_layers import PlainBlock
@@ -124,6 +126,21 @@ def test_epsilon_reaches_every_norm():
     assert [norm.epsilon for norm in norms] == [1e-12] * 5
     default = VisionTransformer(**TINY)
     assert {layer.epsilon for layer in default._flatten_layers() if isinstance(layer, LayerNorm)} == {1e-6}
+
+
+@pytest.mark.parametrize("kind", ["exact", "tanh", "quick"])
+def test_gelus_are_the_published_formulas(kind):
+    x = np.linspace(-6, 6, 97)
+    formulas = {
+        "exact": x * (1 + np.array([math.erf(value / math.sqrt(2)) for value in x])) / 2,
+        "tanh": x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
+        "quick": x / (1 + np.exp(-1.702 * x)),
+    }
+    received = keras.ops.convert_to_numpy(GELUS[kind](keras.ops.convert_to_tensor(x.astype("float32"))))
+    np.testing.assert_allclose(received, formulas[kind], atol=2e-6)
+    assert min(np.abs(formulas[kind] - formulas[other]).max() for other in formulas if other != kind) > 1e-4
+    model = VisionTransformer(**TINY, gelu=kind)
+    assert {block.mlp.gelu for block in model.layers if isinstance(block, PlainBlock)} == {kind}
 
 
 def test_rows_of_the_table_take_other_sizes_and_classes(shapes_only):

@@ -19,7 +19,7 @@ from tfvit.variants import PlainVariant, Variant
 MODEL_TYPES = ("vit", "deit", "dinov2", "dinov2_with_registers")
 # timm's architectures
 ARCHITECTURES = ("vit_", "deit_", "deit3_")
-_GELU = {"gelu": "exact", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
+_GELU = {"gelu": "exact", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "quick_gelu": "quick"}
 # What the tensors tell too: a configuration that says otherwise is of another checkpoint
 _CHECKED = ("embed_dim", "depth", "patch_size", "mlp_ratio")
 
@@ -63,7 +63,8 @@ def said_by_timm(config: Mapping[str, Any], source: str) -> Said:
     side = one_side((cfg.get("input_size") or (None, None, None))[1:], source)
     notes: list[str] = []
     labels = timm.labels_of(config.get("label_names") or cfg.get("label_names"))
-    return Said({"image_size": side}, labels, timm.preprocessing_of(cfg, side, source, notes), tuple(notes))
+    gelu = "quick" if "quickgelu" in str(config.get("architecture")) else "exact"
+    return Said({"image_size": side, "gelu": gelu}, labels, timm.preprocessing_of(cfg, side, source, notes), tuple(notes))
 
 
 def joined(format: str, tensors: Mapping[str, np.ndarray], said: Said, variant: Variant | None, source: str) -> Checkpoint:

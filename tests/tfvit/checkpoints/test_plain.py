@@ -91,6 +91,19 @@ def test_a_folder_of_timm(small, folder):
     _equal(keras.ops.convert_to_numpy(model(pixels)), keras.ops.convert_to_numpy(small(pixels)))
 
 
+def test_the_gelu_of_clip_is_kept(folder):
+    """timm says it in the architecture's name, transformers in `hidden_act`."""
+    assert read_checkpoint(folder).architecture["gelu"] == "exact"
+    config = json.loads((folder / "config.json").read_text()) | {"architecture": "vit_tiny_patch16_quickgelu_224"}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert read_checkpoint(folder).architecture["gelu"] == "quick"
+    said_by_transformers = {"model_type": "vit", "hidden_act": "quick_gelu", "num_attention_heads": 1}
+    (folder / "config.json").write_text(json.dumps(said_by_transformers))
+    assert read_checkpoint(folder).architecture["gelu"] == "quick"
+    mlp = from_checkpoint(folder).get_layer("block1").mlp
+    assert mlp.gelu == "quick"
+
+
 def test_a_bare_file_says_what_it_assumes(small, tmp_path):
     """The tensors of timm do not tell the number of heads."""
     save_file({f"module.{name}": tensor for name, tensor in official_tensors(small).items()}, tmp_path / "anything.bin")
