@@ -8,10 +8,10 @@ from typing import Any
 
 from edge.report import device, tables
 from edge.report.checks import Check
+from edge.report.elements import Block, Section, pairs_table, words_table
 from edge.report.inputs import FileFacts, HostRow, Inputs
 from edge.report.plots import LIMIT_NOTE, Bar, Plot, Plots, Point, Spread
 from edge.report.recommend import Recommendation
-from edge.report.tables import Block, Section
 from edge.report.validation_section import validation_section
 
 
@@ -250,7 +250,7 @@ def _environment(inputs: Inputs) -> Section:
     blocks = [Block(tables=(tables.versions_table(inputs),))]
     for pairs, labels in machines.items():
         title = f"Machine of {', '.join(dict.fromkeys(labels))}"
-        blocks.append(Block(title, tables=(tables.pairs_table("Machine", pairs),), folded=True))
+        blocks.append(Block(title, tables=(pairs_table("Machine", pairs),), folded=True))
     return Section("environment", "Environment and versions", tuple(blocks))
 
 
@@ -258,12 +258,12 @@ def _sources(inputs: Inputs) -> Section:
     blocks = [
         Block(
             "",
-            tables=(tables.words_table("Made from", ("document", "what it is", "SHA-256"), inputs.sources),),
+            tables=(words_table("Made from", ("document", "what it is", "SHA-256"), inputs.sources),),
         ),
         Block(
             "The files' hashes",
             tables=(
-                tables.words_table(
+                words_table(
                     "The files' hashes",
                     ("file", "state", "SHA-256 in the manifest", "SHA-256 of the file"),
                     [
@@ -276,7 +276,7 @@ def _sources(inputs: Inputs) -> Section:
         ),
     ]
     if inputs.apart:
-        table = tables.words_table("For other files", ("document", "result", "why it is not shown above"), inputs.apart)
+        table = words_table("For other files", ("document", "result", "why it is not shown above"), inputs.apart)
         blocks.insert(0, Block("For other files, listed apart", tables=(table,)))
     return Section("inputs", "What this was made from", tuple(blocks))
 

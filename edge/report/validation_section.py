@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edge.report.elements import WARN, Block, Cell, Column, Section, Table, passed_cell, table
 from edge.report.inputs import FileFacts, Inputs
 from edge.report.plots import LIMIT_NOTE, Bar, Plots, Point
-from edge.report.tables import WARN, Block, Cell, Column, Section, Table, marked_label, passed_cell, table
+from edge.report.tables import marked_label
 from edge.validation.table import other_output_words
 
 # A picture must be data in the page: nothing is fetched, and nothing can hold a script

@@ -3,8 +3,8 @@
 import pytest
 
 from edge.report import tables
+from edge.report.elements import BAD, GOOD, NOTHING, WARN, Cell, Column, table
 from edge.report.inputs import read_inputs
-from edge.report.tables import BAD, GOOD, NOTHING, WARN, Cell, Column
 from tests.edge import report_documents as made
 
 
@@ -32,7 +32,7 @@ def test_a_misspelt_path_is_a_bug_and_no_dash():
 
 
 def test_columns_with_a_form_are_numbers():
-    made_up = tables.table("", [Column("a", "a"), Column("b", "b", ".0f")], [{"a": "x", "b": 1}])
+    made_up = table("", [Column("a", "a"), Column("b", "b", ".0f")], [{"a": "x", "b": 1}])
     assert made_up.columns == (("a", False), ("b", True))
     assert made_up.rows == ((Cell("x"), Cell("1", 1.0)),)
 
