@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from tfvit.compare import RELATIVE_TOLERANCE, differences, layer_outputs  # noqa: E402
-from tfvit.hub import REPOSITORIES  # noqa: E402
+from tfvit.repositories import REPOSITORIES  # noqa: E402
 from tfvit.variants import VARIANTS, WindowedVariant  # noqa: E402
 from tfvit.weights import read_safetensors  # noqa: E402
 

@@ -1,8 +1,8 @@
 """The published ImageNet checkpoints, fetched through huggingface_hub and checked.
 
 huggingface_hub brings the cache, locks, proxies, mirrors (HF_ENDPOINT), tokens, progress and offline mode (HF_HUB_OFFLINE). This module
-adds the repository of each variant, a limit on waiting for an answer, a check of the file's SHA-256, and one kind of error. The
-repositories are timm's conversions of the original releases' weights, and for DINOv2 facebook's own with its linear ImageNet head.
+adds a limit on waiting for an answer, a check of the file's SHA-256, and one kind of error. `tfvit.repositories` says where a variant's
+weights lie.
 
 Why the wait is limited here: `hf_hub_download` of huggingface_hub 2.4, with nothing cached, was measured to give up
 
@@ -29,15 +29,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from tfvit.errors import EnvironmentUnusableError, WeightsError, reading
 from tfvit.hashing import file_sha256
-from tfvit.variants import Variant, find_variant
+from tfvit.repositories import license_of, repository_of
 
 Answer = TypeVar("Answer")
 
 FILE_NAME = "model.safetensors"
-ORGANISATION = "timm"
-# of the original weights: github.com/microsoft/Swin-Transformer; google-research/vision_transformer and facebookresearch/dinov2. The
-# repositories repeat it
-LICENSE, PLAIN_LICENSE = "MIT", "Apache-2.0"
 TIMEOUT_S = 10.0
 # Where the hub was silent once, the next file waits only a moment for it
 _SHORT_TIMEOUT_S = 1.0
@@ -48,52 +44,6 @@ CONFIGURATION = "config.json"
 BESIDE = ("preprocessor_config.json", "image_converter.json", "task.weights.h5")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json", "model.weights.h5")
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-
-CLASSES = {"imagenet": 1000, "imagenet21k": 21841}
-
-_IMAGENET = {
-    "tiny224": "swin_tiny_patch4_window7_224.ms_in1k",
-    "small224": "swin_small_patch4_window7_224.ms_in1k",
-    "base224": "swin_base_patch4_window7_224.ms_in22k_ft_in1k",
-    "base384": "swin_base_patch4_window12_384.ms_in22k_ft_in1k",
-    "large224": "swin_large_patch4_window7_224.ms_in22k_ft_in1k",
-    "large384": "swin_large_patch4_window12_384.ms_in22k_ft_in1k",
-    "v2_tiny256": "swinv2_tiny_window16_256.ms_in1k",
-    "v2_small256": "swinv2_small_window16_256.ms_in1k",
-    "v2_base256": "swinv2_base_window12to16_192to256.ms_in22k_ft_in1k",
-    "v2_base384": "swinv2_base_window12to24_192to384.ms_in22k_ft_in1k",
-    "v2_large256": "swinv2_large_window12to16_192to256.ms_in22k_ft_in1k",
-    "v2_large384": "swinv2_large_window12to24_192to384.ms_in22k_ft_in1k",
-}
-_IMAGENET_PLAIN = {
-    "vit_tiny16_224": "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k",
-    "vit_small16_224": "timm/vit_small_patch16_224.augreg_in21k_ft_in1k",
-    "vit_base16_224": "timm/vit_base_patch16_224.augreg_in21k_ft_in1k",
-    "vit_base16_384": "timm/vit_base_patch16_384.augreg_in21k_ft_in1k",
-    "vit_base32_224": "timm/vit_base_patch32_224.augreg_in21k_ft_in1k",
-    "vit_large16_224": "timm/vit_large_patch16_224.augreg_in21k_ft_in1k",
-    "vit_large16_384": "timm/vit_large_patch16_384.augreg_in21k_ft_in1k",
-    "dinov2_small14_224": "facebook/dinov2-small-imagenet1k-1-layer",
-    "dinov2_base14_224": "facebook/dinov2-base-imagenet1k-1-layer",
-    "dinov2_large14_224": "facebook/dinov2-large-imagenet1k-1-layer",
-    "dinov2_small14_reg4_224": "facebook/dinov2-with-registers-small-imagenet1k-1-layer",
-    "dinov2_base14_reg4_224": "facebook/dinov2-with-registers-base-imagenet1k-1-layer",
-    "dinov2_large14_reg4_224": "facebook/dinov2-with-registers-large-imagenet1k-1-layer",
-}
-# before fine-tuning; V2's were pretrained at 192 px, a size this table does not have
-_IMAGENET21K = {
-    "tiny224": "swin_tiny_patch4_window7_224.ms_in22k",
-    "small224": "swin_small_patch4_window7_224.ms_in22k",
-    "base224": "swin_base_patch4_window7_224.ms_in22k",
-    "base384": "swin_base_patch4_window12_384.ms_in22k",
-    "large224": "swin_large_patch4_window7_224.ms_in22k",
-    "large384": "swin_large_patch4_window12_384.ms_in22k",
-}
-REPOSITORIES: dict[str, dict[str, str]] = {
-    weights: {variant_id: f"{ORGANISATION}/{name}" for variant_id, name in table.items()}
-    for weights, table in (("imagenet", _IMAGENET), ("imagenet21k", _IMAGENET21K))
-}
-REPOSITORIES["imagenet"] |= _IMAGENET_PLAIN
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -149,36 +99,6 @@ class _Announced(NamedTuple):
     revision: str
     etag: str
     size_bytes: int | None
-
-
-def repository_of(variant_id: str, weights: str) -> str:
-    """The hub repository of a variant's published weights.
-
-    Args:
-        variant_id: an id of `tfvit.variants.VARIANTS`.
-        weights: "imagenet" (1000 classes) or "imagenet21k" (21841 classes, windowed version 1 only).
-
-    Raises:
-        UsageError: there is no such variant.
-        WeightsError: the variant has no such weights; `kind` is "not_found".
-    """
-    variant = find_variant(variant_id)
-    repository = REPOSITORIES.get(weights, {}).get(variant.id)
-    if repository is None:
-        raise not_published(variant, weights)
-    return repository
-
-
-def not_published(variant: Variant, weights: str) -> WeightsError:
-    """The error for weights that a variant does not have; `kind` is "not_found"."""
-    known = [name for name, table in REPOSITORIES.items() if variant.id in table] or [variant.weights]
-    return WeightsError(
-        f"no published weights {weights!r} for {variant.id}",
-        expected=f"for {variant.id}: {' or '.join(known)}",
-        received=repr(weights),
-        action=f"pass weights={known[0]!r}, or the path of a checkpoint",
-        kind="not_found",
-    )
 
 
 def fetch_checkpoint(variant_id: str, weights: str = "imagenet", timeout_s: float = TIMEOUT_S) -> FetchedCheckpoint:
@@ -398,8 +318,7 @@ def _checked(hub: Any, repository: str, path: Path, announced: str | None, *, fr
         _remove(hub, path)
         received = f"SHA-256 {sha256} ({size_bytes} bytes{', cached' if from_cache else ''}); the file was removed"
         raise _error(repository, "corrupt", f"SHA-256 {announced}", received, "try again; if it stays, check HF_ENDPOINT and proxies")
-    license = PLAIN_LICENSE if repository in _IMAGENET_PLAIN.values() else LICENSE if repository.startswith(f"{ORGANISATION}/") else None
-    return FetchedCheckpoint(path, sha256, repository, path.parent.name, license, size_bytes, verified, from_cache)
+    return FetchedCheckpoint(path, sha256, repository, path.parent.name, license_of(repository), size_bytes, verified, from_cache)
 
 
 def _unreadable_cache(hub: Any, repository: str, error: OSError) -> WeightsError:

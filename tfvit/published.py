@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tfvit.errors import WeightsError
 from tfvit.hashing import file_sha256
-from tfvit.hub import LICENSE, TIMEOUT_S, fetch_checkpoint, not_published
+from tfvit.hub import TIMEOUT_S, fetch_checkpoint
+from tfvit.repositories import LICENSE, not_published
 from tfvit.variants import find_variant
 
 SHIPPED_FOLDER = Path(__file__).with_name("cifar10")

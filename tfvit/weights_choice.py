@@ -115,7 +115,7 @@ def _published(variant: Variant, weights: str, timeout_s: float) -> WeightsChoic
 
 
 def _imagenet_or_random(variant: Variant, timeout_s: float) -> WeightsChoice:
-    from tfvit.hub import REPOSITORIES
+    from tfvit.repositories import REPOSITORIES
 
     if variant.id in REPOSITORIES["imagenet"]:
         try:

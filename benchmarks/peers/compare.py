@@ -36,7 +36,7 @@ from edge.latency import protocol  # noqa: E402
 from edge.latency.load import LoadMeter  # noqa: E402
 from edge.runtime.machine import cpu_name  # noqa: E402
 from edge.runtime.process import OK, LatencyProcess  # noqa: E402
-from tfvit.hub import REPOSITORIES  # noqa: E402
+from tfvit.repositories import REPOSITORIES  # noqa: E402
 from tfvit.variants import find_variant  # noqa: E402
 
 HERE = Path(__file__).parent

@@ -18,8 +18,7 @@ import pytest
 from safetensors.numpy import save
 
 from tfvit import hub
-from tfvit.errors import EnvironmentUnusableError, UsageError, WeightsError
-from tfvit.variants import VARIANTS, WindowedVariant
+from tfvit.errors import EnvironmentUnusableError
 
 REFERENCE = Path(__file__).parents[2].parent / "shared" / "data" / "reference" / "v1_window7_224.safetensors"
 REPOSITORY = "timm/swin_tiny_patch4_window7_224.ms_in1k"
@@ -363,43 +362,6 @@ def test_removing_a_cached_file_follows_its_links_and_stays_in_the_cache(tmp_pat
         hub._remove(settings, cache / "snapshots" / "s")
         assert [path.name for path in cache.rglob("*") if not path.is_dir()] == []
     assert outside.read_text() == "bytes"
-
-
-def test_every_variant_has_its_repository():
-    assert list(hub.REPOSITORIES["imagenet"]) == [name for name, variant in VARIANTS.items() if variant.weights == "imagenet"]
-    windowed = {name: variant for name, variant in VARIANTS.items() if isinstance(variant, WindowedVariant)}
-    assert list(hub.REPOSITORIES["imagenet21k"]) == [
-        name for name, variant in windowed.items() if variant.version == 1 and variant.weights == "imagenet"
-    ]
-    for table in hub.REPOSITORIES.values():
-        assert len(set(table.values())) == len(table)
-        for variant_id, repository in table.items():
-            variant = VARIANTS[variant_id]
-            if variant_id not in windowed:
-                family, size = variant_id.split("_")[:2]
-                assert family in repository
-                assert size.rstrip("0123456789") in repository
-                assert repository.startswith("facebook/") or f"patch{variant.patch_size}_{variant.image_size}." in repository
-                assert ("registers" in repository) == bool(variant.registers)
-                continue
-            size = variant_id.removeprefix("v2_").rstrip("0123456789")
-            assert repository.startswith(f"timm/swin{'v2' if variant.version == 2 else ''}_{size}_")
-            assert str(variant.window_size) in repository
-            assert str(variant.image_size) in repository
-    assert hub.repository_of("v2-large384", "imagenet") == "timm/swinv2_large_window12to24_192to384.ms_in22k_ft_in1k"
-    assert hub.repository_of("base384", "imagenet21k") == "timm/swin_base_patch4_window12_384.ms_in22k"
-
-
-def test_weights_that_were_never_published():
-    with pytest.raises(WeightsError, match="imagenet") as caught:
-        hub.repository_of("v2_base256", "imagenet21k")
-    assert caught.value.kind == "not_found"
-    with pytest.raises(WeightsError, match="imagenet or imagenet21k"):
-        hub.repository_of("tiny224", "imagenett")
-    with pytest.raises(WeightsError, match="for nano32: cifar10"):
-        hub.repository_of("nano32", "imagenet")
-    with pytest.raises(UsageError, match="tiny224"):
-        hub.repository_of("tiny225", "imagenet")
 
 
 def test_without_huggingface_hub(monkeypatch):
