@@ -37,11 +37,8 @@ def store_tables(model: schema.ModelT, from_window: int | None) -> None:
     graph, indices = model.subgraphs[0], _Indices(model)
     gathers = []
     for tensor in range(len(graph.tensors)):
-        name, data, shape = (
-            flatbuffer.tensor_name(model, tensor),
-            flatbuffer.constant(model, tensor),
-            flatbuffer.tensor_shape(model, tensor),
-        )
+        name, shape = flatbuffer.tensor_name(model, tensor), flatbuffer.tensor_shape(model, tensor)
+        data = flatbuffer.constant(model, tensor)
         kind = next((kind for kind in (POSITION_BIAS, MASK) if name.startswith(kind)), None)
         if kind is None or data is None or len(shape) != _LAST_AXIS + 1:
             continue

@@ -18,6 +18,9 @@ from edge.runtime.cpu import Interpreter
 from edge.tflite import flatbuffer
 from tfvit.errors import InputError
 
+# Of the copies of a file's weights that interpreters side by side pack for themselves
+MOST_PACKED_BYTES = 1 << 30
+
 
 @dataclasses.dataclass(frozen=True)
 class Rounded:
@@ -71,7 +74,7 @@ def collect(
         float_file: the float flatbuffer.
         tensors: name -> index of the tensors to watch.
         samples: the model's inputs, each [1, H, W, 3].
-        threads: how many samples are run side by side, each on one thread.
+        threads: for the runtime; several samples run side by side as far as `MOST_PACKED_BYTES` reach.
         patches: of `tensors`, those to take rows of -> the side of a patch, 1 for what a dense layer reads.
         rows_per_image: how many rows of each: with 8 of 128 images about a thousand, a few for every weight of a row.
 
@@ -80,10 +83,11 @@ def collect(
     """
     names, patches = list(tensors), dict(patches or {})
     watching = flatbuffer.with_outputs(float_file, [tensors[name] for name in names])
-    # an interpreter a thread: one image on one thread each is faster than one image on all of them
+    # one image on one thread each is faster than one image on all of them, but every interpreter packs the weights for itself
+    side_by_side = max(1, min(threads, MOST_PACKED_BYTES // len(float_file)))
     free: queue.SimpleQueue[Interpreter] = queue.SimpleQueue()
-    for _ in range(threads):
-        free.put(Interpreter(watching))
+    for _ in range(side_by_side):
+        free.put(Interpreter(watching, threads=threads // side_by_side))
 
     def seen(count: int, sample: np.ndarray) -> _Seen:
         interpreter = free.get()
@@ -96,7 +100,7 @@ def collect(
     rows: dict[str, list[np.ndarray]] = {name: [] for name in patches}
     channels: dict[str, np.ndarray] = {}
     count = 0
-    for one in _in_turn(seen, samples, threads):
+    for one in _in_turn(seen, samples, side_by_side):
         count += 1
         lows, highs = np.minimum(lows, one.lows), np.maximum(highs, one.highs)
         for name, some in one.rows.items():
@@ -144,13 +148,13 @@ def _one(
     return seen
 
 
-def _in_turn(function: Callable[[int, np.ndarray], _Seen], samples: Iterable[np.ndarray], threads: int) -> Iterator[_Seen]:
+def _in_turn(function: Callable[[int, np.ndarray], _Seen], samples: Iterable[np.ndarray], side_by_side: int) -> Iterator[_Seen]:
     """`function` of every sample and its number, in their order; no more samples are read than are worked on."""
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(side_by_side) as pool:
         running: deque[Future[_Seen]] = deque()
         for count, sample in enumerate(samples):
             running.append(pool.submit(function, count, sample))
-            if len(running) == threads:
+            if len(running) == side_by_side:
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()

@@ -85,6 +85,22 @@ def test_images_side_by_side_show_the_same(micro_float, images):
     assert {name: (low.min(), high.max()) for name, (low, high) in alone.channels.items()}.items() <= alone.ranges.items()
 
 
+@pytest.mark.parametrize(("most", "expected"), [(1, [4]), (2, [2, 2]), (3, [1, 1, 1]), (9, [1, 1, 1, 1])])
+def test_weights_are_packed_as_often_as_there_is_room_for(micro_float, images, monkeypatch, most, expected):
+    """Files in `MOST_PACKED_BYTES` -> threads of each interpreter, of four in all."""
+    made = []
+
+    class Watched(ranges.Interpreter):
+        def __init__(self, file, threads=1):
+            made.append(threads)
+            super().__init__(file, threads)
+
+    monkeypatch.setattr(ranges, "Interpreter", Watched)
+    monkeypatch.setattr(ranges, "MOST_PACKED_BYTES", most * len(micro_float))
+    ranges.collect(micro_float, quantize.static_tensors(micro_float, ALL_STATIC), images[:2], threads=4)
+    assert made == expected
+
+
 def test_no_images(micro_float):
     with pytest.raises(InputError, match="no calibration images"):
         ranges.collect(micro_float, quantize.static_tensors(micro_float, ALL_STATIC), [], threads=1)

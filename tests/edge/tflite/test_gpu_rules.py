@@ -60,6 +60,16 @@ def test_rules_say_what_the_delegate_does(vulkan_driver, small_graph, tmp_path, 
     assert measured_outcome(path, MOST_DIFFERENCE["float32"]) == predicted_outcome(file)
 
 
+def _store_table(model: schema.ModelT, constant: np.ndarray, kind: str, side: int) -> None:
+    """Gives the one constant of this size an export's name, and stores it as a table."""
+    for number, tensor in enumerate(model.subgraphs[0].tensors):
+        data = flatbuffer.constant(model, number)
+        if data is not None and len(data) == constant.nbytes:
+            tensor.name = f"{kind}of a block".encode()
+    store_tables(model, side)
+    assert flatbuffer.operator_counts(model)["GATHER"] == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("index", ["in halves", "whole"])
 def test_rules_say_what_the_delegate_does_with_a_table(vulkan_driver, small_graph, tmp_path, index):
@@ -69,12 +79,7 @@ def test_rules_say_what_the_delegate_does_with_a_table(vulkan_driver, small_grap
     positions = relative_position_index((side, side), (side, side))
     bias = np.random.default_rng(0).standard_normal((1, 1, heads, (2 * side - 1) ** 2)).astype(np.float32)[..., positions]
     model = flatbuffer.read_model(small_graph(lambda x: x * 2.0 + bias, bias.shape))
-    for number, tensor in enumerate(model.subgraphs[0].tensors):
-        data = flatbuffer.constant(model, number)
-        if data is not None and len(data) == bias.nbytes:
-            tensor.name = f"{POSITION_BIAS}block".encode()
-    store_tables(model, side)
-    assert flatbuffer.operator_counts(model)["GATHER"] == 1
+    _store_table(model, bias, POSITION_BIAS, side)
     if index == "whole":
         joined, *rest = model.subgraphs[0].operators
         model.subgraphs[0].operators = rest
@@ -93,12 +98,7 @@ def test_rules_say_what_the_delegate_does_with_a_mask_put_together(vulkan_driver
     side, windows = 16, 16
     mask = np.asarray(attention_mask(plan_windows(4 * side, 4 * side, side, shifted=True))).reshape(1, windows, 1, -1)
     model = flatbuffer.read_model(small_graph(lambda x: x * 2.0 + mask, mask.shape))
-    for number, tensor in enumerate(model.subgraphs[0].tensors):
-        data = flatbuffer.constant(model, number)
-        if data is not None and len(data) == mask.nbytes:
-            tensor.name = f"{MASK}plan".encode()
-    store_tables(model, side)
-    assert flatbuffer.operator_counts(model)["GATHER"] == 1
+    _store_table(model, mask, MASK, side)
     path = tmp_path / "mask.tflite"
     path.write_bytes(flatbuffer.write_model(model))
     assert measured_outcome(path, MOST_DIFFERENCE["float32"]) == predicted_outcome(path.read_bytes()) == "whole"
