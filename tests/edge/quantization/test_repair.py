@@ -176,8 +176,14 @@ def damaged(tmp_path_factory):
     return path
 
 
+@pytest.fixture
+def not_smoothed(monkeypatch):
+    """Such a channel is taken into the weights before anything needs repair (tests/edge/quantization/test_smoothing.py): not here."""
+    monkeypatch.setattr("edge.quantization.smoothing.ENOUGH_DB", -np.inf)
+
+
 @pytest.mark.slow
-def test_a_damaged_layer_is_found_demoted_and_repaired(cli, damaged, tmp_path):
+def test_a_damaged_layer_is_found_demoted_and_repaired(cli, damaged, tmp_path, not_smoothed):
     arguments = ("--model", damaged, "--quant", "int8", "--min-snr", "22", "--min-agreement", "0", "--out", tmp_path, "--json")
     refused = cli(*arguments, "--no-repair")
     assert refused.code == EXIT_CHECK_FAILED
@@ -198,7 +204,7 @@ def test_a_damaged_layer_is_found_demoted_and_repaired(cli, damaged, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_repair_for_an_old_runtime_says_what_the_layers_are(cli, damaged, tmp_path):
+def test_a_repair_for_an_old_runtime_says_what_the_layers_are(cli, damaged, tmp_path, not_smoothed):
     """No dynamic layers there: what is demoted is float, in the file and in its manifest."""
     arguments = ("--model", damaged, "--quant", "int8", "--min-snr", "22", "--min-agreement", "0", "--out", tmp_path, "--json")
     ran = cli(*arguments, "--min-runtime", "2.14")
