@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -90,7 +91,7 @@ class Candidate:
 
     def file(self, modes: Mapping[str, str] | None = None) -> bytes:
         """The file, with the modes of its dense layers changed where `modes` says so."""
-        return quantize.quantize(self.graph, self.recipe, self.calibration, modes, self.threads)
+        return quantize.quantize(self.graph, self.recipe, self.calibration, modes or self.modes, self.threads)
 
     def logits(self, file: bytes) -> np.ndarray:
         """[N, D], of the held-out images."""
@@ -123,6 +124,7 @@ class Candidate:
         collapse = signs_of_collapse(reference, logits, output.meaning)
         return Verdict(drift, tuple(collapse), self.limits, (*collapse, *drift.failures(self.limits, random_weights=self.is_random)))
 
+    @functools.cached_property
     def modes(self) -> dict[str, str]:
         """The mode of every dense layer before any repair, by its output's name."""
         return quantize.layer_modes(flatbuffer.read_model(self.graph), self.recipe, self.calibration)
@@ -178,13 +180,13 @@ def file_logits(
 
 
 def _layers_to_round(candidate: Candidate) -> int:
-    return quantize.layers_to_round(candidate.graph, candidate.recipe, candidate.calibration)
+    return quantize.layers_to_round(candidate.recipe, candidate.modes)
 
 
 @as_step("quantize", total=_layers_to_round)
 def quantized(candidate: Candidate) -> bytes:
     """The recipe's file."""
-    return quantize.quantize(candidate.graph, candidate.recipe, candidate.calibration, None, candidate.threads, advance)
+    return quantize.quantize(candidate.graph, candidate.recipe, candidate.calibration, candidate.modes, candidate.threads, advance)
 
 
 def _images_asked(candidate: Candidate, file: bytes) -> int:
@@ -199,7 +201,7 @@ def checked(candidate: Candidate, file: bytes) -> Verdict:
 
 def _sensitivity_runs(candidate: Candidate) -> int:
     """How many files `sensitivities` makes."""
-    return sum(repair.steps_to_float(mode, candidate.recipe.ladder) for mode in candidate.modes().values())
+    return sum(repair.steps_to_float(mode, candidate.recipe.ladder) for mode in candidate.modes.values())
 
 
 @as_step("measure each layer", total=_sensitivity_runs)
@@ -218,7 +220,7 @@ def of_size(candidate: Candidate, found: Sequence[repair.Sensitivity], most_byte
         found: of `sensitivities`.
         most_bytes: of the file as it is here, not described yet.
     """
-    modes = candidate.modes()
+    modes = candidate.modes
     steps = repair.demotions(found, candidate.recipe.ladder, candidate.recipe.spares)
     smallest = candidate.file(modes)
     left = most_bytes - len(smallest)
@@ -254,7 +256,7 @@ def _demoted(
     candidate: Candidate, before: bytes, why: Sequence[str], found: Sequence[repair.Sensitivity]
 ) -> tuple[bytes, dict[str, Any]] | None:
     """A file with the fewest layers demoted that passes, and the manifest's `repair` block; None where there is none."""
-    original = candidate.modes()
+    original = candidate.modes
     steps = repair.demotions(found, candidate.recipe.ladder, candidate.recipe.spares)
 
     def passes(modes: Mapping[str, str]) -> bool:

@@ -13,6 +13,10 @@ LEVELS = 255
 FRACTIONS = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
 # A narrower range must take away this much of the error: less is chance in the samples
 MIN_GAIN = 0.05
+# Samples that are enough to tell such gains
+_ROWS = 512
+# What is clipped grows with every fraction: once the error is so many times the least one, no narrower range is better
+WORSE = 1.5
 
 
 def best_range(low: float, high: float, rows: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
@@ -24,11 +28,15 @@ def best_range(low: float, high: float, rows: np.ndarray, weights: np.ndarray) -
         weights: [outputs, channels] of all layers that read it.
     """
     reading = _smaller(np.asarray(weights, np.float32))
-    rows = np.asarray(rows, np.float32)
+    rows = np.asarray(some(rows), np.float32)
     chosen, least = (low, high), output_error(rows, low, high, reading)
     for end in (1, 0):
         candidates = [(low * fraction, chosen[1]) if end == 0 else (chosen[0], high * fraction) for fraction in FRACTIONS]
-        errors = [output_error(rows, *candidate, reading) for candidate in candidates]
+        errors: list[float] = []
+        for candidate in candidates:
+            errors.append(output_error(rows, *candidate, reading))
+            if errors[-1] > WORSE * min(least, *errors):
+                break
         best = int(np.argmin(errors))
         if errors[best] < (1.0 - MIN_GAIN) * least:
             chosen, least = candidates[best], errors[best]
@@ -42,6 +50,11 @@ def output_error(rows: np.ndarray, low: float, high: float, weights: np.ndarray)
     zero_point = round(-low / scale)
     error = (np.clip(np.round(rows / scale) + zero_point, 0, LEVELS) - zero_point) * scale - rows
     return float(np.mean(np.sum(np.square(error @ weights.T), axis=1)))
+
+
+def some(rows: np.ndarray) -> np.ndarray:
+    """Of [N, channels] samples about `_ROWS`, from all images."""
+    return rows[:: max(1, len(rows) // _ROWS)]
 
 
 def _smaller(weights: np.ndarray) -> np.ndarray:

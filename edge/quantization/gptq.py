@@ -38,17 +38,17 @@ def error_optimal(weights: np.ndarray, samples: np.ndarray) -> np.ndarray:
     Returns:
         Float32; `nearest` wherever that is no worse on the samples, channel by channel.
     """
-    exact = np.asarray(weights, np.float64)
-    scale = _scale(exact)
+    exact, samples = np.asarray(weights, np.float32), np.asarray(samples, np.float32)
+    step = _scale(exact)[:, 0]
     largest = np.abs(exact).argmax(axis=1)
-    inverse = _inverse_factor(np.asarray(samples, np.float64))
+    inverse = _inverse_factor(samples)
     # input by input, so that what is worked on lies side by side
-    remaining, rounded, step = np.ascontiguousarray(exact.T), np.empty(exact.shape[::-1]), scale[:, 0]
+    remaining, rounded = np.array(exact.T, order="C"), np.empty(exact.shape[::-1], np.float32)
     inputs = exact.shape[1]
-    change = np.empty((_BLOCK, len(exact)))  # one array for all: fresh ones of this size cost more than what is computed
+    change = np.empty((_BLOCK, len(exact)), np.float32)  # one array for all: fresh ones of this size cost more than what is computed
     for first in range(0, inputs, _BLOCK):
         last = min(first + _BLOCK, inputs)
-        errors = np.empty((last - first, len(exact)))
+        errors = np.empty((last - first, len(exact)), np.float32)
         for row in range(first, last):
             steps = np.clip(np.round(remaining[row] / step), -LEVELS, LEVELS)
             fixed = largest == row
@@ -58,9 +58,9 @@ def error_optimal(weights: np.ndarray, samples: np.ndarray) -> np.ndarray:
             remaining[row + 1 : last] -= np.multiply.outer(inverse[row, row + 1 : last], errors[row - first], out=change[: last - row - 1])
         remaining[last:] -= inverse[first:last, last:].T @ errors
     rounded = rounded.T
-    plain = nearest(weights)
+    plain = nearest(exact)
     better = _output_error(exact, rounded, samples) < _output_error(exact, plain, samples)
-    return np.where(better[:, None], rounded, plain).astype(np.float32)
+    return np.where(better[:, None], rounded, plain)
 
 
 def four_bits(weights: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -76,10 +76,10 @@ def four_bits(weights: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.
     Returns:
         Steps, [outputs, inputs] int8 from -8 to 7, and the scale of every output channel, [outputs] float32.
     """
-    samples = np.asarray(samples, np.float64)
+    samples = np.asarray(samples, np.float32)
     order = np.argsort(-np.mean(np.square(samples), axis=0), kind="stable")
     inverse = _inverse_factor(samples[:, order])
-    inverse = (inverse / inverse.max()).astype(np.float32)  # only ratios of its rows' entries count
+    inverse /= inverse.max()  # only ratios of its rows' entries count
     outputs, ends = len(weights), len(GRID_ENDS)
     largest = np.abs(weights).max(axis=1)
     scale = (np.where(largest > 0, largest, 1.0) / HIGHEST4 * np.array(GRID_ENDS)[:, None]).astype(np.float32)
@@ -119,13 +119,17 @@ def _scale(weights: np.ndarray) -> np.ndarray:
 
 
 def _inverse_factor(samples: np.ndarray) -> np.ndarray:
-    """Upper Cholesky factor of the inverse of the damped Hessian of the squared output error: [inputs, inputs]."""
+    """Upper Cholesky factor of the inverse of the damped Hessian of the squared output error: [inputs, inputs].
+
+    In float32, like the samples: no entry of the diagonal is above `inputs` times its mean, so that what rounding adds stays a hundredth of
+    the damping.
+    """
     hessian = samples.T @ samples / len(samples)
-    damping = DAMPING * max(float(np.mean(np.diag(hessian))), np.finfo(np.float64).tiny)
+    damping = DAMPING * max(float(np.mean(np.diag(hessian))), np.finfo(np.float32).tiny)
     hessian[np.diag_indices_from(hessian)] += damping
     # backwards, H = L L' makes the factor of the inverse the inverse of L: one triangular inversion instead of a full one
     lower = linalg.cholesky(hessian[::-1, ::-1], lower=True, overwrite_a=True, check_finite=False)
-    inverse, _ = linalg.lapack.dtrtri(lower, lower=1, overwrite_c=1)
+    inverse, _ = linalg.lapack.strtri(lower, lower=1, overwrite_c=1)
     return np.ascontiguousarray(inverse[::-1, ::-1])
 
 

@@ -127,7 +127,7 @@ def layer_modes(model: schema.ModelT, recipe: Recipe, calibration: Calibration |
             name = flatbuffer.tensor_name(model, layer.input)
             if modes[layer.name] != STATIC or name not in calibration.rows:
                 continue
-            outputs = calibration.rows[name] @ weight_matrix(model, layer).T
+            outputs = clipping.some(calibration.rows[name]) @ weight_matrix(model, layer).T
             if clipping.snr_db(outputs, *calibration.ranges[layer.name]) < recipe.min_output_snr_db:
                 modes[layer.name] = recipe.ladder[1]
     return modes
@@ -145,11 +145,10 @@ def watched_tensors(float_file: bytes, recipe: Recipe) -> tuple[dict[str, int], 
     return tensors, patches
 
 
-def layers_to_round(float_file: bytes, recipe: Recipe, calibration: Calibration) -> int:
+def layers_to_round(recipe: Recipe, modes: Mapping[str, str]) -> int:
     """How often `quantize` calls `each`."""
     if not recipe.fitted_to_inputs:
         return 0
-    modes = layer_modes(flatbuffer.read_model(float_file), recipe, calibration)
     return len(modes) if recipe.integer_bits else sum(mode != FLOAT for mode in modes.values())
 
 

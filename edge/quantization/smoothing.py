@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from edge.quantization import clipping
 from edge.quantization.dense_layers import DenseLayer, dense_layers, set_constant, weight_matrix
 from edge.quantization.quantize import layer_modes
 from edge.quantization.ranges import Calibration
@@ -26,7 +27,6 @@ ENOUGH_DB = 32.0
 MIN_GAIN_DB = 2.0
 # s is a channel's largest value over the median of them, to one of these powers, at least 1, and a power of two: nothing is rounded
 POWERS = (0.25, 0.5, 0.75, 1.0)
-_ROWS = 512
 
 
 def smoothed(float_file: bytes, calibration: Calibration, recipe: Recipe) -> tuple[bytes, Calibration]:
@@ -80,7 +80,7 @@ def _factors(rows: np.ndarray, weights: np.ndarray, bits: int, static: bool) -> 
         bits: of the weights.
         static: whether one range holds for all inputs, or one for each row.
     """
-    rows = rows[:: max(1, len(rows) // _ROWS)].astype(np.float32)
+    rows = clipping.some(rows).astype(np.float32)
     exact = rows @ weights.T
     signal = float(np.mean(np.square(exact - exact.mean(axis=0))))
 
