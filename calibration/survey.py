@@ -94,13 +94,17 @@ def survey(image_set: FileImageSet, references: Iterable[ImageReference], prepro
 
 def pixel_facts(pixels: np.ndarray) -> PixelFacts:
     """The facts of [H, W, 3] uint8 RGB pixels."""
-    values = pixels.reshape(-1, 3).astype(np.float64)
+    channels = np.ascontiguousarray(pixels.reshape(-1, 3).T)
+    counts = np.stack([np.bincount(channel, minlength=256) for channel in channels]) / channels.shape[1]
+    levels = np.arange(256.0)
+    mean = counts @ levels
+    std = np.sqrt(np.maximum(np.sum(counts * np.square(levels - mean[:, None]), axis=1), 0.0))
     return PixelFacts(
-        mean=values.mean(axis=0),
-        std=values.std(axis=0),
-        highest=int(values.max()),
-        plain=bool(values.std(axis=0).max() < _PLAIN_STD),
-        gray=bool(np.ptp(values, axis=1).mean() < _GRAY_SPREAD),
+        mean=mean,
+        std=std,
+        highest=int(channels.max()),
+        plain=bool(std.max() < _PLAIN_STD),
+        gray=bool((channels.max(axis=0) - channels.min(axis=0)).mean() < _GRAY_SPREAD),
     )
 
 

@@ -62,6 +62,8 @@ def convert(model: FloatModel, recipe: Recipe, images: Images, settings: Setting
         EnvironmentUnusableError: something the machine lacks.
     """
     reference = finite_reference(model, images)
+    if recipe.needs_calibration:
+        images.read_ahead()  # while the float graph is made, which keeps one core busy
     graph = model.graph(recipe, settings.input_dtype, settings.output)
     calibration = _calibration(model, graph, recipe, images, settings)
     graph, calibration = smoothed(graph, calibration, recipe)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import threading
+from concurrent.futures import Future
 
 import numpy as np
 
@@ -34,7 +36,24 @@ class Images:
     @functools.cached_property
     def calibration(self) -> np.ndarray:
         """The pixels to calibrate with: [N, H, W, 3] uint8."""
-        return np.stack(list(self.image_set.read(self.split.calibration, self.preprocessing)))
+        return self._calibration.result()
+
+    def read_ahead(self) -> None:
+        """Begins to decode the pixels of `calibration`, on a thread of its own; an error waits for who asks for them."""
+        _ = self._calibration
+
+    @functools.cached_property
+    def _calibration(self) -> Future[np.ndarray]:
+        reading: Future[np.ndarray] = Future()
+
+        def read() -> None:
+            try:
+                reading.set_result(np.stack(list(self.image_set.read(self.split.calibration, self.preprocessing))))
+            except Exception as error:
+                reading.set_exception(error)
+
+        threading.Thread(target=read, daemon=True).start()  # a daemon, for which an interrupted program does not wait
+        return reading
 
     @functools.cached_property
     def calibration_sha256(self) -> str:

@@ -156,6 +156,7 @@ def export_float(source: ExportableModel, input_dtype: str = "float32", output: 
         converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=[SIGNATURE])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         converter.exclude_conversion_metadata = True  # ours says more, and to add theirs the whole file is read and written again
+        converter._experimental_use_buffer_offset = True  # the same for its search for equal constants: write_model has one
         try:
             data = converter.convert()
         except Exception as error:  # the converter raises its own and MLIR's kinds
@@ -259,8 +260,9 @@ def _in_float32(model: keras.Model) -> keras.Model:
 
 
 def copy_model(model: keras.Model, change: Callable[[Any], Any] = lambda config: config) -> keras.Model:
-    """A model of its own with the same weights, after `change` of its configuration."""
-    copy = keras.saving.deserialize_keras_object(change(keras.saving.serialize_keras_object(model)), safe_mode=False)
+    """A model of its own with the same weights, after `change` of its configuration. Its initializers give zeros, which costs no draws."""
+    config = _without_draws(change(keras.saving.serialize_keras_object(model)))
+    copy = keras.saving.deserialize_keras_object(config, safe_mode=False)
     copy.set_weights(model.get_weights())
     return copy
 
@@ -271,6 +273,14 @@ def _with_float32_policies(config: Any) -> Any:
             return {**config, "config": {**config["config"], "name": "float32"}}
         return {key: _with_float32_policies(value) for key, value in config.items()}
     return type(config)(_with_float32_policies(value) for value in config) if isinstance(config, list | tuple) else config
+
+
+def _without_draws(config: Any) -> Any:
+    if isinstance(config, dict):
+        if config.get("module") == "keras.initializers":
+            return {**config, "class_name": "Zeros", "config": {}}
+        return {key: _without_draws(value) for key, value in config.items()}
+    return type(config)(_without_draws(value) for value in config) if isinstance(config, list | tuple) else config
 
 
 def normalises_itself(model: keras.Model) -> bool:

@@ -178,8 +178,10 @@ def _rounded_for_inputs(
         index, width = one
         return _rounded(model, [layer for layer in layers if layer.input == index], calibration.rows, width)
 
+    # the largest first, so that none of them runs alone at the end
+    order = sorted(wanted, key=lambda one: -flatbuffer.tensor_shape(model, one[0])[-1])
     with _side_by_side(threads) as pool:
-        for (_, width), rounded in zip(wanted, pool.map(made, wanted), strict=True):
+        for (_, width), rounded in zip(order, pool.map(made, order), strict=True):
             calibration.rounded |= {(name, width): one for name, one in rounded.items()}
             for name in rounded:
                 if bits.get(name) == width:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from edge.quantization import clipping
 from edge.quantization.clipping import best_range, output_error, snr_db
 
 RNG = np.random.default_rng(0)
@@ -60,6 +61,21 @@ def test_both_ends_by_themselves():
     low, high = best_range(float(rows.min()), float(rows.max()), rows, weights)
     assert low >= 0.6 * rows.min()
     assert high <= 0.6 * rows.max()
+
+
+@pytest.mark.parametrize("height", [3.0, 6.0, 12.0, 30.0])
+def test_no_narrower_range_is_missed(height, monkeypatch):
+    """The search ends where the error grows, with the range that a search to the end finds."""
+    rows, weights = RNG.standard_t(4, size=(2000, 32)), RNG.normal(size=(16, 32))
+    rows[::100, 5], weights[:, 5] = height, 0.02 * weights[:, 5]
+    tried, error = [], clipping.output_error
+    monkeypatch.setattr(clipping, "output_error", lambda *given: tried.append(given) or error(*given))
+    found = best_range(float(rows.min()), float(rows.max()), rows, weights)
+    at_once = len(tried)
+    monkeypatch.setattr(clipping, "WORSE", np.inf)
+    assert best_range(float(rows.min()), float(rows.max()), rows, weights) == found
+    assert len(tried) - at_once == 1 + 2 * len(clipping.FRACTIONS)
+    print(f"{at_once} of {len(tried) - at_once} errors")
 
 
 def test_constant_activations():

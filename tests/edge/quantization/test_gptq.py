@@ -29,6 +29,18 @@ def test_better_on_inputs_not_seen(layer):
     assert ratio < 0.5
 
 
+def test_outliers_do_not_drown_the_rest(layer):
+    """Channels at a thousand times the others, as large models have them: what float32 adds to their products stays below the damping."""
+    weights, inputs = layer
+    inputs = np.where(np.arange(200) < 2, 1000.0, 1.0) * inputs
+    weights[:, :2] /= 1000.0
+    rounded = error_optimal(weights, inputs[:1000])
+    assert np.isfinite(rounded).all()
+    ratio = _error(weights, rounded, inputs[1000:]) / _error(weights, nearest(weights), inputs[1000:])
+    print(f"error {ratio:.3f} of nearest rounding's")
+    assert ratio < 0.95
+
+
 @pytest.mark.parametrize("samples", [3, 50, 1000])
 def test_never_worse_on_the_samples(layer, samples):
     weights, inputs = layer
