@@ -57,7 +57,7 @@ def main() -> int:
 
 def _rows(variant: str, ratio: int, recipes: list[str], calibration: Path, pixels: np.ndarray, labels: np.ndarray) -> list[dict[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "edge.convert", "--variant", variant, "--weights", _weights(variant, ratio, Path(folder))]
+        command = [sys.executable, "-m", "edge.convert", "--variant", variant, "--weights", outlier_weights(variant, ratio, Path(folder))]
         command += ["--quant", ",".join(["float32", *recipes]), "--calibration", str(calibration), "--output", "logits"]
         command += ["--out", f"{folder}/out", "--json", "--quiet"]
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
@@ -91,7 +91,7 @@ def _rows(variant: str, ratio: int, recipes: list[str], calibration: Path, pixel
     return rows
 
 
-def _weights(variant: str, ratio: int, folder: Path) -> str:
+def outlier_weights(variant: str, ratio: int, folder: Path) -> str:
     """For `--weights`: the shipped ones, with what a stress version changes."""
     if ratio == 1:
         return "cifar10"

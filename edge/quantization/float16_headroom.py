@@ -54,6 +54,15 @@ def headroom(file: bytes, images: Iterable[np.ndarray], threads: int = 1) -> lis
     Raises:
         InputError: the file has no float activations, or no image was given.
     """
+    largest: dict[str, Headroom] = {}
+    for one in largest_numbers(file, images, threads).values():
+        if one.layer not in largest or one.largest > largest[one.layer].largest:
+            largest[one.layer] = one
+    return sorted(largest.values(), key=lambda one: one.headroom_db)
+
+
+def largest_numbers(file: bytes, images: Iterable[np.ndarray], threads: int = 1) -> dict[int, Headroom]:
+    """Tensor index -> the largest number that is needed for it, of every activation; arguments and errors as of `headroom`."""
     model = flatbuffer.read_model(file)
     found = [
         (name, operator, int(operator.outputs[0]))
@@ -65,17 +74,15 @@ def headroom(file: bytes, images: Iterable[np.ndarray], threads: int = 1) -> lis
             "no float activations", expected="a file that computes in floats", received="integers only", action="ask it of a float16 file"
         )
     ranges = collect(file, {flatbuffer.tensor_name(model, index): index for _, _, index in found}, images, threads).ranges
-    largest: dict[str, Headroom] = {}
+    largest = {}
     for name, operator, index in found:
         tensor = flatbuffer.tensor_name(model, index)
         value, layer = max(map(abs, ranges[tensor])), flatbuffer.keras_layer(tensor)
-        one = Headroom(layer, name, "value", value)
+        largest[index] = Headroom(layer, name, "value", value)
         if name == "MEAN":
             count = math.prod(flatbuffer.tensor_shape(model, int(operator.inputs[0]))) // math.prod(flatbuffer.tensor_shape(model, index))
-            one = Headroom(layer, name, f"sum of {count}", value * count)
-        if layer not in largest or one.largest > largest[layer].largest:
-            largest[layer] = one
-    return sorted(largest.values(), key=lambda one: one.headroom_db)
+            largest[index] = Headroom(layer, name, f"sum of {count}", value * count)
+    return largest
 
 
 def described(one: Headroom) -> dict[str, Any]:
