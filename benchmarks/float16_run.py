@@ -3,14 +3,14 @@
     VK_ICD_FILENAMES=build/vulkan/lavapipe.json python benchmarks/float16_run.py --data cifar10/        # test.zip; some minutes
 
 The shipped small models and their stress versions (benchmarks/outliers), on the GPU delegate as apps run it, float16 arithmetic, and in
-float32 beside it. lavapipe, a software GPU, has real float16 in its shaders: its answers count, its milliseconds do not. The least headroom
-is what the file's manifest says of it (docs/decisions/0040). Rows of other variants are kept.
+float32 beside it; and, where a conversion scales streams (docs/decisions/0040), the file without that. lavapipe, a software GPU, has real
+float16 in its shaders: its answers count, its milliseconds do not. The least headroom is what manifests name. Rows of other variants are
+kept.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -24,10 +24,17 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.accuracy import SHIPPED, test_images  # noqa: E402
 from benchmarks.outlier_recipes import RATIOS, outlier_weights  # noqa: E402
 from benchmarks.rows import read_rows, write_rows  # noqa: E402
+from calibration import builtin  # noqa: E402
+from edge.conversion.manifest import HEADROOM_IMAGES  # noqa: E402
 from edge.drift.metrics import measure  # noqa: E402
+from edge.quantization import quantize  # noqa: E402
+from edge.quantization.float16_headroom import headroom  # noqa: E402
+from edge.quantization.float16_streams import with_room  # noqa: E402
+from edge.quantization.recipes import RECIPES  # noqa: E402
 from edge.runtime.cpu import Interpreter, real_outputs  # noqa: E402
 from edge.runtime.gpu import F16, F32, GpuModel, GpuUnavailableError  # noqa: E402
 from tfvit.errors import EXIT_OK, EXIT_UNUSABLE  # noqa: E402
+from tfvit.variants import VARIANTS  # noqa: E402
 
 CSV = ROOT / "results" / "float16_run.csv"
 
@@ -56,23 +63,26 @@ def main() -> int:
 def _rows(variant: str, ratio: int, pixels: np.ndarray, labels: np.ndarray) -> list[dict[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "edge.convert", "--variant", variant, "--weights", outlier_weights(variant, ratio, Path(folder))]
-        command += ["--quant", "float32,float16", "--output", "logits", "--no-gate", "--drift-samples", "32", "--out", f"{folder}/out"]
-        done = subprocess.run([*command, "--json", "--quiet"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)  # 1: drift above the gate
-        least = {one["manifest"]["recipe"]: one["manifest"].get("float16") for one in json.loads(done.stdout)["artifacts"]}["float16"]["least"]
-        float32, float16 = ((Path(folder) / "out" / f"{variant}-{recipe}.tflite").read_bytes() for recipe in ("float32", "float16"))
+        command += ["--quant", "float32", "--output", "logits", "--quiet", "--out", folder]
+        subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+        float32 = (Path(folder) / f"{variant}-float32.tflite").read_bytes()
+    plain, roomy = (quantize.quantize(file, RECIPES["float16"]) for file in (float32, with_room(float32, _pictures(variant))))
+    cases = [("scaled", roomy, F16), ("as trained", plain, F16), ("as trained", plain, F32)]
     exact = Interpreter(float32, threads=2)
     reference = np.concatenate([exact.run(image[None]) for image in pixels])
     rows = []
-    for precision in (F16, F32):
-        gpu = GpuModel(float16, precision=precision)
+    for streams, file, precision in cases if roomy != plain else cases[1:]:
+        gpu = GpuModel(file, precision=precision)
         drift = measure(reference, np.concatenate([_answer(gpu, image) for image in pixels]), labels)
+        least = headroom(file, _pictures(variant), 2)[0]
         rows.append(
             {
                 "variant": variant,
                 "outliers": str(ratio),
+                "streams": streams,
                 "arithmetic": precision,
-                "least_headroom_db": str(least["headroom_db"]),
-                "least_headroom_layer": least["layer"],
+                "least_headroom_db": f"{least.headroom_db:.1f}",
+                "least_headroom_layer": least.layer,
                 "snr_db": f"{drift.logits_snr_db:.1f}",
                 "agreement": f"{100 * drift.top1_agreement:.2f}",
                 "top1_float32": f"{100 * drift.top1_reference:.2f}",
@@ -83,6 +93,11 @@ def _rows(variant: str, ratio: int, pixels: np.ndarray, labels: np.ndarray) -> l
         )
         print("  ".join(rows[-1].values()), flush=True)
     return rows
+
+
+def _pictures(variant: str) -> list[np.ndarray]:
+    """What the largest numbers are looked for on: [1, H, W, 3] each."""
+    return [builtin.generate(index, VARIANTS[variant].image_size)[None].astype(np.float32) for index in range(HEADROOM_IMAGES)]
 
 
 def _answer(gpu: GpuModel, image: np.ndarray) -> np.ndarray:
