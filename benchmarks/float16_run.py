@@ -5,7 +5,7 @@
 The shipped small models and their stress versions (benchmarks/outliers), on the GPU delegate as apps run it, float16 arithmetic, and in
 float32 beside it; and, where a conversion scales streams (docs/decisions/0040), the file without that. lavapipe, a software GPU, has real
 float16 in its shaders: its answers count, its milliseconds do not. The least headroom is what manifests name. Rows of other variants are
-kept.
+kept. Nothing here may load TensorFlow: with lavapipe in the same process it crashes.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ from benchmarks.accuracy import SHIPPED, test_images  # noqa: E402
 from benchmarks.outlier_recipes import RATIOS, outlier_weights  # noqa: E402
 from benchmarks.rows import read_rows, write_rows  # noqa: E402
 from calibration import builtin  # noqa: E402
-from edge.conversion.manifest import HEADROOM_IMAGES  # noqa: E402
 from edge.drift.metrics import measure  # noqa: E402
 from edge.quantization import quantize  # noqa: E402
-from edge.quantization.float16_headroom import headroom  # noqa: E402
+from edge.quantization.float16_headroom import HEADROOM_IMAGES, headroom  # noqa: E402
 from edge.quantization.float16_streams import with_room  # noqa: E402
 from edge.quantization.recipes import RECIPES  # noqa: E402
 from edge.runtime.cpu import Interpreter, real_outputs  # noqa: E402

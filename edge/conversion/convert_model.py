@@ -14,11 +14,12 @@ from edge.artifacts.artifact import Artifact
 from edge.conversion import image_checks
 from edge.conversion.candidate import Candidate, Further, Repair, Verdict, checked, file_logits, of_size, quantized, repaired, sensitivities
 from edge.conversion.images import Images
-from edge.conversion.manifest import HEADROOM_IMAGES, manifest
+from edge.conversion.manifest import manifest
 from edge.conversion.plan import Settings, too_large, too_new
 from edge.drift.meanings import CLASSES
 from edge.drift.metrics import measure
 from edge.export.float_model import FloatModel
+from edge.quantization.float16_headroom import HEADROOM_IMAGES
 from edge.quantization.float16_streams import with_room
 from edge.quantization.ranges import Calibration
 from edge.quantization.recipes import Recipe

@@ -17,15 +17,12 @@ from edge.drift.meanings import in_file
 from edge.export.float_model import FloatModel
 from edge.export.to_tflite import INPUT_NAME
 from edge.quantization.dense_layers import weight_bits
-from edge.quantization.float16_headroom import described, headroom
+from edge.quantization.float16_headroom import HEADROOM_IMAGES, described, headroom
 from edge.quantization.recipes import Recipe
 from edge.runtime import cpu
 from edge.tflite import delegate_rules, flatbuffer, npu_rules, versions
 from tfvit import hashing
 from tfvit.preprocessing import OUTPUT
-
-# Images that the largest number of a float16 file is looked for on
-HEADROOM_IMAGES = 8
 
 
 def manifest(

@@ -19,6 +19,8 @@ from edge.tflite import flatbuffer
 from tfvit.errors import InputError
 
 LARGEST = float(np.finfo(np.float16).max)
+# On which a conversion looks for the largest numbers of its float16 file
+HEADROOM_IMAGES = 8
 
 
 @dataclasses.dataclass(frozen=True)
