@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: check test slow bench bench-peers rounding int4 coverage lint matrix scale fidelity checkpoints accuracy runtimes vulkan gpu training example-report android package docs guides apk android-screens mediapipe fuzz kill npu readers browser arm-profile
+.PHONY: check test slow bench bench-peers rounding int4 coverage lint matrix scale fidelity checkpoints accuracy runtimes vulkan gpu training example-report android package docs guides apk android-screens mediapipe fuzz kill npu readers browser arm-profile float16
 
 # before every push, under three minutes on two idle cores: everything but the tests that go the whole way through commands, which `make test`
 # runs too
@@ -146,6 +146,13 @@ readers: $(INSTALLED)
 # an emulator first, with Debian's packages and as root; about an hour. Exit code 3 where it cannot be had.
 arm-profile: $(INSTALLED)
 	$(BIN)/python benchmarks/arm_profile.py
+	$(BIN)/python benchmarks/fill_pages.py
+
+# the largest numbers of float16 files, and runs of them in float16 on software Vulkan: results/float16_headroom.csv, results/float16_run.csv and
+# the table of the results page, about a quarter of an hour
+float16: $(INSTALLED) vulkan
+	$(BIN)/python benchmarks/float16_headroom.py --images $(CIFAR10)/test.zip
+	VK_ICD_FILENAMES="$(realpath build/vulkan/lavapipe.json)" $(BIN)/python benchmarks/float16_run.py --data $(CIFAR10)
 	$(BIN)/python benchmarks/fill_pages.py
 
 # what Arm's compiler for Ethos-U takes of integer files, and its estimates: results/npu.csv, minutes a variant, 4 GB

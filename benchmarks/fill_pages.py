@@ -387,6 +387,27 @@ def outliers_table() -> str:
     return "\n".join([*lines, "", f"Points of top-1 lost to the float32 file, {images} test images."])
 
 
+def float16_table() -> str:
+    """Float16 files computed in float16: room below 65504, and what the answers are worth, with streams scaled and without."""
+    cases: dict[tuple[str, str], dict[tuple[str, str], dict[str, str]]] = {}
+    rows = _rows("float16_run.csv")
+    for row in rows:
+        cases.setdefault((row["variant"], row["outliers"]), {})[row["streams"], row["arithmetic"]] = row
+    columns = ("float16, streams scaled", "float16, as trained", "float32, as trained")
+    lines = [f"| variant | outliers | {' | '.join(columns)} |", "|---|--:|--:|--:|--:|"]
+    for (variant, ratio), found in cases.items():
+        cells = []
+        for key in (("scaled", "f16"), ("as trained", "f16"), ("as trained", "f32")):
+            row = found.get(key)
+            room = f", {row['least_headroom_db']} dB of room" if row and key[1] == "f16" else ""
+            cells.append(f"{row['snr_db']} dB, {float(row['agreement']):.0f} % the same class{room}" if row else "not needed")
+        lines.append(f"| {variant} | {ratio if ratio != '1' else 'none'} | {' | '.join(cells)} |")
+    (images,) = {row["test_images"] for row in rows}
+    return "\n".join(
+        [*lines, "", f"Float16 files against the float32 file, {images} test images; {rows[0]['device'].replace(', f16', '')}."]
+    )
+
+
 def plain_table() -> str:
     """The plain variants in every recipe that has a file of them."""
     rows: dict[str, dict[str, dict[str, str]]] = {}
@@ -408,6 +429,7 @@ TABLES = {
     "int4": int4_table,
     "int4_choices": int4_choices_table,
     "outliers": outliers_table,
+    "float16": float16_table,
     "plain": plain_table,
     "foreign": foreign_table,
     "npu": npu_table,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edge import flags
 from edge.drift.meanings import AUTO, LOGITS, OUTPUTS, PROBABILITIES
 from edge.front_door import Result, Table, called, make_callable, progress_on_stderr
-from edge.quantization.recipes import RECIPES, find_recipe
+from edge.quantization.recipes import INT16, RECIPES, find_recipe
 from tfvit.errors import UsageError, unknown_name
 from tfvit.extras import require_extra, require_matplotlib
 from tfvit.preprocessing import ModelInput, Size
@@ -23,7 +23,7 @@ from tfvit.variants import VARIANTS, find_variant
 if TYPE_CHECKING:
     from edge.artifacts.artifact import Artifact
 
-INPUTS = ("float32", "uint8")
+INPUTS = ("float32", "uint8", INT16)
 _SAVED = ".keras"
 
 _EPILOG = """examples:
@@ -83,7 +83,12 @@ def parser() -> Parser:
     parser.add_argument(
         "--labels", type=Path, help="text file with one label per line, embedded in the file (default: the model's own, where it has some)"
     )
-    parser.add_argument("--input", choices=INPUTS, default="float32", help="input type, pixels 0..255 either way (default: %(default)s)")
+    parser.add_argument(
+        "--input",
+        choices=INPUTS,
+        default="float32",
+        help="input type, pixels 0..255 either way; int16, of w8a16 alone: integers in and logits out, for NPUs (default: %(default)s)",
+    )
     flags.add_preprocessing_flags(parser)
     parser.add_argument(
         "--image-size",
@@ -414,6 +419,14 @@ def _converted(
         raise UsageError("nothing to do", expected="--jobs of at least 1", received=str(jobs), action="leave --jobs out")
     if input not in INPUTS:
         raise unknown_name("choice", input, INPUTS)
+    without = [recipe.name for recipe in recipes if input == INT16 and not recipe.takes_int16]
+    if without:
+        raise UsageError(
+            "no 16-bit input of a recipe",
+            expected=f"--input int16 with --quant {', '.join(recipe.name for recipe in RECIPES.values() if recipe.takes_int16)}",
+            received=f"--input int16 with --quant {', '.join(without)}",
+            action="leave --input out; int8_full and int8_wide take int8",
+        )
     given = (tuple(mean) if mean is not None else None, tuple(std) if std is not None else None)
     said = ModelInput(model_input, resize, crop, interpolation, *given, channels)
     require_extra("edge", "converting")

@@ -27,6 +27,7 @@ from edge.artifacts import self_description
 from edge.artifacts.artifact import Artifact, outputs, preprocessing_of, require_valid
 from edge.drift.meanings import ACTIVATIONS, CLASS_MAP, CLASSES, MEANINGS, SCORED
 from edge.drift.metrics import sigmoid, softmax
+from edge.quantization.recipes import INT16
 from edge.report import rules
 from edge.runtime import sandbox
 from edge.runtime.cpu import Interpreter, Tensor, runtime_package
@@ -187,6 +188,8 @@ def _refusals(artifacts: Sequence[Artifact], allow_random: bool) -> list[str]:
         seen.add(name.casefold())
         if sha256(artifact.file) != manifest["file"]["sha256"]:
             found.append(f"{name}: SHA-256 {sha256(artifact.file)} is not the one in its manifest, {manifest['file']['sha256']}")
+        if manifest["input"]["dtype"] == INT16:
+            found.append(f"{name}: its input is int16, for NPUs' own tools: no app reads it; convert w8a16 again without --input int16")
         if manifest["weights"]["random"] and not allow_random:
             found.append(f"{name}: random weights, its answers mean nothing (--allow-random bundles it all the same)")
         if not manifest["drift"]["passed"]:

@@ -38,7 +38,7 @@ class Settings:
         drift_samples: how many others the drift is measured on.
         agreement_samples: how many further ones changed answers are counted on, where there are as many; None for eight times as many.
         labels: one per class, or None.
-        input_dtype: "float32" or "uint8".
+        input_dtype: "float32" or "uint8"; "int16" for recipes that `takes_int16`.
         output: a key of `edge.drift.meanings.OUTPUTS`, or one an output with commas between them.
         gate: whether a file that misses its limits is refused.
         min_snr_db, min_agreement, max_top1_drop: limits instead of the recipe's own.
@@ -164,6 +164,7 @@ def plan(model: FloatModel, recipes: Sequence[Recipe], settings: Settings) -> Pl
             received=str(settings.agreement_samples),
             action="leave it out, or pass 0 to count on none",
         )
+    recipes = [recipe.for_input(settings.input_dtype) for recipe in recipes]
     if settings.min_runtime:
         recipes = [recipe.for_runtime(settings.min_runtime) for recipe in recipes]
     if not settings.position_tables:

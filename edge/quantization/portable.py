@@ -31,6 +31,11 @@ def make_portable(model: schema.ModelT, integers: bool) -> None:
     _write_out_gelu(model, _SHORT if integers else _EXACT)
 
 
+def write_out_gelu(model: schema.ModelT) -> None:
+    """Of `make_portable` the GELU for integers alone, in place: no NPU's compiler and few runtimes have one in 16 bits."""
+    _write_out_gelu(model, _SHORT)
+
+
 def _convolve_grids(model: schema.ModelT) -> None:
     """Makes every FULLY_CONNECTED from grid to grid [1, H, W, C] a CONV_2D of one pixel: the same weights, the same products."""
     tensors = model.subgraphs[0].tensors

@@ -17,7 +17,7 @@ from edge.quantization.compact_constants import store_compactly
 from edge.quantization.dense_layers import DenseLayer, dense_layers, num_inputs, set_constant, set_four_bits, takes_four_bits, weight_matrix
 from edge.quantization.flat_means import flatten_means
 from edge.quantization.int8_movement import move_as_bytes
-from edge.quantization.portable import give_plain_names, make_portable
+from edge.quantization.portable import give_plain_names, make_portable, write_out_gelu
 from edge.quantization.position_tables import store_tables
 from edge.quantization.ranges import Calibration, Rounded
 from edge.quantization.recipes import DYNAMIC, DYNAMIC4, FLOAT, STATIC, WEIGHT_BITS, Recipe
@@ -93,6 +93,8 @@ def prepared(float_file: bytes, recipe: Recipe) -> bytes:
     model = flatbuffer.read_model(float_file)
     if recipe.portable:
         make_portable(model, bool(recipe.integer_bits))
+    if recipe.integer_bits == 16:
+        write_out_gelu(model)
     if recipe.integer_bits:
         _clamp_masks(model)
     if recipe.integer_interface:

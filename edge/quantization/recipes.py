@@ -87,6 +87,15 @@ class Recipe:
         """The recipe for readers that have fewer operations than LiteRT, and no constants of 8 bits or 16 where float32 is computed."""
         return dataclasses.replace(self, portable=True, int8_biases_from=None)
 
+    def for_input(self, dtype: str) -> Recipe:
+        """The recipe with an input of this type: int16 is that of activations, and the output's too."""
+        return dataclasses.replace(self, integer_interface=True) if dtype == INT16 else self
+
+    @property
+    def takes_int16(self) -> bool:
+        """Whether `for_input` has a form for int16."""
+        return self.integer_bits == 16
+
     @property
     def has_portable_form(self) -> bool:
         """Whether readers other than LiteRT compute with its types: none has 4-bit weights or 16-bit activations."""
@@ -121,13 +130,15 @@ class Recipe:
 
     def input_dtype(self, asked: str) -> str:
         """The type of the file's input, where `asked` is wanted."""
-        return "int8" if self.integer_interface else asked
+        return f"int{self.integer_bits}" if self.integer_interface else asked
 
     def output(self, asked: str) -> str:
         """ "probabilities" or "logits", where `asked` is wanted."""
         return "logits" if self.integer_interface else asked
 
 
+# Asked of an input: integers as the activations are
+INT16 = "int16"
 # Elements of a position bias: those of windows of 16 x 16 tokens and more, at which they begin to outweigh the weights
 _LARGE_BIASES = 3 * 256 * 256
 # Side of the windows whose biases are stored as tables: all of those where a table is stored in place of int8 values; where in place of

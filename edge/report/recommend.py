@@ -193,7 +193,7 @@ def _why_by_rule(target: str, chosen: FileFacts, fitting: Sequence[FileFacts]) -
         without, with_one = rules.SHARE_ON_ARM[chosen.recipe]
         reasons.append(
             f"an ARM core without a dot product gains less: of float32's instructions {chosen.recipe} executes {without:.2f} on a "
-            f"Cortex-A53, and {with_one:.2f} on a Cortex-A76, which has one (nano32, counted and not timed: results/arm_instructions.csv)"
+            f"Cortex-A53, and {with_one:.2f} on a Cortex-A76, which has one (tiny224, counted and not timed: results/arm_instructions.csv)"
         )
     return reasons
 

@@ -276,6 +276,12 @@ def test_two_artifacts_of_one_name(bundled, made, tmp_path):
     assert "two artifacts of one name" in package.build(twice).refusals[0]
 
 
+def test_an_input_that_no_app_reads(made):
+    given = artifact.load(_file(made, "int8"))
+    sixteen = dataclasses.replace(given, manifest=given.manifest | {"input": given.manifest["input"] | {"dtype": "int16"}})
+    assert "its input is int16" in package.build([sixteen]).refusals[0]
+
+
 @pytest.fixture(scope="module")
 def numbers(tmp_path_factory):
     """Files of models that give values, an embedding and a map: meaning -> artifact."""

@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from calibration import builtin
 from edge import convert
 from edge.artifacts import artifact
 from edge.artifacts.provenance import tool_versions
 from edge.quantization.recipes import RECIPES
+from edge.runtime.cpu import Interpreter
 from tfvit import hashing
 from tfvit.checkpoints import official_tensors
 from tfvit.errors import EXIT_CHECK_FAILED, EXIT_OK, EXIT_UNUSABLE, EXIT_USAGE
@@ -93,6 +95,7 @@ def photos(folder: Path, count: int = 4) -> Path:
         (("--model", "x.keras", "--weights", "random", "--quant", "int8"), ("has its own weights",)),
         (("--variant", "small224", "--quant", "int8", "--wieghts", "random"), ("--wieghts",)),
         (("--variant", "small224", "--quant", "int8", "--input", "int8"), ("--input",)),
+        (("--variant", "small224", "--quant", "int8", "--input", "int16"), ("--input int16 with --quant w8a16", "with --quant int8")),
         (("--variant", "small224", "--quant", "int8", "--min-snr", "high"), ("--min-snr",)),
         (("--variant", "small224", "--quant", "int8", "--min-snr", "nan"), ("--min-snr",)),
         (("--variant", "small224", "--quant", "int8", "--max-top1-drop", "inf"), ("--max-top1-drop",)),
@@ -656,6 +659,23 @@ def test_a_saved_model_with_labelled_images(cli, tmp_path, micro_model):
     assert manifest["drift"]["passed"] is True
     again = cli(*arguments)
     assert [entry["status"] for entry in json.loads(again.out)["artifacts"]] == ["current", "current"]
+
+
+def test_sixteen_bits_from_end_to_end(cli, tmp_path):
+    """As NPUs want it: nothing in float, no GELU, which none has in 16 bits; and the answers of the file with float ends."""
+    arguments = (*MICRO, "--quant", "w8a16", "--calibration-samples", "8", "--output", "logits", "--no-gate", "--json")
+    ran = {ends: json.loads(cli(*arguments, "--input", ends, "--out", tmp_path / ends).out) for ends in ("float32", "int16")}
+    manifests = {ends: document["artifacts"][0]["manifest"] for ends, document in ran.items()}
+    operations = manifests["int16"]["file"]["ops"]
+    assert not {"GELU", "QUANTIZE", "DEQUANTIZE"} & set(operations)
+    assert {"QUANTIZE", "DEQUANTIZE"} <= set(manifests["float32"]["file"]["ops"])
+    assert (manifests["int16"]["input"]["dtype"], manifests["int16"]["output"]["dtype"]) == ("int16", "int16")
+    assert manifests["int16"]["input"]["quantization"]["zero_point"] == 0
+    files = [(tmp_path / ends / f"{manifests[ends]['name']}.tflite").read_bytes() for ends in ("float32", "int16")]
+    image = builtin.generate(0, 32)[None]
+    one, other = (Interpreter(file).run(image) for file in files)
+    assert Interpreter(files[1]).inputs["pixels"].dtype == np.int16
+    np.testing.assert_allclose(other, one, atol=2 * manifests["int16"]["output"]["quantization"]["scale"])
 
 
 # Whole processes

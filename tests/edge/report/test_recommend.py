@@ -209,7 +209,7 @@ def test_cores_without_a_dot_product_are_told_what_int8_gains(tmp_path):
         totals = {(row["variant"], row["recipe"], row["cpu"]): float(row["total_instructions_m"]) for row in csv.DictReader(file)}
     for recipe, shares in rules.SHARE_ON_ARM.items():
         for core, share in zip(("cortex-a53", "cortex-a76"), shares, strict=True):
-            assert share == round(totals["nano32", recipe, core] / totals["nano32", "float32", core], 2), (recipe, core)
+            assert share == round(totals["tiny224", recipe, core] / totals["tiny224", "float32", core], 2), (recipe, core)
     for recipe in ("float32", "int8"):
         made.save_artifact(tmp_path, made.manifest(recipe))
     reason = chosen(tmp_path, "CPU").reasons[1]
