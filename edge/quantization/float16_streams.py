@@ -115,9 +115,11 @@ class _Graph:
             if index not in self._makers or index in self._outputs:
                 return None
             for name, operator in (self._makers[index], *self._readers.get(index, [])):
-                if id(operator) not in seen and not self._takes_part(name, operator, index, found, waiting):
+                # a dense layer may read a stream and write to it
+                part = (id(operator), name in DENSE_OPERATIONS and index in map(int, operator.outputs))
+                if part not in seen and not self._takes_part(name, operator, index, found, waiting):
                     return None
-                seen.add(id(operator))
+                seen.add(part)
         return found
 
     def _takes_part(self, name: str, operator: schema.OperatorT, index: int, found: _Stream, waiting: list[int]) -> bool:

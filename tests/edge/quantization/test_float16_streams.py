@@ -65,6 +65,10 @@ def _written(x):
     return tf.einsum("bhwc,cd->bhwd", x, 300.0 * WEIGHTS) + 7.0
 
 
+def _read_and_written(stream):
+    return stream + tf.einsum("bhwc,cd->bhwd", stream, WEIGHTS) + 5.0
+
+
 @pytest.mark.parametrize(
     ("function", "is_scaled"),
     [
@@ -72,6 +76,7 @@ def _written(x):
         (lambda x: _norm(tf.concat([_written(x), _written(2.0 * x)], 1)[:, 1:7]), True),
         (lambda x: _norm(tf.pad(tf.reshape(_written(x), (1, 1, 16, 16)), ((0, 0), (0, 0), (1, 0), (0, 0))) + 3.0), True),  # a class token
         (lambda x: (_norm(_written(x)), tf.einsum("bhwc,cd->bhwd", _written(x), WEIGHTS)), True),  # the reader takes it back
+        (lambda x: _norm(_read_and_written(_written(x))), True),
         (lambda x: _norm(x), False),  # the graph's own input
         (lambda x: (_norm(_written(x)), _written(x)), False),  # an output
         (lambda x: (_norm(_written(x)), tf.tanh(_written(x))), False),
