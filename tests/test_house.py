@@ -155,7 +155,7 @@ def test_the_architecture_page_is_true():
     body = line[line.index("def convert(") : line.index("def finite_reference(")]
     steps = [step for step in re.findall(r"^\| `([\w.]+)` \|", page, re.MULTILINE)]
     positions = [body.index(f"{step.rpartition('.')[2]}(") for step in steps]
-    assert len(steps) == 9
+    assert len(steps) == 10
     assert positions == sorted(positions)
 
 
