@@ -143,7 +143,8 @@ class Interpreter:
                 self._native.AllocateTensors(self._graph)
             self.inputs, self.outputs = self._tensors()
             self._outputs = [Tensor.of(output) for output in self._interpreter.get_output_details()]
-        delegated = any(operation["op_name"] == "DELEGATE" for operation in self.operations())
+        self._operations = self._interpreter._get_ops_details()
+        delegated = any(operation["op_name"] == "DELEGATE" for operation in self._operations)
         used = "XNNPACK" if delegated else "builtin kernels, XNNPACK took nothing" if kernels == XNNPACK else f"{kernels} kernels"
         self.ran_on = f"{runtime_version()} CPU ({used})"
 
@@ -221,7 +222,7 @@ class Interpreter:
 
     def operations(self) -> list[dict]:
         """The runtime's own list of operations, delegate nodes included."""
-        return self._interpreter._get_ops_details()
+        return self._operations
 
 
 def real_outputs(model: Any, raw: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
