@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge import flags
-from edge.drift.meanings import AUTO, LOGITS, OUTPUTS, PROBABILITIES
+from edge.conversion import usage
+from edge.drift.meanings import AUTO, OUTPUTS
 from edge.front_door import Result, Table, called, make_callable, progress_on_stderr
-from edge.quantization.recipes import INT16, RECIPES, find_recipe
-from tfvit.errors import UsageError, unknown_name
+from edge.quantization.recipes import RECIPES, find_recipe
+from tfvit.errors import UsageError
 from tfvit.extras import require_extra, require_matplotlib
 from tfvit.preprocessing import ModelInput, Size
 from tfvit.terminal import Parser, Terminal, run
@@ -23,7 +24,6 @@ from tfvit.variants import VARIANTS, find_variant
 if TYPE_CHECKING:
     from edge.artifacts.artifact import Artifact
 
-INPUTS = ("float32", "uint8", INT16)
 _SAVED = ".keras"
 
 _EPILOG = """examples:
@@ -85,7 +85,7 @@ def parser() -> Parser:
     )
     parser.add_argument(
         "--input",
-        choices=INPUTS,
+        choices=usage.INPUTS,
         default="float32",
         help="input type, pixels 0..255 either way; int16, of w8a16 alone: integers in and logits out, for NPUs (default: %(default)s)",
     )
@@ -343,90 +343,15 @@ def _converted(
 ) -> Conversions:  # fmt: skip
     """What the command and the function do; the arguments are the command's."""
     recipes = _listed(quant, RECIPES, find_recipe)
-    if (variant is None) == (model is None) and (checkpoint is None or model is not None):
-        raise UsageError(
-            "nothing, or too much, to convert",
-            expected="--variant or --model, one of them, or --checkpoint",
-            received="none of them" if variant is None else "both",
-            action="for example --variant small224, or --checkpoint PATH",
-        )
+    usage.require_one_model(variant, model, checkpoint)
     variants = _listed(variant, VARIANTS, find_variant) if variant is not None else []
-    if checkpoint is not None and (model is not None or len(variants) > 1):
-        raise UsageError(
-            "a checkpoint is one model",
-            expected="--checkpoint PATH, and at most one --variant, which is checked",
-            received=f"--checkpoint {checkpoint} with {'--model' if model is not None else f'--variant {variant}'}",
-            action=f"leave {'--model' if model is not None else '--variant'} out",
-        )
-    if (model is not None or checkpoint is not None) and weights:
-        raise UsageError(
-            "a saved model or checkpoint has its own weights",
-            expected="--weights only with --variant alone",
-            received=f"--weights {weights} with {f'--model {model}' if checkpoint is None else f'--checkpoint {checkpoint}'}",
-            action="leave --weights out",
-        )
-    if trust_model and model is None:
-        raise UsageError(
-            "nothing to trust", expected="--trust-model with --model FILE", received="no --model", action="leave --trust-model out"
-        )
-    if (model_input != "auto" or channels) and model is None and checkpoint is None:
-        raise UsageError(
-            "a variant's values are known",
-            expected="--model-input and --channels with --model FILE; for weights trained otherwise, --mean and --std",
-            received=f"{f'--channels {channels}' if channels else f'--model-input {model_input}'} and no --model",
-            action="leave it out",
-        )
-    for word in output.split(","):
-        if word not in OUTPUTS:
-            raise unknown_name("--output", word, OUTPUTS)
-    if output not in (AUTO, PROBABILITIES, LOGITS) and model is None and checkpoint is None:
-        raise UsageError(
-            "a variant's output is known",
-            expected="--output probabilities or logits",
-            received=f"--output {output} and no --model",
-            action="leave --output out",
-        )
-    if imports and not isinstance(model, str | Path):
-        raise UsageError("nothing to import for", expected="--import with --model FILE", received="no --model", action="leave --import out")
-    for flag, value, fits in (
-        ("--window", window, model is None and checkpoint is None),
-        ("--image-size", image_size, checkpoint is None),
-    ):
-        if value is not None and not fits:
-            raise UsageError(
-                f"{flag} does not fit",
-                expected=f"{flag} with --variant{' or --model' if flag == '--image-size' else ''}",
-                received=f"{flag} {value} and {'--checkpoint' if checkpoint is not None else '--model'}",
-                action=f"leave {flag} out",
-            )
-    if max_size is not None and (max_size <= 0 or not any(recipe.fits_size for recipe in recipes)):
-        fitting = ", ".join(recipe.name for recipe in RECIPES.values() if recipe.fits_size)
-        raise UsageError(
-            "no file to fit into a size",
-            expected=f"--max-size of more than 0 MB with --quant {fitting}",
-            received=f"--max-size {max_size:g} with --quant {quant}",
-            action=f"ask for --quant {fitting}, or leave --max-size out",
-        )
-    without = [recipe.name for recipe in recipes if portable and not recipe.has_portable_form]
-    if without:
-        raise UsageError(
-            "no portable form of a recipe",
-            expected=f"--portable with --quant {', '.join(recipe.name for recipe in RECIPES.values() if recipe.has_portable_form)}",
-            received=f"--quant {', '.join(without)}: 4-bit weights and 16-bit activations are LiteRT's own",
-            action=f"leave {'it' if len(without) == 1 else 'them'} or --portable out",
-        )
+    usage.require_fitting_model(
+        variant=variant, count=len(variants), model=model, checkpoint=checkpoint, weights=weights, trust_model=trust_model,
+        model_input=model_input, channels=channels, output=output, imports=imports, image_size=image_size, window=window,
+    )  # fmt: skip
+    usage.require_fitting_recipes(recipes, max_size=max_size, portable=portable, input=input)
     if jobs < 1:
         raise UsageError("nothing to do", expected="--jobs of at least 1", received=str(jobs), action="leave --jobs out")
-    if input not in INPUTS:
-        raise unknown_name("choice", input, INPUTS)
-    without = [recipe.name for recipe in recipes if input == INT16 and not recipe.takes_int16]
-    if without:
-        raise UsageError(
-            "no 16-bit input of a recipe",
-            expected=f"--input int16 with --quant {', '.join(recipe.name for recipe in RECIPES.values() if recipe.takes_int16)}",
-            received=f"--input int16 with --quant {', '.join(without)}",
-            action="leave --input out; int8_full and int8_wide take int8",
-        )
     given = (tuple(mean) if mean is not None else None, tuple(std) if std is not None else None)
     said = ModelInput(model_input, resize, crop, interpolation, *given, channels)
     require_extra("edge", "converting")

@@ -172,7 +172,7 @@ COVERED_BY = {
     "edge/test_verify.py": "edge.artifacts.difference edge.conversion.rebuild edge.conversion.verification",
     "edge/artifacts/test_store.py": "edge.cache edge.flags",
     "edge/test_convert.py": "edge.conversion.candidate edge.conversion.command edge.conversion.convert_model edge.conversion.image_checks "
-    "edge.conversion.manifest edge.conversion.plan edge.conversion.table edge.export.backend "
+    "edge.conversion.manifest edge.conversion.plan edge.conversion.table edge.conversion.usage edge.export.backend "
     "edge.export.float_model edge.quantization.recipes tfvit.labels tfvit.weights_choice",
     "edge/conversion/test_scheduler.py": "edge.conversion.cells edge.conversion.costs edge.conversion.worker edge.export.kept_model "
     "edge.runtime.machine",
