@@ -195,7 +195,7 @@ bench-peers: $(INSTALLED)
 		onnx==1.23.2 onnxscript==0.7.2 pyyaml huggingface_hub safetensors
 	$(PEERS)/litert-torch/bin/pip install --quiet --no-deps timm==1.0.31 torchvision==0.28.0
 	$(PYTHON) -m venv $(PEERS)/onnxruntime
-	$(PEERS)/onnxruntime/bin/pip install --quiet onnxruntime==1.32.0 onnx==1.23.2 sympy
+	$(PEERS)/onnxruntime/bin/pip install --quiet onnxruntime==1.32.0 onnx==1.23.2 onnx-ir sympy
 	$(PYTHON) -m venv $(PEERS)/openvino
 	$(PEERS)/openvino/bin/pip install --quiet openvino==2026.4.1 nncf==3.4.0
 	$(BIN)/python benchmarks/peers/compare.py --environments $(PEERS)

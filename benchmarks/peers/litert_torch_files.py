@@ -2,8 +2,8 @@
 
     python benchmarks/peers/litert_torch_files.py swin_tiny_patch4_window7_224 FOLDER
 
-"int8" is the quantizer's own static_wi8_ai8 with its own calibration; "int8 of dense layers" is a recipe of one's own: the same, of
-FULLY_CONNECTED and CONV_2D alone.
+"int4" is the quantizer's own dynamic_wi4c_afp32, "int8" its static_wi8_ai8 with its own calibration; "int8 of dense layers" is a recipe of
+one's own: the same, of FULLY_CONNECTED and CONV_2D alone.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ def main() -> None:
         {
             "float32": ("litert", float_file.name, write_float),
             "dynamic int8": ("litert", "litert_torch_dynamic.tflite", lambda path: write_quantized(path, recipe.dynamic_wi8_afp32())),
+            "int4": ("litert", "litert_torch_int4.tflite", lambda path: write_quantized(path, recipe.dynamic_wi4c_afp32())),
             "int8": ("litert", "litert_torch_int8.tflite", lambda path: write_quantized(path, recipe.static_wi8_ai8())),
             "int8 of dense layers": (
                 "litert",

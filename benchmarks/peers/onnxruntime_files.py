@@ -3,7 +3,8 @@
     python benchmarks/peers/onnxruntime_files.py FOLDER
 
 Static files are QDQ with one scale a channel, min-max ranges of the calibration images: of every operation (the default), or of the matrix
-products and the convolution alone.
+products and the convolution alone. 4-bit weights have one scale in 32 and are computed with 8-bit activations. Their quantizer takes MatMul
+alone, so that it is given the file before preparation, which makes them Gemm.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 from made import make
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from pixels import inputs
 
@@ -53,6 +56,11 @@ def main() -> None:
             weight_type=QuantType.QInt8,
         )
 
+    def write_int4(path: Path) -> None:
+        engine = MatMulNBitsQuantizer(onnx.load(str(float_file)), block_size=32, is_symmetric=True, accuracy_level=4)
+        engine.process()
+        engine.model.save_model_to_file(str(path))
+
     make(
         folder,
         "ONNX Runtime",
@@ -64,6 +72,7 @@ def main() -> None:
                 "onnxruntime_dynamic.onnx",
                 lambda path: quantize_dynamic(str(prepared), str(path), per_channel=True, weight_type=QuantType.QInt8),
             ),
+            "int4 weights": ("onnxruntime", "onnxruntime_int4.onnx", write_int4),
             "int8": ("onnxruntime", "onnxruntime_int8.onnx", lambda path: write_static(path, None)),
             "int8 of dense layers": ("onnxruntime", "onnxruntime_int8_dense.onnx", lambda path: write_static(path, DENSE)),
         },
