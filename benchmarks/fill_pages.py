@@ -381,10 +381,13 @@ def outliers_table() -> str:
         cells = []
         for row in by_recipe.values():
             repaired = f", {row['demoted_layers']} layers repaired" if row["demoted_layers"] != "0" else ""
-            cells.append(f"{row['lost_points']} ({row['snr_db']} dB{repaired})" if row["lost_points"] else row["status"])
+            spread = f" ± {row['lost_points_spread']}" if row["lost_points_spread"] else ""
+            cells.append(f"{row['lost_points']}{spread} ({row['snr_db']} dB{repaired})" if row["lost_points"] else row["status"])
         lines.append(f"| {variant} | {ratio if ratio != '1' else 'none'} | {by_recipe[recipes[0]]['top1_float32']} | {' | '.join(cells)} |")
     (images,) = {row["test_images"] for by_recipe in rows.values() for row in by_recipe.values()}
-    return "\n".join([*lines, "", f"Points of top-1 lost to the float32 file, {images} test images."])
+    draws = max(int(row["draws"]) for by_recipe in rows.values() for row in by_recipe.values())
+    spread = f" ±: standard deviation over {draws} draws of calibration images; without it, one draw." if draws > 1 else ""
+    return "\n".join([*lines, "", f"Points of top-1 lost to the float32 file, {images} test images.{spread}"])
 
 
 def float16_table() -> str:
