@@ -2,8 +2,8 @@
 
 A norm gives the same for a stream and for a multiple of it. So whoever writes a stream (dense layers, gains, constants) writes it times a
 power of two, dense layers that read it as it is (V2's) take that back in their weights, and the norms' epsilon is taken times its square:
-in float32 the same numbers come out, to the last bit but for the epsilon. Nothing is done where there is room, nor to a stream that
-something else reads too.
+in float32 the same numbers come out, but for an epsilon too small for float16, which gets the smallest that float16 has. Nothing is done
+where there is room, nor to a stream that something else reads too.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from edge.tflite import flatbuffer
 SHORT_DB, ROOM_DB = 6.0, 12.0
 # Weights times less would fall among float16's subnormal numbers, where steps are coarse
 SMALLEST = 2.0**-10
+# An epsilon that float16 still tells from nothing
+SMALLEST_EPSILON = float(np.finfo(np.float16).smallest_subnormal)
 # Operations that give a multiple of what they are given a multiple of; the positions of what they are given
 _LINEAR = {"RESHAPE": 1, "TRANSPOSE": 1, "STRIDED_SLICE": 1, "SLICE": 1, "PAD": 1, "MEAN": 1, "ADD": 2, "SUB": 2, "CONCATENATION": None}
 
@@ -87,8 +89,9 @@ class _Stream:
     def scale(self, graph: _Graph, factor: float) -> None:
         """In place."""
         for places, power in ((self.constants, factor), (self.inverses, 1.0 / factor), (self.epsilons, factor * factor)):
+            least = SMALLEST_EPSILON if places is self.epsilons else 0.0
             for operator, place in places:
-                graph.multiply(operator, place, power)
+                graph.multiply(operator, place, power, least)
 
 
 class _Graph:
@@ -153,6 +156,8 @@ class _Graph:
             if len(readers) != 1 or readers[0][0] != wanted:
                 return False
             operator = readers[0][1]
+            if getattr(operator.builtinOptions, "fusedActivationFunction", 0):
+                return False
             if wanted == "ADD":
                 places = [at for at in (0, 1) if self._is_constant(operator, at)]
                 if len(places) != 1:
@@ -172,10 +177,11 @@ class _Graph:
             name, operator = self._makers.get(computed[0], ("", None)) if len(computed) == 1 else ("", None)
         return operator is not None and _is_square(name, operator) and int(operator.inputs[0]) == index
 
-    def multiply(self, operator: schema.OperatorT, place: int, factor: float) -> None:
-        """Takes a constant that an operation reads times a factor; who else reads it keeps the old one."""
+    def multiply(self, operator: schema.OperatorT, place: int, factor: float, least: float) -> None:
+        """Takes a constant that an operation reads times a factor, or to the least if that is more; who else reads it keeps the old one."""
         index = int(operator.inputs[place])
         values = flatbuffer.float_constant(self._model, index) * np.float32(factor)
+        values = np.maximum(values, np.float32(least)) if least else values
         readers = self._readers[index]
         if len(readers) > 1:
             readers.remove(next(one for one in readers if one[1] is operator))
