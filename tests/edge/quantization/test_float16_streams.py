@@ -36,6 +36,14 @@ def least(file, images):
     return headroom(file, images)[0].headroom_db
 
 
+def epsilons(model):
+    """What is added in front of the roots of norms."""
+    roots = {int(operator.inputs[0]) for name, operator in flatbuffer.operators(model) if name == "RSQRT"}
+    sums = [operator for name, operator in flatbuffer.operators(model) if name == "ADD" and int(operator.outputs[0]) in roots]
+    added = [int(index) for operator in sums for index in operator.inputs]
+    return np.concatenate([flatbuffer.float_constant(model, index) for index in added if flatbuffer.constant(model, index) is not None])
+
+
 @pytest.mark.parametrize("times", [2.0**8, 2.0**11])
 def test_room_and_the_same_answers(tiny, times):
     images = list(tiny.images[:, None])
@@ -48,6 +56,7 @@ def test_room_and_the_same_answers(tiny, times):
     before, after = flatbuffer.read_model(file), flatbuffer.read_model(made)
     assert flatbuffer.operator_counts(after) == flatbuffer.operator_counts(before)
     assert len(made) <= len(file) * 1.001
+    assert epsilons(before).min() > epsilons(after).min() >= np.finfo(np.float16).smallest_subnormal  # more than nothing in float16
 
 
 def test_enough_room_is_left_alone(tiny):
