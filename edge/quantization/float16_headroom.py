@@ -30,14 +30,19 @@ class Headroom:
     Attributes:
         layer: the Keras path.
         op: the operation that has it.
-        what: "value", or "sum of N" inside a mean or a sum.
         largest: absolute.
+        summed: how many numbers it is the sum of, inside a mean; 1 for a value.
     """
 
     layer: str
     op: str
-    what: str
     largest: float
+    summed: int = 1
+
+    @property
+    def what(self) -> str:
+        """ "value", or "sum of N"."""
+        return f"sum of {self.summed}" if self.summed > 1 else "value"
 
     @property
     def headroom_db(self) -> float:
@@ -80,16 +85,17 @@ def largest_numbers(file: bytes, images: Iterable[np.ndarray], threads: int = 1)
     for name, operator, index in found:
         tensor = flatbuffer.tensor_name(model, index)
         value, layer = max(map(abs, ranges[tensor])), flatbuffer.keras_layer(tensor)
-        largest[index] = Headroom(layer, name, "value", value)
+        largest[index] = Headroom(layer, name, value)
         if name == "MEAN":
             count = math.prod(flatbuffer.tensor_shape(model, int(operator.inputs[0]))) // math.prod(flatbuffer.tensor_shape(model, index))
-            largest[index] = Headroom(layer, name, f"sum of {count}", value * count)
+            largest[index] = Headroom(layer, name, value * count, count)
     return largest
 
 
 def described(one: Headroom) -> dict[str, Any]:
     """As in manifests and `edge.inspect`."""
-    return {**dataclasses.asdict(one), "largest": float(f"{one.largest:.4g}"), "headroom_db": round(one.headroom_db, 1)}
+    largest = float(f"{one.largest:.4g}")
+    return {"layer": one.layer, "op": one.op, "what": one.what, "largest": largest, "headroom_db": round(one.headroom_db, 1)}
 
 
 def _is_computed(model: schema.ModelT, operator: schema.OperatorT) -> bool:

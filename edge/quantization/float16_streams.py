@@ -2,8 +2,8 @@
 
 A norm gives the same for a stream and for a multiple of it. So whoever writes a stream (dense layers, gains, constants) writes it times a
 power of two, dense layers that read it as it is (V2's) take that back in their weights, and the norms' epsilon is taken times its square:
-in float32 the same numbers come out, but for an epsilon too small for float16, which gets the smallest that float16 has. Nothing is done
-where there is room, nor to a stream that something else reads too.
+in float32 the same numbers come out, to the last bit but for the epsilon. Nothing is done where there is room, nor to a stream that
+something else reads too; and no stream is made so small that the squares of a norm which sees less of it get lost at the other end.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from edge.tflite import flatbuffer
 SHORT_DB, ROOM_DB = 6.0, 12.0
 # Weights times less would fall among float16's subnormal numbers, where steps are coarse
 SMALLEST = 2.0**-10
-# An epsilon that float16 still tells from nothing
-SMALLEST_EPSILON = float(np.finfo(np.float16).smallest_subnormal)
+# What the largest mean of squares of every norm of a stream must keep: float16's smallest number of full precision
+LEAST_MEAN = 2.0**-14
 # Operations that give a multiple of what they are given a multiple of; the positions of what they are given
 _LINEAR = {"RESHAPE": 1, "TRANSPOSE": 1, "STRIDED_SLICE": 1, "SLICE": 1, "PAD": 1, "MEAN": 1, "ADD": 2, "SUB": 2, "CONCATENATION": None}
 
@@ -65,7 +65,8 @@ class _Stream:
 
     Attributes:
         tensors: activations.
-        squares: outputs of the norms' squares and their means.
+        squares: outputs of the norms' squares.
+        means: of their means.
         constants: (operator, position of the input) to take times the factor.
         inverses: the same, to divide by it.
         epsilons: the same, to take times its square.
@@ -73,6 +74,7 @@ class _Stream:
 
     tensors: set[int] = dataclasses.field(default_factory=set)
     squares: set[int] = dataclasses.field(default_factory=set)
+    means: set[int] = dataclasses.field(default_factory=set)
     constants: list[tuple[schema.OperatorT, int]] = dataclasses.field(default_factory=list)
     inverses: list[tuple[schema.OperatorT, int]] = dataclasses.field(default_factory=list)
     epsilons: list[tuple[schema.OperatorT, int]] = dataclasses.field(default_factory=list)
@@ -80,18 +82,20 @@ class _Stream:
     def factor(self, numbers: Mapping[int, Headroom]) -> float:
         """The largest power of two that leaves room; 1 where there is enough."""
         values = max(numbers[index].largest for index in self.tensors if index in numbers)
-        squares = max(numbers[index].largest for index in self.squares if index in numbers)
+        squares = max(numbers[index].largest for index in self.squares | self.means)
         if max(values, squares) * 10 ** (SHORT_DB / 20) <= LARGEST:
             return 1.0
         most = LARGEST / 10 ** (ROOM_DB / 20)
-        return min(1.0, max(SMALLEST, 2.0 ** math.floor(math.log2(min(most / values, math.sqrt(most / squares))))))
+        wanted = min(most / values, math.sqrt(most / squares))
+        means = min(numbers[index].largest / numbers[index].summed for index in self.means)
+        least = max(SMALLEST, math.sqrt(LEAST_MEAN / means))
+        return 2.0 ** min(0, max(math.floor(math.log2(wanted)), math.ceil(math.log2(least))))
 
     def scale(self, graph: _Graph, factor: float) -> None:
         """In place."""
         for places, power in ((self.constants, factor), (self.inverses, 1.0 / factor), (self.epsilons, factor * factor)):
-            least = SMALLEST_EPSILON if places is self.epsilons else 0.0
             for operator, place in places:
-                graph.multiply(operator, place, power, least)
+                graph.multiply(operator, place, power)
 
 
 class _Graph:
@@ -151,7 +155,8 @@ class _Graph:
         """Whether a square ends in 1 / root of its mean and an epsilon, by which nothing but what is squared is multiplied."""
         operator = square
         for wanted in ("MEAN", "ADD", "RSQRT"):
-            found.squares.add(int(operator.outputs[0]))
+            if wanted != "RSQRT":
+                (found.squares if wanted == "MEAN" else found.means).add(int(operator.outputs[0]))
             readers = self._readers.get(int(operator.outputs[0]), [])
             if len(readers) != 1 or readers[0][0] != wanted:
                 return False
@@ -177,11 +182,10 @@ class _Graph:
             name, operator = self._makers.get(computed[0], ("", None)) if len(computed) == 1 else ("", None)
         return operator is not None and _is_square(name, operator) and int(operator.inputs[0]) == index
 
-    def multiply(self, operator: schema.OperatorT, place: int, factor: float, least: float) -> None:
-        """Takes a constant that an operation reads times a factor, or to the least if that is more; who else reads it keeps the old one."""
+    def multiply(self, operator: schema.OperatorT, place: int, factor: float) -> None:
+        """Takes a constant that an operation reads times a factor; who else reads it keeps the old one."""
         index = int(operator.inputs[place])
         values = flatbuffer.float_constant(self._model, index) * np.float32(factor)
-        values = np.maximum(values, np.float32(least)) if least else values
         readers = self._readers[index]
         if len(readers) > 1:
             readers.remove(next(one for one in readers if one[1] is operator))
