@@ -13,6 +13,7 @@ from edge.artifacts import artifact, self_description
 from edge.artifacts.artifact import Artifact
 from edge.artifacts.provenance import tool_versions
 from edge.conversion.plan import Settings, plan
+from edge.conversion.usage import INPUTS
 from edge.drift.meanings import are_outputs
 from edge.export import recorded_source
 from edge.export.backend import require_tensorflow_backend
@@ -65,7 +66,7 @@ def _require(record: Mapping[str, Any], where: str) -> None:
     variant, recipe, settings, source = record["variant"], record["recipe"], record["settings"], record["weights"]["source"]
     said = (settings.get("checkpoint") or {}).get("variant")
     known = recipe in RECIPES and all(one is None or one in VARIANTS for one in (variant, said))
-    usable = settings["input"] in ("float32", "uint8") and are_outputs(settings["output"])
+    usable = settings["input"] in INPUTS and are_outputs(settings["output"])
     if not (known and usable and Path(source).name == source):
         raise InputError(
             "a record that this version cannot follow",

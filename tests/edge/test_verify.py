@@ -114,6 +114,12 @@ def test_weights_of_ones_own_under_another_name(verified, converted, tmp_path):
     assert_refused(verified(path, "--model", moved, "--weights", moved), EXIT_USAGE, "--model does not fit")
 
 
+def test_sixteen_bits_from_end_to_end(verified, converted):
+    limits = ("--min-snr", "0", "--min-agreement", "0")  # four images are few to calibrate with
+    ran = verified(converted("--variant", "micro", "--weights", "random:1", "--quant", "w8a16", "--input", "int16", *limits))
+    assert (ran.code, "equal to the last byte" in ran.out) == (EXIT_OK, True)
+
+
 @pytest.mark.slow
 def test_images_of_ones_own_under_another_name(verified, converted, tmp_path):
     folder = tmp_path / "photos"

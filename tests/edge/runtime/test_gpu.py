@@ -35,7 +35,7 @@ def difference(path, delegate: str) -> float:
 def shipped(request, tmp_path_factory):
     """A shipped model in the four recipes for both delegates."""
     folder = tmp_path_factory.mktemp(request.param)
-    arguments = ["--variant", request.param, "--quant", ",".join(LIMITS), "--calibration-samples", "8", "--output", "logits", "--quiet"]
+    arguments = ["--variant", request.param, "--quant", ",".join(LIMITS), "--calibration-samples", "32", "--output", "logits", "--quiet"]
     assert convert.main([*arguments, "--out", str(folder)]) == 0
     return request.param, folder
 
