@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -99,7 +100,7 @@ def subject(
         values, words = _generated(view, inputs, sizes, ranges)
     else:
         values, words = _given(data, view, inputs, sizes, ranges), f"the inputs in {data}"
-    file = folder / f"inputs-{zlib.crc32(str(path.resolve()).encode()):08x}.npz"
+    file = folder / f"inputs-{zlib.crc32(os.fsencode(path.resolve())):08x}.npz"
     np.savez(file, **{f"_{name}": value for name, value in values.items()})
     outputs = flatbuffer.signature_outputs(view)
     operations = {name for graph in range(len(model.subgraphs)) for name, _ in flatbuffer.operators(flatbuffer.graph(model, graph))}
