@@ -18,7 +18,7 @@ from edge.drift.meanings import are_outputs
 from edge.export import recorded_source
 from edge.export.backend import require_tensorflow_backend
 from edge.export.float_model import FloatModel
-from edge.quantization.recipes import DYNAMIC_SINCE, RECIPES, find_recipe
+from edge.quantization.recipes import DYNAMIC_SINCE, INT16, RECIPES, find_recipe
 from tfvit.errors import EnvironmentUnusableError, InputError, UsageError
 from tfvit.hashing import sha256
 from tfvit.hub import SCHEME
@@ -66,7 +66,8 @@ def _require(record: Mapping[str, Any], where: str) -> None:
     variant, recipe, settings, source = record["variant"], record["recipe"], record["settings"], record["weights"]["source"]
     said = (settings.get("checkpoint") or {}).get("variant")
     known = recipe in RECIPES and all(one is None or one in VARIANTS for one in (variant, said))
-    usable = settings["input"] in INPUTS and are_outputs(settings["output"])
+    fits = settings["input"] != INT16 or (known and RECIPES[recipe].takes_int16)
+    usable = settings["input"] in INPUTS and fits and are_outputs(settings["output"])
     if not (known and usable and Path(source).name == source):
         raise InputError(
             "a record that this version cannot follow",

@@ -327,6 +327,13 @@ def test_records_that_cannot_be_followed(verified, micro_files, tmp_path, change
     assert_refused(verified(path), EXIT_UNUSABLE, *words)
 
 
+def test_a_record_of_an_input_that_the_recipe_does_not_take(verified, micro_files, tmp_path):
+    content, path = micro_files["float32"].read_bytes(), tmp_path / "odd.tflite"
+    settings = self_description.read(content).provenance["settings"]
+    path.write_bytes(rewritten(content, settings=settings | {"input": "int16"}))
+    assert_refused(verified(path), EXIT_UNUSABLE, "cannot follow", "int16")
+
+
 def test_files_without_a_record(verified, micro_files, tmp_path):
     bare = tmp_path / "bare.tflite"
     bare.write_bytes(bytes(self_description.read(micro_files["float32"].read_bytes()).graph))
