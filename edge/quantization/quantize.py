@@ -73,6 +73,7 @@ def quantize(
         move_as_bytes(model)
     if recipe.integer_bits:
         flatten_means(model)
+        _scales_of_any_value(model)
     store_tables(model, recipe.tables_from_window)
     store_compactly(model, recipe.float16_constants, recipe.int8_biases_from)
     if recipe.portable:
@@ -298,6 +299,17 @@ def _clamp_masks(model: schema.ModelT) -> None:
             values = flatbuffer.float_constant(model, index)
             clamped = np.where(values == 0.0, np.float32(0.0), np.float32(INTEGER_MASK))
             model.buffers[tensor.buffer].data = clamped.view(np.uint8)
+
+
+def _scales_of_any_value(model: schema.ModelT) -> None:
+    """Says of every addition and subtraction that its 16-bit scales are no powers of two.
+
+    The schema's default is that they are, and where all three come within 0.1 % of one (`x / 127.5 - 1` of an image does) the runtime shifts
+    in place of multiplying, which it can only where no input is coarser than the output: elsewhere it refuses the file.
+    """
+    for name, operator in flatbuffer.operators(model):
+        if name in ("ADD", "SUB") and operator.builtinOptions is not None:
+            operator.builtinOptions.potScaleInt16 = False
 
 
 def _stream(model: schema.ModelT) -> list[tuple[str, str]]:

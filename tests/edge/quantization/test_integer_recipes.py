@@ -3,22 +3,26 @@
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert import interpreter as litert
 from ai_edge_litert import schema_py_generated as schema
+from PIL import Image
 
+import edge
 from edge.quantization.dense_layers import dense_layers, set_constant, weight_matrix
 from edge.quantization.recipes import RECIPES
 from edge.runtime.cpu import Interpreter
 from edge.tflite import flatbuffer, versions
-from tests.edge.small_models import pixels
+from tests.edge.small_models import MICRO, pixels
 from tfvit.errors import EXIT_OK
 
 INTEGERS = {"int8_full": {"INT8", "INT32"}, "int8_wide": {"INT8", "INT16", "INT32"}, "w8a16": {"INT8", "INT16", "INT32", "INT64"}}
 # Kernels of different make round the last bit differently; it adds up through two blocks. Measured: 0.999 and better
 MIN_CORRELATION = 0.99
+MIN_RESCALED_SNR_DB = 10.0
 CIFAR10 = Path(__file__).parents[4] / "shared" / "data" / "cifar10" / "test.zip"
 
 
@@ -58,6 +62,19 @@ def test_only_integers_inside(converted, recipe):
         if name in ("QUANTIZE", "DEQUANTIZE") or (recipe == "w8a16" and operator is graph.subgraphs[0].operators[-1]):
             continue  # w8a16 takes and gives floats, and its last softmax is one
         assert types <= INTEGERS[recipe], name
+
+
+@pytest.mark.parametrize("recipe", ["int8_wide", "w8a16"])
+def test_an_image_is_rescaled_in_16_bits(recipe, micro_model, tmp_path):
+    """The steps of x / 127.5 and of x / 127.5 - 1 come within 0.003 % of powers of two, for which the runtime has another addition."""
+    rng = np.random.default_rng(0)
+    for index in range(16):
+        Image.fromarray(rng.choice([0, 64, 255], (MICRO.image_size, MICRO.image_size, 3)).astype(np.uint8)).save(tmp_path / f"{index}.png")
+    image = keras.Input((MICRO.image_size, MICRO.image_size, 3))
+    model = keras.Model(image, micro_model(keras.layers.Rescaling(1 / 127.5, offset=-1.0)(image)))
+    few = {"calibration_samples": 8, "drift_samples": 8, "no_cache": True, "quiet": True}
+    artifact = edge.convert(model, recipe, calibration=tmp_path, out=tmp_path / "out", gate=False, **few)
+    assert artifact.manifest["drift"]["logits_snr_db"] > MIN_RESCALED_SNR_DB
 
 
 def test_int8_wide_has_16_bits_in_its_stream_alone(converted):
