@@ -1,9 +1,9 @@
 """Runs a `.tflite` with a reader that is not TensorFlow's: raw inputs from a file, raw outputs to another.
 
-    python read.py READER MODEL INPUTS OUTPUTS        READER: openvino, tf2onnx, mnn, tvm
+    python read.py READER MODEL INPUTS OUTPUTS [FLAG ...]        READER: openvino, tf2onnx, mnn, tvm; FLAG: of mnn's converter
 
 Runs in the reader's own environment, where of this project nothing is installed. One line of JSON on stdout: `refused`, the reader's reason
-where it does not read or run the file, else null.
+where it does not read or run the file, else null; `made_bytes`, of the file that mnn's converter makes of it.
 """
 
 import json
@@ -13,6 +13,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+
+
+MADE_BYTES = []
 
 
 def openvino(model):
@@ -43,18 +46,20 @@ def tf2onnx(model):
     return tuple(source.shape), np.dtype(kind), lambda pixels: session.run(None, {source.name: pixels})[0]
 
 
-def mnn(model):
+def mnn(model, *flags):
     import MNN
 
     with tempfile.TemporaryDirectory() as folder:
         made = str(Path(folder) / "made.mnn")
         # not MNN.tools.mnnconvert: that runs `pip install` with whichever pip is found first, and sends usage logs
-        arguments = ["mnnconvert", "-f", "TFLITE", "--modelFile", model, "--MNNModel", made, "--bizCode", "x"]
+        arguments = ["mnnconvert", "-f", "TFLITE", "--modelFile", model, "--MNNModel", made, "--bizCode", "x", *flags]
         command = [sys.executable, "-c", f"import _tools; _tools.mnnconvert({arguments!r})"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if not Path(made).exists():
             said = [line for line in (done.stdout + done.stderr).splitlines() if "rror" in line or "NOT_SUPPORTED" in line]
-            raise RuntimeError("; ".join(said[:2]) if said else "no file")
+            crash = f"the converter ended by signal {-done.returncode}" if done.returncode < 0 else "no file"
+            raise RuntimeError("; ".join(said[:2]) or crash)
+        MADE_BYTES.append(Path(made).stat().st_size)
         interpreter = MNN.Interpreter(made)
     session = interpreter.createSession({})
     source = interpreter.getSessionInput(session)
@@ -93,16 +98,16 @@ def tvm(model):
 
 
 def main():
-    reader, model, inputs, outputs = sys.argv[1:]
+    reader, model, inputs, outputs, *flags = sys.argv[1:]
     refused = None
     try:
-        shape, kind, run = {"openvino": openvino, "tf2onnx": tf2onnx, "mnn": mnn, "tvm": tvm}[reader](model)
+        shape, kind, run = {"openvino": openvino, "tf2onnx": tf2onnx, "mnn": mnn, "tvm": tvm}[reader](model, *flags)
         with open(outputs, "wb") as file:
             for pixels in np.fromfile(inputs, kind).reshape(-1, *shape):
                 file.write(np.ascontiguousarray(run(pixels)).tobytes())
     except Exception as error:  # each reader has its own kinds
         refused = f"{type(error).__name__}: {' '.join(str(error).split())[-300:]}"
-    print(json.dumps({"refused": refused}))
+    print(json.dumps({"refused": refused, "made_bytes": MADE_BYTES[0] if MADE_BYTES else None}))
 
 
 if __name__ == "__main__":

@@ -38,6 +38,8 @@ READERS = {
 }
 # Takes and gives real values, whatever integers the file has
 REAL_VALUES = ("mnn",)
+# Reader -> flags of its own converter that make the portable float32 file smaller, and the recipe of ours that is of that kind
+SMALLER = {"mnn": {"--fp16": "float16", "--weightQuantBits 8": "dynamic"}}
 VARIANT, IMAGES, TIMEOUT_S = "nano32", 8, 900
 USUAL, PORTABLE = "usual", "portable"
 
@@ -68,8 +70,11 @@ def main() -> int:
             missing = True
             print(f"{reader}: not tested: {error}", flush=True)
             continue
-        for (form, recipe), file in files.items():
-            row = row_of(reader, python, file, recipe, form)
+        cases = [(form, recipe, file, "") for (form, recipe), file in files.items()]
+        if (PORTABLE, "float32") in files:
+            cases += [(f"{reader} {flags}", recipe, files[PORTABLE, "float32"], flags) for flags, recipe in SMALLER.get(reader, {}).items()]
+        for form, recipe, file, flags in cases:
+            row = row_of(reader, python, file, recipe, form, flags)
             rows = [*(one for one in rows if (one["reader"], one["form"], one["recipe"]) != (reader, form, recipe)), row]
             print(", ".join(row.values()), flush=True)
             write_rows(CSV, rows)
@@ -84,8 +89,8 @@ def python_of(reader: str, folder: Path) -> Path:
     return python
 
 
-def row_of(reader: str, python: Path, file: Path, recipe: str, form: str) -> dict[str, str]:
-    """What a reader makes of a file, and what the file is worth."""
+def row_of(reader: str, python: Path, file: Path, recipe: str, form: str, flags: str = "") -> dict[str, str]:
+    """What a reader makes of a file, and what the file is worth; with flags what the reader's own converter makes of it."""
     manifest = json.loads(file.with_suffix(".json").read_text())
     worth = {"bytes": str(manifest["file"]["size_bytes"]), "logits_snr_db": f"{manifest['drift']['logits_snr_db']:.1f}"}
     interpreter = Interpreter(file.read_bytes())
@@ -97,18 +102,20 @@ def row_of(reader: str, python: Path, file: Path, recipe: str, form: str) -> dic
     real = reader in REAL_VALUES
     inputs.write_bytes(pixels.astype(np.float32).tobytes() if real else b"".join(source.stored(image[None]).tobytes() for image in pixels))
     outputs.unlink(missing_ok=True)
-    command = [str(python), str(Path(__file__).parent / "read.py"), reader, str(file), str(inputs), str(outputs)]
+    command = [str(python), str(Path(__file__).parent / "read.py"), reader, str(file), str(inputs), str(outputs), *flags.split()]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
         said = json.loads(last_line(done.stdout)) if not done.returncode else {"refused": f"ended by {done.returncode}"}
     except subprocess.TimeoutExpired:
         said = {"refused": f"no answer in {TIMEOUT_S} s"}
+    if flags:
+        worth = {"bytes": str(said.get("made_bytes") or ""), "logits_snr_db": ""}
     if said["refused"]:
         columns = {"status": comparison.REFUSED, "same_top1": "", "max_rel_difference": "", "reason": said["refused"]}
     else:
         given = np.fromfile(outputs, np.float32) if real else target.real(np.fromfile(outputs, target.dtype))
         given = given.reshape(IMAGES, -1)
-        found = comparison.compared(reference, given, recipe)
+        found = comparison.compared(reference, given, "dynamic" if flags else recipe)  # its weights are rounded, ours are not
         columns = {name: found[name] for name in ("status", "same_top1", "max_rel_difference", "reason")}
     version = READERS[reader][0].split("==")[1]
     return {"reader": reader, "version": version, "variant": VARIANT, "form": form, "recipe": recipe, **worth, **columns}
