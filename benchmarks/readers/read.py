@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-
-MADE_BYTES = []
+MADE_BYTES = []  # of the file that mnn's converter made
 
 
 def openvino(model):
