@@ -304,8 +304,8 @@ def _clamp_masks(model: schema.ModelT) -> None:
 def _scales_of_any_value(model: schema.ModelT) -> None:
     """Says of every addition and subtraction that its 16-bit scales are no powers of two.
 
-    The schema's default is that they are. Where all three come within 0.1 % of one, as `x / 127.5 - 1` of an image does, the runtime shifts in
-    place of multiplying. It can do so only where no input is coarser than the output, and refuses the file elsewhere.
+    The schema says by default that they are. Where all three come within 0.1 % of one, as `x / 127.5 - 1` of an image does, the runtime
+    shifts in place of multiplying. It can do so only where no input is coarser than the output, and refuses the file elsewhere.
     """
     for name, operator in flatbuffer.operators(model):
         if name in ("ADD", "SUB") and operator.builtinOptions is not None:
