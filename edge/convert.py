@@ -376,7 +376,7 @@ def _converted(
         imports=imports, recipes=recipes, labels=labels, drift_samples=drift_samples, settings=settings, store=store, jobs=jobs,
         cluster=cluster, check_memory=memory_check, save=Path(save) if save else None, image_size=image_size, window=window,
     )  # fmt: skip
-    return Conversions(*command.summary(cells))
+    return Conversions(*command.summary(cells, explain))
 
 
 def _listed(text: str, known: dict[str, Any], find: Any) -> list[Any]:

@@ -91,14 +91,18 @@ def convert(
     return [found[name, recipe.name] for name in order for recipe in recipes]
 
 
-def summary(cells: list[Cell]) -> tuple[dict[str, Any], list[Cell], tuple[Any, ...], list[str], int]:
+def summary(cells: list[Cell], explained: bool = False) -> tuple[dict[str, Any], list[Cell], tuple[Any, ...], list[str], int]:
     """The document, the cells, their table, lines on how many files there are not, and the exit code.
+
+    Args:
+        cells: what was made.
+        explained: whether each layer is in the table, and not the worst few.
 
     Raises:
         Exception: what every cell failed of, if it is the same.
     """
     table.require_some(cells)
-    return table.document(cells, current().seconds()), cells, table.table(cells), table.counts(cells), table.exit_code(cells)
+    return table.document(cells, current().seconds()), cells, table.table(cells, explained), table.counts(cells), table.exit_code(cells)
 
 
 def artifact_of(cell: Cell) -> Artifact:

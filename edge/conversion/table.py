@@ -19,6 +19,7 @@ from tfvit.errors import EXIT_BUG, EXIT_CHECK_FAILED, EXIT_OK, UserError
 
 KIND, SCHEMA_VERSION = "conversions", 1
 _COLUMNS = ("file", "MB", "SNR dB", "same top-1", "max abs err", "XNNPACK ops", "partitions", "GPU by rule", "status")
+_LAYERS_SHOWN = 8
 
 
 class SavedCells:
@@ -53,8 +54,9 @@ def require_some(cells: Sequence[Cell]) -> None:
         raise errors[0]
 
 
-def table(cells: Sequence[Cell]) -> tuple[Sequence[str], Sequence[Sequence[str]], list[str]]:
-    """Column titles, rows, and the lines below them."""
+def table(cells: Sequence[Cell], explained: bool = False) -> tuple[Sequence[str], Sequence[Sequence[str]], list[str]]:
+    """Column titles, rows, and the lines below them: of layers the worst few, or all where they were asked for."""
+    most = None if explained else _LAYERS_SHOWN
     rows, closing = [], []
     for cell in cells:
         if cell.error is not None:
@@ -67,8 +69,8 @@ def table(cells: Sequence[Cell]) -> tuple[Sequence[str], Sequence[Sequence[str]]
         closing += [
             *_other_output_lines(cell.outcome),
             *_agreement_lines(cell.outcome),
-            *_repair_lines(cell.outcome),
-            *_sensitivity_lines(cell.outcome),
+            *repair_lines(cell.outcome, most),
+            *sensitivity_lines(cell.outcome, most),
         ]
         assumed = artifact.assumed(cell.outcome.manifest)
         if assumed:
@@ -198,12 +200,15 @@ def _agreement_lines(outcome: Any) -> list[str]:
     ]
 
 
-def _repair_lines(outcome: Any) -> list[str]:
+def repair_lines(outcome: Any, most: int | None) -> list[str]:
+    """What was repaired, the worst `most` layers of it (None: all), and its cost."""
     block = outcome.manifest["repair"]
     if not block:
         return []
     lines = [f"{outcome.path.name}: repaired ({'; '.join(block['why'])}), {len(block['demoted'])} layers demoted:"]
-    lines += [f"  {step['layer']}: {step['before']} to {step['after']}, alone {step['alone_snr_db']} dB" for step in block["demoted"]]
+    worst = sorted(block["demoted"], key=lambda step: float("-inf") if step["alone_snr_db"] is None else step["alone_snr_db"])
+    lines += [f"  {step['layer']}: {step['before']} to {step['after']}, alone {step['alone_snr_db']} dB" for step in worst[:most]]
+    lines += _left_out(worst, most, "the manifest names them")
     cost = f"  cost: {block['cost_bytes'] / 1e6:+.2f} MB"
     if outcome.repair_ms:
         before, after = outcome.repair_ms
@@ -211,18 +216,29 @@ def _repair_lines(outcome: Any) -> list[str]:
     return [*lines, cost]
 
 
-def _sensitivity_lines(outcome: Any) -> list[str]:
+def sensitivity_lines(outcome: Any, most: int | None) -> list[str]:
+    """What each of the worst `most` layers (None: of all) does alone."""
     if not outcome.sensitivities:
         return []
     worst = sorted(outcome.sensitivities, key=lambda sensitivity: sensitivity.snr_db)
     lines = [f"{outcome.path.name}: logits with one layer quantized and the rest in float, worst first"]
-    width = max(len(sensitivity.layer) for sensitivity in worst)
+    width = max(len(sensitivity.layer) for sensitivity in worst[:most])
     lines += [
-        f"  {sensitivity.layer:<{width}}  {sensitivity.mode:<8}  {sensitivity.snr_db:6.1f} dB  KL {sensitivity.kl:.2e}  "
+        f"  {sensitivity.layer:<{width}}  {sensitivity.mode:<8}  {sensitivity.snr_db:6.1f} dB  {_divergence(sensitivity.kl):11}  "
         f"{sensitivity.multiplications / 1e6:8.2f} M multiplications"
-        for sensitivity in worst
+        for sensitivity in worst[:most]
     ]
-    return lines
+    return [*lines, *_left_out(worst, most, "--explain shows them")]
+
+
+def _divergence(kl: float) -> str:
+    """Nothing where the output has no probabilities."""
+    return f"KL {kl:.2e}" if kl else ""
+
+
+def _left_out(layers: Sequence[Any], most: int | None, where: str) -> list[str]:
+    left = len(layers) - len(layers[:most])
+    return [f"  and {left} more: {where}"] if left else []
 
 
 def _agreement(manifest: dict[str, Any]) -> str:

@@ -13,6 +13,9 @@ DENSE_OPERATIONS = ("FULLY_CONNECTED", "CONV_2D")
 # the last part of the path of every dense layer of the backbones, and the head's
 ROLES = ("query", "key", "value", "projection", "fc1", "fc2", "reduction", "pre_logits", "head")
 
+# What the converter calls a tensor that is an output of the model, in place of its layer's name
+_OUTPUT = "StatefulPartitionedCall:"
+
 
 @dataclasses.dataclass(frozen=True)
 class DenseLayer:
@@ -22,6 +25,7 @@ class DenseLayer:
         name: of its output tensor; unique in the file.
         layer: the Keras layer it comes from, for example "stage1_block2/mlp/fc1" or "block2/mlp/fc1".
         operation: "FULLY_CONNECTED" or "CONV_2D".
+        rows: how many rows of inputs it is computed for: one behind the pooling.
         input, output, weights, bias: tensor indices; bias None where there is none.
         operator: of the model it was found in.
     """
@@ -29,6 +33,7 @@ class DenseLayer:
     name: str
     layer: str
     operation: str
+    rows: int
     input: int
     output: int
     weights: int
@@ -37,10 +42,13 @@ class DenseLayer:
 
     @property
     def role(self) -> str:
-        """One of `ROLES` with the layer it is in, for example "mlp/fc1" or "patch_embedding/projection"; the path itself for others."""
+        """One of `ROLES` with the layer it is in, for example "mlp/fc1" or "patch_embedding/projection"; the path itself for others.
+
+        A layer of another name that is computed for one row is a head, whatever its model calls it.
+        """
         parts = self.layer.split("/")
         if parts[-1] not in ROLES:
-            return self.layer
+            return "head" if self.rows == 1 else self.layer
         return "/".join(["merging" if part.endswith("_merging") else part for part in parts[-2:]])
 
 
@@ -51,7 +59,7 @@ def num_inputs(model: schema.ModelT, layer: DenseLayer) -> int:
 
 def multiplications(model: schema.ModelT, layer: DenseLayer) -> int:
     """Multiply-accumulates of a layer: what its time goes by."""
-    return int(np.prod(flatbuffer.tensor_shape(model, layer.output)[:-1])) * int(np.prod(flatbuffer.tensor_shape(model, layer.weights)))
+    return layer.rows * int(np.prod(flatbuffer.tensor_shape(model, layer.weights)))
 
 
 def stored_bytes(model: schema.ModelT, layer: DenseLayer, bits: int) -> int:
@@ -69,7 +77,9 @@ def dense_layers(model: schema.ModelT) -> list[DenseLayer]:
         name = flatbuffer.tensor_name(model, operator.outputs[0])
         bias = int(operator.inputs[2]) if len(operator.inputs) > 2 and operator.inputs[2] >= 0 else None
         tensors = (int(operator.inputs[0]), int(operator.outputs[0]), int(operator.inputs[1]), bias)
-        found.append(DenseLayer(name, _layer(name, flatbuffer.tensor_name(model, operator.inputs[1])), operation, *tensors, operator))
+        layer = _layer(name, flatbuffer.tensor_name(model, operator.inputs[1]))
+        rows = int(np.prod(flatbuffer.tensor_shape(model, int(operator.outputs[0]))[:-1]))
+        found.append(DenseLayer(name, layer, operation, rows, *tensors, operator))
     return found
 
 
@@ -81,7 +91,7 @@ def _layer(output: str, weights: str) -> str:
         if roles:
             first = next((index for index, part in enumerate(parts) if part.startswith(("stage", "block", "patch_embedding"))), roles[0])
             return "/".join(parts[first : roles[-1] + 1])
-    return flatbuffer.keras_layer(output)
+    return flatbuffer.keras_layer(weights if output.startswith(_OUTPUT) else output)
 
 
 def weight_bits(model: schema.ModelT) -> list[dict[str, str | int]]:

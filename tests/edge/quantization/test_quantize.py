@@ -3,15 +3,18 @@
 import collections
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from edge.export import to_tflite
 from edge.quantization import quantize, ranges
 from edge.quantization.dense_layers import dense_layers, set_four_bits, takes_four_bits, weight_bits
 from edge.quantization.recipes import DYNAMIC, DYNAMIC4, FLOAT, RECIPES, STATIC, find_recipe
 from edge.runtime.cpu import Interpreter
 from edge.tflite import flatbuffer
+from tfvit import ViTTransformer
 from tfvit.errors import InputError, UsageError
 from tfvit.preprocessing import Preprocessing, normalize
 
@@ -187,6 +190,20 @@ def test_types_of_every_dense_layer_in_int4(tiny):
         assert {flatbuffer.tensor_type(graph, layer.input), flatbuffer.tensor_type(graph, layer.output)} == {"FLOAT32"}
     assert {layer["weight_bits"] for layer in weight_bits(tiny.graph("smallest"))} == {4, 8}  # a convolution has no 4-bit kernel
     assert len(tiny.file("smallest")) < len(tiny.file("int4")) < len(tiny.file("int8"))
+
+
+def test_heads_have_8_bits_whatever_a_model_calls_them():
+    """One becomes the model's output, whose name the converter takes from the layer; one is read by a softmax."""
+    pixels = keras.Input((16, 16, 3))
+    backbone = ViTTransformer(embed_dim=8, depths=(1,), num_heads=(1,), window_size=4, input_shape=(16, 16, 3), include_top=False)
+    features = backbone(keras.layers.Conv2D(3, 3, padding="same", name="stem")(pixels))
+    outputs = [keras.layers.Dense(1, name="age")(features), keras.layers.Dense(4, activation="softmax", name="kind")(features)]
+    source = to_tflite.exportable(keras.Model(pixels, outputs), output="values,probabilities")
+    graph = flatbuffer.read_model(to_tflite.export_float(source, "float32", "values,probabilities"))
+    layers = {layer.layer.split("/")[-1].removesuffix("_1"): layer for layer in dense_layers(graph)}
+    assert {name for name, layer in layers.items() if layer.role == "head"} == {"age", "kind"}
+    modes = quantize.layer_modes(graph, RECIPES["int4"])
+    assert {modes[layers[name].name] for name in ("age", "kind")} == {DYNAMIC}
 
 
 @pytest.mark.parametrize(("recipe", "narrow", "wide"), [("int8", FLOAT, DYNAMIC), ("int4", FLOAT, DYNAMIC), ("float16", FLOAT, FLOAT)])

@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from edge import verify
+from edge.conversion import table
 from edge.quantization.recipes import BYTES, DYNAMIC, DYNAMIC4, FLOAT, RECIPES, STATIC
 from edge.quantization.repair import PICOSECONDS, Demotion, Sensitivity, affordable, demotions, repaired, steps_to_float
 from tests.edge.small_models import MICRO, build, rows_in_the_table
@@ -223,6 +225,22 @@ def test_a_sound_model_is_not_touched(cli, tmp_path):
     artifact = json.loads(ran.out)["artifacts"][0]
     assert artifact["manifest"]["repair"] is None
     assert artifact["sensitivities"] == []
+
+
+def test_the_worst_layers_are_shown_and_the_others_counted():
+    found = tuple(_sensitivity(f"block{number}", DYNAMIC, 20.0 + number) for number in reversed(range(12)))
+    demoted = [
+        {"layer": f"block{number}", "before": DYNAMIC4, "after": DYNAMIC, "alone_snr_db": None if number == 11 else 20.0 + number}
+        for number in range(12)
+    ]
+    repair = {"why": ["SNR"], "demoted": demoted, "cost_bytes": 12}
+    outcome = SimpleNamespace(path=Path("model.tflite"), manifest={"repair": repair}, repair_ms=None, sensitivities=found)
+    lines = table.repair_lines(outcome, 3)
+    assert [line.split(":")[0].strip() for line in lines[1:4]] == ["block11", "block0", "block1"]
+    assert lines[4] == "  and 9 more: the manifest names them"
+    lines = table.sensitivity_lines(outcome, 3)
+    assert [line.split()[0] for line in lines[1:]] == ["block0", "block1", "block2", "and"]
+    assert len(table.sensitivity_lines(outcome, None)) == 13
 
 
 @pytest.mark.slow
