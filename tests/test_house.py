@@ -174,8 +174,7 @@ COVERED_BY = {
     "edge/test_convert.py": "edge.conversion.candidate edge.conversion.command edge.conversion.convert_model edge.conversion.image_checks "
     "edge.conversion.manifest edge.conversion.plan edge.conversion.table edge.conversion.usage edge.export.backend "
     "edge.export.float_model edge.quantization.recipes tfvit.labels tfvit.weights_choice",
-    "edge/conversion/test_scheduler.py": "edge.conversion.cells edge.conversion.costs edge.conversion.worker edge.export.kept_model "
-    "edge.runtime.machine",
+    "edge/conversion/test_scheduler.py": "edge.conversion.cells edge.conversion.costs edge.conversion.worker edge.export.kept_model",
     "edge/conversion/test_scale.py": "edge.conversion.cluster",
     "edge/conversion/test_assumptions.py": "tfvit.imagenet",
     "edge/export/test_outputs.py": "edge.drift.meanings",

@@ -16,16 +16,26 @@ from tfvit import memory
 
 
 def cpu_name() -> str:
-    """For example "AMD EPYC 9V45 96-Core Processor, AVX512-VNNI"; "unknown" if the system does not say."""
+    """For example "AMD EPYC 9V45 96-Core Processor, AVX512-VNNI"; "unknown" if the system does not say.
+
+    Where a virtual machine hides the number ("AMD EPYC") family and model stand for it: processors of that name differ by a factor of two.
+    """
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return _named(Path("/proc/cpuinfo").read_text())
     except OSError:
         return platform.processor() or "unknown"
-    fields = ("model name", "Hardware", "Model")
-    found = (line.split(":", 1)[1].strip() for field in fields for line in lines if line.startswith(field))
-    model = next(found, platform.machine() or "unknown")
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    return f"{model}{', AVX512-VNNI' if 'avx512_vnni' in flags else ''}"
+
+
+def _named(cpuinfo: str) -> str:
+    fields: dict[str, str] = {}
+    for line in cpuinfo.splitlines():
+        field, _, value = line.partition(":")
+        fields.setdefault(field.strip(), value.strip())
+    model = next((fields[field] for field in ("model name", "Hardware", "Model") if fields.get(field)), platform.machine() or "unknown")
+    if "cpu family" in fields and not any(character.isdigit() for character in model):
+        model += f" (family {fields['cpu family']}, model {fields.get('model')})"
+    flags = fields.get("flags", "").split()
+    return ", ".join([model, *(words for flag, words in (("avx512_vnni", "AVX512-VNNI"), ("amx_int8", "AMX")) if flag in flags)])
 
 
 def usable_cores() -> int:
