@@ -94,6 +94,6 @@ class Result:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        from tfvit.terminal import rendered
+        from tfvit.terminal_table import rendered
 
         return rendered(*self.table())

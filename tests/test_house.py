@@ -197,8 +197,8 @@ COVERED_BY = {
     "edge/export/test_several_backbones.py": "tfvit.graph_constants",
     "tfvit/test_hub.py": "tfvit.hashing",
     "test_commands.py": "tfvit.extras",
-    "tfvit/test_terminal.py": "tfvit.progress",
-    "tfvit/test_torch_checkpoint.py": "tfvit.torch_pickle",
+    "tfvit/test_terminal.py": "tfvit.progress tfvit.terminal_table",
+    "tfvit/test_torch_checkpoint.py": "tfvit.torch_objects tfvit.torch_pickle",
     "calibration/test_inspect.py": "calibration.checks calibration.stability calibration.survey",
     "calibration/test_image_set.py": "calibration.decoding calibration.files",
 }

@@ -6,15 +6,11 @@ import argparse
 import contextlib
 import datetime
 import difflib
-import io
 import json
 import os
-import re
-import shutil
 import signal
 import sys
 import tempfile
-import textwrap
 import threading
 import time
 import traceback
@@ -23,9 +19,7 @@ from typing import Any, NoReturn, TextIO
 
 from tfvit.errors import EXIT_BUG, EXIT_CLOSED_PIPE, EXIT_INTERRUPTED, UsageError, UserError, printable
 from tfvit.progress import Progress, duration
-
-# Characters of a line where nobody looks: files, pipes, notebooks
-_WIDTH_OF_FILES = 200
+from tfvit.terminal_table import WIDTH_OF_FILES, fitted, fitted_line, new_console, print_table, printable_lines
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -37,7 +31,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         super().add_usage(usage, [flags, *needed], [], prefix)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return "\n".join(_fitted_line(indent + line, width) for line in text.strip().splitlines())
+        return "\n".join(fitted_line(indent + line, width) for line in text.strip().splitlines())
 
 
 class Parser(argparse.ArgumentParser):
@@ -228,59 +222,17 @@ class Terminal:
         if self._json:
             self.text(document, "")
             return
-        console = _console(file=sys.stdout)
+        console = new_console(file=sys.stdout)
         if not sys.stdout.isatty():
-            console.width = _WIDTH_OF_FILES
-        _print_table(console, columns, rows, closing)
+            console.width = WIDTH_OF_FILES
+        print_table(console, columns, rows, closing)
 
     def text(self, document: dict[str, Any], text: str) -> None:
         """Prints the document with --json, else the text."""
         if self._json:
             print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
         else:
-            print(_fitted(_lines(text), sys.stdout))
-
-
-def rendered(columns: Sequence[str], rows: Sequence[Sequence[str]], closing: Sequence[str] = ()) -> str:
-    """A table and its closing lines as text."""
-    text = io.StringIO()
-    _print_table(_console(file=text, width=_WIDTH_OF_FILES), columns, rows, closing)
-    return text.getvalue().rstrip()
-
-
-def _console(**options: Any) -> Any:
-    """rich's console; one that tells a closed pipe from a failed check, which rich ends with the same exit code."""
-    from rich.console import Console
-
-    class OurConsole(Console):
-        def on_broken_pipe(self) -> None:
-            raise BrokenPipeError
-
-    return OurConsole(highlight=False, **options)
-
-
-def _print_table(console: Any, columns: Sequence[str], rows: Sequence[Sequence[str]], closing: Sequence[str]) -> None:
-    """As a table; a row below the other where the terminal is too narrow for whole words side by side."""
-    from rich import box
-    from rich.padding import Padding
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for position, column in enumerate(columns):
-        edge = position in (0, len(columns) - 1)
-        table.add_column(column, justify="left" if edge else "right", overflow="fold", no_wrap=position == 0)
-    for row in rows:
-        table.add_row(*(_coloured(cell) for cell in row))
-    if console.measure(table, options=console.options.update(width=1000)).minimum <= console.width:
-        console.print(table)
-    else:
-        for name, *cells in rows:
-            console.print(Text(printable(name)), soft_wrap=True)
-            figures = [f"{column} {printable(cell)}" for column, cell in zip(columns[1:], cells, strict=True) if cell]
-            console.print(Padding(Text(", ".join(figures)), (0, 0, 1, 2)))
-    for line in closing:
-        console.print(_fitted(_lines(line), console.file), markup=False, soft_wrap=True)
+            print(fitted(printable_lines(text), sys.stdout))
 
 
 def run(parser: Parser, command: Callable[[argparse.Namespace, Terminal], int], argv: Sequence[str] | None) -> int:
@@ -310,7 +262,7 @@ def _report(error: Exception, stderr: TextIO, native_log: Callable[[], str], deb
     if isinstance(error, UserError):
         if debug:
             traceback.print_exception(error, file=stderr)
-        print(_fitted(f"error: {error}", stderr), file=stderr)
+        print(fitted(f"error: {error}", stderr), file=stderr)
         return error.exit_code
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
@@ -366,39 +318,3 @@ def _private_stderr(debug: bool) -> Iterator[tuple[TextIO, Callable[[], str]]]:
         finally:
             sys.stderr.flush()
             os.dup2(saved, 2)
-
-
-# The first word of a cell that says how something ended -> its colour on a terminal
-_COLOURS = {
-    **dict.fromkeys(("passed", "written", "current", "done", "ok", "valid", "whole", "equal"), "green"),
-    **dict.fromkeys(("refused", "failed", "wrong", "error", "missing", "tampered"), "bold red"),
-}
-
-
-def _coloured(cell: str) -> Any:
-    from rich.text import Text
-
-    text = printable(cell)
-    word = re.split(r"[\s,:(]", text, maxsplit=1)[0]
-    style = "yellow" if "not valid" in text else _COLOURS.get(word, "")
-    return Text(text, style=style)
-
-
-def _fitted(text: str, stream: Any) -> str:
-    """The lines of a text broken between words where a terminal would break them inside; elsewhere as they are."""
-    if not getattr(stream, "isatty", bool)():
-        return text
-    width = shutil.get_terminal_size().columns
-    return "\n".join(_fitted_line(line, width) for line in text.split("\n"))
-
-
-def _fitted_line(line: str, width: int) -> str:
-    if len(line) <= width or line.lstrip().startswith("|"):  # the rows of a Markdown table stay whole
-        return line
-    indent = " " * (len(line) - len(line.lstrip()) + 2)
-    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, replace_whitespace=False)
-
-
-def _lines(text: str) -> str:
-    """Text of several lines, each of them `printable`."""
-    return "\n".join(map(printable, text.split("\n")))

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from tfvit.errors import WeightsError
-from tfvit.torch_pickle import Foreign, Storage, Tensor, kind_of, read_pickle, short, unusable
+from tfvit.torch_objects import Foreign, Storage, Tensor, kind_of, short
+from tfvit.torch_pickle import read_pickle, unusable
 
 # Large V2 is 0.8 GB in float32: room for every published model, none for a bomb
 MAX_BYTES = 4 << 30

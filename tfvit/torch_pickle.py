@@ -12,14 +12,14 @@ Instructions: the standard library's pickletools.
 from __future__ import annotations
 
 import collections
-import dataclasses
 import pickletools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 
 from tfvit.errors import WeightsError
+from tfvit.torch_objects import Foreign, Name, Storage, Tensor, kind_of, short
 
 # kernels have four axes, attention masks three
 MAX_AXES = 16
@@ -44,11 +44,6 @@ _REBUILD_SUBCLASS = ("torch._tensor", "_rebuild_from_type_v2")
 _ORDERED_DICT = ("collections", "OrderedDict")
 _KNOWN_NAMES = {_REBUILD_TENSOR, _REBUILD_PARAMETER, _REBUILD_PARAMETER_WITH_STATE, _REBUILD_SUBCLASS, _ORDERED_DICT}
 _KNOWN_NAMES |= {("torch", name) for name in _STORAGES}
-# far more than any model has; modules that share their parts would grow without end
-_LONGEST_NAME, _MOST_TENSORS = 1000, 1 << 16
-# of a pickled torch.nn.Module, in its attributes
-_PARAMETERS, _BUFFERS, _MODULES = "_parameters", "_buffers", "_modules"
-
 _RESAVE = "save it again with a current PyTorch, torch.save(model.state_dict(), 'NAME.pth'), or as .safetensors"
 
 
@@ -59,79 +54,6 @@ class Records(Protocol):
 
     def size_bytes(self, record: str) -> int | None:
         """Of a record, None where there is none."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Name:
-    """A name of `_KNOWN_NAMES` the pickle mentioned; never the thing itself."""
-
-    module: str
-    name: str
-
-
-@dataclasses.dataclass(eq=False, repr=False)
-class Foreign:
-    """Where the pickle has a class, a function, or what one of them makes. Inert: nothing was imported, nothing called.
-
-    Attributes:
-        name: of the class or function.
-        attributes: what the pickle set on it, where that is a dict with plain keys.
-        items: what it put into it by key, as into a dict.
-    """
-
-    name: str
-    attributes: dict[Any, Any] = dataclasses.field(default_factory=dict)
-    items: dict[Any, Any] = dataclasses.field(default_factory=dict)
-
-    @property
-    def is_module(self) -> bool:
-        """Whether it has the parts of a torch.nn.Module."""
-        return isinstance(self.attributes.get(_PARAMETERS), dict) and isinstance(self.attributes.get(_MODULES), dict)
-
-    def module_tensors(self) -> dict[str, Any]:
-        """Parameters and buffers of a pickled module, by the names that its state dict would have."""
-        found: dict[str, Any] = {}
-        waiting: list[tuple[str, Foreign]] = [("", self)]
-        met: set[int] = set()
-        while waiting:
-            prefix, module = waiting.pop()
-            if id(module) in met:  # a module used twice, or inside itself
-                continue
-            met.add(id(module))
-            if len(prefix) > _LONGEST_NAME or len(found) > _MOST_TENSORS:
-                raise ValueError("modules without end in modules")
-            for part in (_PARAMETERS, _BUFFERS):
-                entries = module.attributes.get(part)
-                found |= {f"{prefix}{name}": value for name, value in _named(entries) if isinstance(value, Tensor)}
-            inner = [(f"{prefix}{name}.", one) for name, one in _named(module.attributes.get(_MODULES)) if isinstance(one, Foreign)]
-            waiting += reversed(inner)
-        return found
-
-
-@dataclasses.dataclass(frozen=True)
-class Storage:
-    record: str
-    dtype: str
-    bfloat16: bool
-    elements: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Tensor:
-    """What a tensor is cut from. Offset and strides in elements."""
-
-    storage: Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    @property
-    def size_bytes(self) -> int:
-        itemsize = 4 if self.storage.bfloat16 else np.dtype(self.storage.dtype).itemsize
-        elements = 1
-        for length in self.shape:
-            elements *= length
-        return elements * itemsize
 
 
 def read_pickle(program: bytes, records: Records) -> Any:
@@ -277,11 +199,11 @@ class _Interpreter:
         self.push_name(module, name)
 
     def push_name(self, module: str, name: str) -> None:
-        self.stack.append(_Name(module, name) if (module, name) in _KNOWN_NAMES else Foreign(f"{module}.{name}"))
+        self.stack.append(Name(module, name) if (module, name) in _KNOWN_NAMES else Foreign(f"{module}.{name}"))
 
     def made(self, maker: Any) -> None:
         """What a class or function of the file would have made."""
-        if isinstance(maker, _Name):
+        if isinstance(maker, Name):
             raise self.error(f"a pickle that makes {kind_of(maker)} in an unknown way")
         if not isinstance(maker, Foreign):
             raise self.error(f"a pickle that calls {kind_of(maker)}")
@@ -317,7 +239,7 @@ class _Interpreter:
             # copyreg._reconstructor(class, base, state) is how the oldest protocols write an object
             first = arguments[0] if isinstance(arguments, tuple) and arguments else None
             return self.made(first if function.name == "copyreg._reconstructor" and isinstance(first, Foreign) else function)
-        if not (isinstance(function, _Name) and isinstance(arguments, tuple)):
+        if not (isinstance(function, Name) and isinstance(arguments, tuple)):
             raise self.error(f"a pickle that calls {kind_of(function)}")
         called = (function.module, function.name)
         if called == _ORDERED_DICT and arguments == ():
@@ -327,7 +249,7 @@ class _Interpreter:
         elif called in (_REBUILD_PARAMETER, _REBUILD_PARAMETER_WITH_STATE) and isinstance(next(iter(arguments), None), Tensor | Foreign):
             self.stack.append(arguments[0])
         elif called == _REBUILD_SUBCLASS and len(arguments) == 4 and isinstance(arguments[2], tuple):
-            rebuilds = isinstance(arguments[0], _Name) and arguments[0] == _Name(*_REBUILD_TENSOR)
+            rebuilds = isinstance(arguments[0], Name) and arguments[0] == Name(*_REBUILD_TENSOR)
             self.stack.append(self.tensor(arguments[2]) if rebuilds else Foreign("torch.Tensor"))
         else:
             raise self.error(f"a pickle that calls {function.module}.{function.name} with arguments of another kind")
@@ -345,7 +267,7 @@ class _Interpreter:
 
     def storage(self, _: Any) -> None:
         reference = self.pop()
-        if not (isinstance(reference, tuple) and len(reference) == 5 and isinstance(reference[1], _Name | Foreign)):
+        if not (isinstance(reference, tuple) and len(reference) == 5 and isinstance(reference[1], Name | Foreign)):
             raise self.error("a reference that is no storage")
         tag, kind, key, _, elements = reference
         if isinstance(kind, Foreign):  # of numbers that numpy does not have
@@ -428,40 +350,8 @@ _INSTRUCTIONS: dict[str, Callable[[_Interpreter, Any], None]] = {
 }
 
 
-def entries_of(value: Any) -> dict[Any, Any]:
-    """The entries of a dict, or of a foreign thing that was filled like one; none of anything else."""
-    return value if isinstance(value, dict) else value.items if isinstance(value, Foreign) else {}
-
-
-def attributes_of(value: Any) -> dict[Any, Any]:
-    """The attributes of a foreign object; none of anything else."""
-    return value.attributes if isinstance(value, Foreign) else {}
-
-
-def _named(entries: Any) -> Iterator[tuple[str, Any]]:
-    yield from ((name, value) for name, value in (entries.items() if isinstance(entries, dict) else ()) if isinstance(name, str))
-
-
 def _is_int_tuple(value: Any) -> bool:
     return isinstance(value, tuple) and all(type(item) is int for item in value)
-
-
-def kind_of(value: Any) -> str:
-    """A value's kind for a message; never its content, which may be endless."""
-    if isinstance(value, Tensor):
-        return "a tensor"
-    if isinstance(value, _Name):
-        return f"{value.module}.{value.name}"
-    if isinstance(value, Foreign):
-        return f"a {short(value.name)}"
-    name = type(value).__name__.lstrip("_")
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
-
-
-def short(value: Any) -> str:
-    """At most 80 characters of a string or number of the file's."""
-    text = value if isinstance(value, str) else (str(value) if abs(value) < 1 << 64 else f"more than 2**{value.bit_length() - 1}")
-    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def unusable(source: str, received: str, action: str = _RESAVE, **facts: Any) -> WeightsError:

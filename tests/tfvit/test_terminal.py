@@ -13,7 +13,8 @@ import pytest
 from tfvit import terminal
 from tfvit.errors import EXIT_CLOSED_PIPE, UsageError
 from tfvit.progress import Progress, duration
-from tfvit.terminal import Parser, Terminal, TerminalProgress, _fitted
+from tfvit.terminal import Parser, Terminal, TerminalProgress
+from tfvit.terminal_table import fitted
 
 ROOT = Path(__file__).parents[2]
 
@@ -211,12 +212,12 @@ def test_groups_hold_what_they_are_given_and_the_common_flags_come_last():
 
 def test_lines_for_a_terminal_are_broken_between_words(stream):
     line = "  reason: " + "word " * 30 + "artifacts/a-very-long-path/" + "x" * 90
-    fitted = _fitted(f"{line}\n| {line} |", stream)
-    print(fitted)
+    shown = fitted(f"{line}\n| {line} |", stream)
+    print(shown)
     if not stream.isatty():
-        assert fitted == f"{line}\n| {line} |"
+        assert shown == f"{line}\n| {line} |"
     else:
-        *lines, table = fitted.split("\n")
+        *lines, table = shown.split("\n")
         assert all(len(one) <= 80 or " " not in one.strip() for one in lines)
         assert " ".join(" ".join(lines).split()) == " ".join(line.split())
         assert table == f"| {line} |"  # a Markdown table stays a table

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from tfvit import torch_checkpoint
 from tfvit.errors import WeightsError
 from tfvit.torch_checkpoint import read_torch_checkpoint, read_torch_state
-from tfvit.torch_pickle import attributes_of, entries_of
+from tfvit.torch_objects import attributes_of, entries_of
 
 REFERENCE = Path(__file__).parents[2].parent / "shared" / "data" / "reference"
 BUFFERS = ("relative_position_index", "attn_mask", "relative_coords_table")

@@ -7,7 +7,7 @@ from typing import Any
 
 from tfvit.checkpoints.checkpoint import Said, known_interpolation
 from tfvit.preprocessing import Preprocessing
-from tfvit.torch_pickle import entries_of
+from tfvit.torch_objects import entries_of
 
 FORMAT = "original"
 # The entry of a training checkpoint that holds the configuration

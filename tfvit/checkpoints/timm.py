@@ -10,7 +10,7 @@ from typing import Any
 from tfvit.checkpoints.checkpoint import Said, known_interpolation, one_side, three, unsupported
 from tfvit.graph_constants import AFTER_SHIFT
 from tfvit.preprocessing import Preprocessing
-from tfvit.torch_pickle import attributes_of, entries_of
+from tfvit.torch_objects import attributes_of, entries_of
 
 FORMAT = "timm"
 # swin_tiny_patch4_window7_224, swinv2_base_window12to16_192to256
